@@ -1,0 +1,1 @@
+"""edgepack takes a trained TensorFlow model to a small computer and proves on the device that it works."""

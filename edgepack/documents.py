@@ -1,0 +1,274 @@
+"""The schema of every JSON document that edgepack prints; the one place where a field gets its name.
+
+Each document is a frozen dataclass whose field names are the JSON keys; :func:`to_json_value` adds ``"schema": 1``. The
+Python functions return these values, the commands print them. Numbers carry their unit in the name; a number that was
+not measured, or not measured often enough to be claimed, is None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """A two-sided confidence interval, ``low <= high``, at ``confidence`` (0.95 = 95 %)."""
+
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A metric of the float reference and of the quantized model over the same labelled samples.
+
+    ``drop`` is ``reference - quantized``; ``interval`` is that of the paired drop. ``reference`` is None where the check
+    set holds no outputs of the float model.
+    """
+
+    metric: str
+    reference: float | None
+    quantized: float
+    drop: float | None
+    samples: int
+    interval: Interval | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A .tflite on disk."""
+
+    path: str
+    bytes: int
+    sha256: str
+    scheme: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What was quantized: its path, kind ("saved-model", "keras", "keras-2-h5", ...), size and content digest."""
+
+    path: str
+    kind: str
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the conformance check has to say about a model on a target.
+
+    ``severity`` is "error" (the model is refused) or "note"; ``subject`` names the tensor or operator.
+    """
+
+    code: str
+    severity: str
+    subject: str
+    message: str
+    cure: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conformance:
+    """The outcome of holding a .tflite against a target's promises."""
+
+    passed: bool
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuantizeDocument:
+    """What ``quantize`` made. ``accuracy`` is None without an evaluation set."""
+
+    model: ModelInfo
+    source: SourceInfo
+    target: str
+    conformance: Conformance
+    accuracy: Accuracy | None
+    check_set: str | None
+    provenance: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a bundle: its path inside, size and digest."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BundleDocument:
+    """What a bundle holds; ``signature`` is None on an unsigned one."""
+
+    path: str
+    name: str
+    version: str
+    release: str
+    sha256: str
+    bytes: int
+    target: str
+    platforms: tuple[Mapping[str, Any], ...]
+    files: tuple[FileEntry, ...]
+    signature: Mapping[str, Any] | None
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerifyDocument:
+    """What ``verify`` found: every digest was recomputed (a mismatch is an error, not a document)."""
+
+    path: str
+    release: str
+    files: int
+    bytes: int
+    signature: Mapping[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProbeDocument:
+    """What a device is. ``fits`` names the built-in profiles that fit it, ``missing`` what stands in the way of the others."""
+
+    device: str
+    facts: Mapping[str, Any]
+    fits: tuple[str, ...]
+    missing: tuple[Mapping[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByteCount:
+    """Bytes of the files that a release needs on the device, and those that had to be sent."""
+
+    total: int
+    sent: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushDocument:
+    """What a push did; ``already_present`` means that the whole release was there before."""
+
+    app: str
+    release: str
+    device: str
+    bytes: ByteCount
+    round_trips: int
+    seconds: float
+    already_present: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LatencyMs:
+    """Latency percentiles in milliseconds over ``n`` runs; None where too few runs were made for the percentile."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    mean: float | None
+    min: float | None
+    n: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parity:
+    """The device's outputs against the host's quantized outputs on the same samples, as floats."""
+
+    top1_agreement: float | None
+    max_abs_error: float
+    samples: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckDocument:
+    """A verdict ("pass", "fail", "inconclusive") on one release on one device, with what it rests on."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    app: str
+    release: str
+    latency_ms: LatencyMs
+    load_ms: float | None
+    peak_rss_bytes: int | None
+    model_bytes: int
+    accuracy: Accuracy | None
+    parity: Parity | None
+    device: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    conditions: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActivateDocument:
+    """What ``activate`` or ``rollback`` did: ``previous`` was active before, ``current`` is now."""
+
+    app: str
+    current: str
+    previous: str | None
+    changed: bool
+    unchecked: bool
+    hooks: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StatusDocument:
+    """A release's life on a device, for one app."""
+
+    app: str
+    current: str | None
+    previous: str | None
+    candidate: str | None
+    releases: tuple[Mapping[str, Any], ...]
+    counter: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistoryDocument:
+    """What was activated and rolled back, oldest first."""
+
+    app: str
+    history: tuple[Mapping[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeployDocument:
+    """Everything in one go, step by step; a step that was not needed is None."""
+
+    device: str
+    quantize: QuantizeDocument | None
+    bundle: BundleDocument | None
+    push: PushDocument
+    check: CheckDocument | None
+    activate: ActivateDocument | None
+
+
+def to_json_value(document: Any) -> dict[str, Any]:
+    """The document as plain JSON values, ``schema`` first."""
+    return {"schema": SCHEMA, **dataclasses.asdict(document)}
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """The text that goes to stdout: indented, keys in the order of the schema, no NaN."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no blanks, UTF-8, no NaN; what digests and signatures are over."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
