@@ -1,1 +1,1 @@
-
+"""The commands: parse, call the library, render. One error handler; no power that the library lacks."""

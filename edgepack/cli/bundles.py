@@ -1,0 +1,85 @@
+"""``edgepack bundle``, ``inspect`` and ``verify``: one file that holds all a device needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack.cli import render
+from edgepack.cli.model import TargetOption
+from edgepack.cli.verb import Run, verb
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this module's commands."""
+
+    @verb(app, "bundle", changes=True, long=True)
+    def bundle(
+        run: Run,
+        model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="What `edgepack quantize` made.")],
+        target: TargetOption = None,
+        name: Annotated[str | None, typer.Option("--name", metavar="APP", help="The app's name on the device.")] = None,
+        version: Annotated[str | None, typer.Option("--version", metavar="V", help="The release's version.")] = None,
+        output: Annotated[
+            Path | None,
+            typer.Option("-o", "--output", metavar="FILE.edgepack", help="Where to write [APP-V.edgepack]."),
+        ] = None,
+        wheel_dir: Annotated[
+            Path | None, typer.Option("--wheel-dir", metavar="FOLDER", help="Take the runtime's wheels from here.")
+        ] = None,
+        without_runtime: Annotated[
+            bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
+        ] = False,
+    ) -> int:
+        """Pack model, loader, check set and the runtime's wheels into one reproducible file."""
+        from edgepack import bundle as make_bundle
+
+        project = run.project
+        app_name = render.required(name or (project.name if project else None), "--name")
+        app_version = render.required(version or (project.version if project else None), "--version")
+        document = make_bundle(
+            model,
+            target=render.required(target or (project.target if project else None), "--target"),
+            name=app_name,
+            version=app_version,
+            output=output or Path(f"{app_name}-{app_version}.edgepack"),
+            wheel_dir=wheel_dir,
+            with_runtime=not without_runtime,
+            dry_run=run.dry_run,
+            report=run.report,
+        )
+        return run.answer(document, render.bundled(document))
+
+    @verb(app, "inspect")
+    def inspect(
+        run: Run,
+        files: Annotated[list[Path], typer.Argument(metavar="FILE.edgepack...", help="A bundle; with --diff two.")],
+        diff: Annotated[bool, typer.Option("--diff", help="What changed from the first bundle to the second.")] = False,
+    ) -> int:
+        """Show what is in a bundle, or what changed between two."""
+        from edgepack import diff_bundles, errors
+        from edgepack import inspect as inspect_bundle
+
+        if len(files) != (2 if diff else 1):
+            raise errors.InputError(
+                "usage",
+                f"`inspect` takes one bundle, `inspect --diff` two; {len(files)} were given.",
+                hint="See `edgepack inspect --help`.",
+            )
+        if diff:
+            changes = diff_bundles(files[0], files[1])
+            return run.answer(changes, render.bundle_diff(changes))
+        document = inspect_bundle(files[0])
+        return run.answer(document, render.inspected(document))
+
+    @verb(app, "verify")
+    def verify(run: Run, file: BundleArgument) -> int:
+        """Recompute every digest of a bundle."""
+        from edgepack import verify as verify_bundle
+
+        document = verify_bundle(file)
+        return run.answer(document, render.verified(document))

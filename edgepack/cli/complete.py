@@ -1,0 +1,29 @@
+"""What the shell offers on TAB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def target_names(incomplete: str) -> list[str]:
+    """The profiles whose name starts with what was typed."""
+    from edgepack.errors import EdgepackError
+    from edgepack.target import list_targets
+
+    try:
+        names = [target.name for target in list_targets()]
+    except EdgepackError:
+        return []  # a broken profile of the user's must not break the prompt; `targets list` tells
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def device_names(incomplete: str) -> list[str]:
+    """The hosts of ~/.ssh/config (patterns left out) and ``local:``, where they start with what was typed."""
+    config = Path.home() / ".ssh" / "config"
+    try:
+        lines = config.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    words = [word for line in lines if line.strip().lower().startswith("host ") for word in line.split()[1:]]
+    hosts = [word for word in words if not set(word) & set("*?!")]
+    return [name for name in [*hosts, "local:"] if name.startswith(incomplete)]

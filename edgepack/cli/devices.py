@@ -1,0 +1,210 @@
+"""The commands that reach a device: probe, push, check, activate, rollback, status, history, deploy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgepack.cli import render
+from edgepack.cli.complete import device_names
+from edgepack.cli.model import TargetOption
+from edgepack.cli.verb import Run, verb
+
+DeviceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DEVICE",
+        help="user@host[:port], an alias of ~/.ssh/config, ssh://user@host:port, local: or local:/some/root.",
+        autocompletion=device_names,
+    ),
+]
+ReleaseOption = Annotated[
+    str | None, typer.Option("--release", metavar="ID", help="Another release than the candidate.")
+]
+EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this module's commands."""
+    _add_reading_commands(app)
+    _add_push_and_check(app)
+    _add_switching_commands(app)
+    _add_deploy(app)
+
+
+def _add_reading_commands(app: typer.Typer) -> None:
+    @verb(app, "probe", device=True)
+    def probe(run: Run, device: DeviceArgument) -> int:
+        """Tell what a device is, which profiles fit it, and what is missing for the others."""
+        from edgepack import probe as probe_device
+
+        document = probe_device(device, options=run.connect_options)
+        return run.answer(document, render.probed(document))
+
+    @verb(app, "status", device=True)
+    def status(run: Run, device: DeviceArgument) -> int:
+        """Show which release is active, which was before, which is the candidate."""
+        from edgepack import status as device_status
+
+        document = device_status(device, app=run.app_name, options=run.connect_options)
+        return run.answer(document, render.status(document))
+
+    @verb(app, "history", device=True)
+    def history(run: Run, device: DeviceArgument) -> int:
+        """Show every activation and rollback, oldest first."""
+        from edgepack import history as device_history
+
+        document = device_history(device, app=run.app_name, options=run.connect_options)
+        return run.answer(document, render.history(document))
+
+
+def _add_push_and_check(app: typer.Typer) -> None:
+    @verb(app, "push", device=True, changes=True, long=True)
+    def push(
+        run: Run,
+        file: Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")],
+        device: DeviceArgument,
+    ) -> int:
+        """Stage and verify a release on a device and make it the candidate; activate nothing."""
+        from edgepack import push as push_bundle
+
+        document = push_bundle(file, device, options=run.connect_options, dry_run=run.dry_run, report=run.report)
+        return run.answer(document, render.pushed(document, dry_run=run.dry_run))
+
+    @verb(app, "check", device=True, long=True)
+    def check(
+        run: Run,
+        device: DeviceArgument,
+        release: ReleaseOption = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Also write the document here.")
+        ] = None,
+        metric: Annotated[
+            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
+        ] = "top1",
+        budget: Annotated[
+            list[str] | None,
+            typer.Option("--budget", metavar="KEY=VALUE", help="Override the bundle's budget, e.g. p95_ms=20."),
+        ] = None,
+        min_runs: Annotated[int | None, typer.Option("--min-runs", min=1, help="At least so many timed runs.")] = None,
+        max_seconds: Annotated[
+            float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
+        ] = None,
+    ) -> int:
+        """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
+        from edgepack import check as check_release
+
+        document = check_release(
+            device,
+            app=run.app_name,
+            release=release,
+            options=run.connect_options,
+            budget=_budget(run, budget or []),
+            metric=metric,
+            min_runs=min_runs,
+            max_seconds=max_seconds,
+            report=run.report,
+        )
+        if output is not None:
+            render.write_document(output, document)
+        return run.answer(document, render.checked(document), EXIT_CODE_OF_VERDICT[document.verdict])
+
+
+def _add_switching_commands(app: typer.Typer) -> None:
+    @verb(app, "activate", device=True, changes=True)
+    def activate(
+        run: Run,
+        device: DeviceArgument,
+        release: ReleaseOption = None,
+        unchecked: Annotated[
+            bool, typer.Option("--unchecked", help="Activate without a PASS from this device; the history says so.")
+        ] = False,
+    ) -> int:
+        """Switch to the candidate in one atomic step, run the hooks, go back if one fails."""
+        from edgepack import activate as activate_release
+
+        document = activate_release(
+            device,
+            app=run.app_name,
+            release=release,
+            unchecked=unchecked,
+            hooks=run.project.hooks if run.project else None,
+            options=run.connect_options,
+            dry_run=run.dry_run,
+            report=run.report,
+        )
+        return run.answer(document, render.activated(document, "activated", dry_run=run.dry_run))
+
+    @verb(app, "rollback", device=True, changes=True)
+    def rollback(
+        run: Run,
+        device: DeviceArgument,
+        release: Annotated[
+            str | None, typer.Option("--release", metavar="ID", help="Another release than the previous one.")
+        ] = None,
+    ) -> int:
+        """Switch back to the release that was active before."""
+        from edgepack import rollback as roll_back
+
+        document = roll_back(
+            device,
+            app=run.app_name,
+            release=release,
+            hooks=run.project.hooks if run.project else None,
+            options=run.connect_options,
+            dry_run=run.dry_run,
+            report=run.report,
+        )
+        return run.answer(document, render.activated(document, "rolled back to", dry_run=run.dry_run))
+
+
+def _add_deploy(app: typer.Typer) -> None:
+    @verb(app, "deploy", device=True, changes=True, long=True)
+    def deploy(
+        run: Run,
+        device: DeviceArgument,
+        source: Annotated[
+            Path | None, typer.Argument(metavar="[MODEL|FILE.edgepack]", help="[the model of edgepack.toml]")
+        ] = None,
+        target: TargetOption = None,
+        name: Annotated[str | None, typer.Option("--name", metavar="APP", help="The app's name on the device.")] = None,
+        version: Annotated[str | None, typer.Option("--version", metavar="V", help="The release's version.")] = None,
+        calibration: Annotated[str | None, typer.Option("--calibration", metavar="SAMPLES")] = None,
+        evaluation: Annotated[str | None, typer.Option("--eval", metavar="SAMPLES")] = None,
+        check_set: Annotated[str | None, typer.Option("--check-set", metavar="SAMPLES")] = None,
+        metric: Annotated[
+            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
+        ] = "top1",
+        unchecked: Annotated[
+            bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
+        ] = False,
+    ) -> int:
+        """Quantize, bundle, push, check and activate in one go, from edgepack.toml or flags."""
+        from edgepack import deploy as deploy_model
+
+        given = {
+            "target": target, "name": name, "version": version, "calibration": calibration,
+            "evaluation": evaluation, "check_set": check_set,
+        }  # fmt: skip
+        document = deploy_model(
+            device,
+            source,
+            project=run.project,
+            metric=metric,
+            unchecked=unchecked,
+            options=run.connect_options,
+            dry_run=run.dry_run,
+            report=run.report,
+            **{key: value for key, value in given.items() if value is not None},
+        )
+        code = 0 if document.activate is not None or run.dry_run else EXIT_CODE_OF_VERDICT[document.check.verdict]
+        return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
+
+
+def _budget(run: Run, pairs: list[str]) -> dict[str, Any]:
+    """The limits that override the bundle's: edgepack.toml's [budget], then each ``KEY=VALUE`` of ``--budget``."""
+    from edgepack.project import budget_from_pairs
+
+    return {**(run.project.budget if run.project else {}), **budget_from_pairs(pairs)}

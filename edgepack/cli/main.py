@@ -1,0 +1,110 @@
+"""The entry point of the ``edgepack`` command: the table of commands and the one error handler."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from edgepack import __version__, documents
+from edgepack.cli import bundles, devices, model, start
+from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
+
+app = typer.Typer(
+    name="edgepack",
+    help="Take a trained TensorFlow model to a small computer and prove there that it works.",
+    # Rich panels cost as much as everything else in --help together.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+for part in (start, model, bundles, devices):
+    part.add_commands(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgepack {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take a trained TensorFlow model to a small computer and prove there that it works."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (``sys.argv`` by default) and exit with a code of CONTRACT's table."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """Run one command line; returns its exit code, every error already shown."""
+    as_json, verbosity = _error_style(words)
+    try:
+        code = app(words, prog_name="edgepack", standalone_mode=False)
+    except EdgepackError as error:
+        return _fail(error, as_json, verbosity)
+    except typer.TyperException as error:
+        return _fail(_usage_error(error), as_json, verbosity)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # Whoever read our output went away (`edgepack ... | head`); nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, told as one
+        return _fail(_own_fault(error), as_json, verbosity, cause=error)
+    if code == INTERRUPTED_EXIT_CODE:
+        interrupted = EdgepackError("interrupted", "Interrupted.", hint="Run the same command again to go on.")
+        _show(interrupted, as_json)
+    return int(code or 0)
+
+
+def _error_style(words: list[str]) -> tuple[bool, int]:
+    """What the command line says about errors, read without parsing it: the parse itself may be what fails."""
+    verbosity = sum(
+        word.count("v") if set(word) == {"-", "v"} and not word.startswith("--") else word == "--verbose"
+        for word in words
+    )
+    return "--json" in words, verbosity
+
+
+def _usage_error(error: typer.TyperException) -> InputError:
+    context = getattr(error, "ctx", None)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    path = context.command_path if context is not None else "edgepack"
+    return InputError("usage", message, hint=f"See `{path} --help`.")
+
+
+def _own_fault(error: Exception) -> InternalError:
+    return InternalError(
+        "internal",
+        f"A fault of edgepack itself: {type(error).__name__}: {error}.",
+        hint="Please report it; the same command with -vv shows where.",
+    )
+
+
+def _fail(error: EdgepackError, as_json: bool, verbosity: int, cause: Exception | None = None) -> int:
+    if verbosity > 1:
+        traceback.print_exception(cause or error, file=sys.stderr)
+    _show(error, as_json)
+    return error.exit_code
+
+
+def _show(error: EdgepackError, as_json: bool) -> None:
+    if as_json:
+        value = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+        sys.stdout.write(documents.to_json({"schema": documents.SCHEMA, "error": value}) + "\n")
+    else:
+        sys.stderr.write(f"edgepack: {error.message}" + (f"\n  {error.hint}" if error.hint else "") + "\n")

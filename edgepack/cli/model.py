@@ -1,0 +1,71 @@
+"""``edgepack quantize``: from a trained model to a .tflite that the target can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack.cli import render
+from edgepack.cli.complete import target_names
+from edgepack.cli.verb import Run, verb
+
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", metavar="TARGET", help="A profile's name or file; see `edgepack targets list`.",
+        autocompletion=target_names,
+    ),
+]  # fmt: skip
+SAMPLES_HELP = "a .npz, or a folder of .npy; FILE#100:500 takes rows."
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this module's commands."""
+
+    @verb(app, "quantize", changes=True, long=True)
+    def quantize(
+        run: Run,
+        model: Annotated[
+            Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
+        ],
+        target: TargetOption = None,
+        calibration: Annotated[
+            str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
+        ] = None,
+        evaluation: Annotated[
+            str | None, typer.Option("--eval", metavar="SAMPLES", help=f"To measure accuracy: {SAMPLES_HELP}")
+        ] = None,
+        check_set: Annotated[
+            str | None,
+            typer.Option(
+                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
+            ),
+        ] = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write.")
+        ] = None,
+        metric: Annotated[
+            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
+        ] = "top1",
+        batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+    ) -> int:
+        """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
+        from edgepack import quantize as quantize_model
+
+        project = run.project
+        chosen = target or (project.target if project else None)
+        document = quantize_model(
+            model,
+            target=render.required(chosen, "--target"),
+            output=render.required(output, "-o/--output"),
+            calibration=calibration or (project.calibration if project else None),
+            evaluation=evaluation or (project.eval if project else None),
+            check_set=check_set or (project.check_set if project else None),
+            metric=metric,
+            batch=batch or None,
+            dry_run=run.dry_run,
+            report=run.report,
+        )
+        return run.answer(document, render.quantized(document))

@@ -1,0 +1,113 @@
+"""Shows what happens while a command runs: a live line on a terminal, plain lines elsewhere, JSON lines in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from edgepack.events import Event
+
+# A person can follow about ten changes a second; more only costs the terminal.
+_REDRAW_SECONDS = 0.1
+# CONTRACT: progress on anything longer than a second.
+_FIRST_DRAW_SECONDS = 1.0
+
+
+class Progress:
+    """A reporter for one command.
+
+    ``messages`` are shown unless ``quiet``; counted progress only where ``stream`` is a terminal, and only once a step has
+    taken longer than a second. ``events_file`` receives every event as a JSON line with seconds since the start.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool, events_file: TextIO | None = None) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._live = stream.isatty() and not quiet
+        self._events_file = events_file
+        self._started = time.monotonic()
+        self._step_started = self._started
+        self._step: tuple[str, str] | None = None
+        self._drawn_at = 0.0
+        self._line = ""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        now = time.monotonic()
+        if self._events_file is not None:
+            record = {"seconds": round(now - self._started, 3), **dataclasses.asdict(event)}
+            self._events_file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._events_file.flush()
+        if (event.step, event.message) != self._step:
+            self._step = (event.step, event.message)
+            self._step_started = now
+        if event.done is None:
+            self._message(event)
+        elif self._live and now - self._step_started >= _FIRST_DRAW_SECONDS:
+            self._draw(event, now)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+        if self._events_file is not None:
+            self._events_file.close()
+
+    def _message(self, event: Event) -> None:
+        if self._quiet:
+            return
+        self._clear()
+        self._stream.write(f"{event.step}: {event.message}\n")
+        self._stream.flush()
+
+    def _draw(self, event: Event, now: float) -> None:
+        finished = event.total is not None and event.done == event.total
+        if now - self._drawn_at < _REDRAW_SECONDS and not finished:
+            return
+        self._drawn_at = now
+        line = f"{event.step}: {event.message} {counted(event, now - self._step_started)}"
+        self._stream.write("\r" + line.ljust(len(self._line)))
+        self._stream.flush()
+        self._line = line
+
+    def _clear(self) -> None:
+        if self._line:
+            self._stream.write("\r" + " " * len(self._line) + "\r")
+            self._line = ""
+
+
+def counted(event: Event, seconds: float) -> str:
+    """``12/100 samples (8 a second)`` for a counted event that has run for ``seconds``."""
+    done = event.done or 0
+    rate = done / seconds if seconds > 0 else 0.0
+    if event.unit == "bytes":
+        total = f" of {size(event.total)}" if event.total is not None else ""
+        return f"{size(done)}{total} ({size(round(rate))}/s)"
+    total = f"/{event.total}" if event.total is not None else ""
+    return f"{done}{total} {event.unit} ({rate:.3g} a second)"
+
+
+def size(byte_count: int | None) -> str:
+    """A number of bytes for a person: ``512 B``, ``4.2 KB``, ``18.0 MB`` (powers of 1000)."""
+    if byte_count is None:
+        return "?"
+    if byte_count < 1000:
+        return f"{byte_count} B"
+    value = float(byte_count)
+    for unit in ("KB", "MB", "GB"):
+        value /= 1000
+        if value < 1000 or unit == "GB":
+            return f"{value:.1f} {unit}"
+    raise AssertionError("unreachable: the loop returns at GB")
+
+
+def stderr_progress(*, quiet: bool, events_file: TextIO | None = None) -> Progress:
+    """The reporter of a command: standard error, and the ``--events`` file where there is one."""
+    return Progress(sys.stderr, quiet=quiet, events_file=events_file)

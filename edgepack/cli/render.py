@@ -1,0 +1,321 @@
+"""Every document as a person wants to read it; pure text from values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edgepack import documents
+from edgepack.cli.progress import size
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepack.demo import DemoDocument
+    from edgepack.doctor import DoctorDocument
+    from edgepack.target import Target
+
+T = TypeVar("T")
+
+
+def required(value: T | None, option: str) -> T:
+    """The value of an option that has to come from somewhere."""
+    if value is None:
+        raise InputError(
+            "usage",
+            f"{option} is missing.",
+            hint=f"Give {option}, or write it into edgepack.toml (`edgepack init` makes one).",
+        )
+    return value
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> str:
+    """Left-aligned columns, two blanks apart; a rule under the header."""
+    lines = [list(row) for row in rows]
+    if header is not None:
+        lines.insert(0, list(header))
+    if not lines:
+        return ""
+    widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]
+    if header is not None:
+        lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines
+    )
+
+
+def write_document(path: Path, document: Any) -> None:
+    """Write a document as JSON, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(documents.to_json(documents.to_json_value(document)) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            "output",
+            f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
+            hint="Name a file in a folder of yours.",
+        ) from error
+
+
+def quantized(document: documents.QuantizeDocument) -> str:
+    """What quantize made."""
+    ratio = document.source.bytes / document.model.bytes if document.model.bytes else 0.0
+    rows = [
+        ["model", f"{document.model.path}  ({size(document.model.bytes)}, {document.model.scheme})"],
+        [
+            "source",
+            f"{document.source.path}  ({size(document.source.bytes)}, {document.source.kind}, {ratio:.1f}x the model)",
+        ],
+        ["target", document.target],
+    ]
+    if document.accuracy is not None:
+        rows.append(["accuracy", accuracy(document.accuracy)])
+    if document.check_set:
+        rows.append(["check set", document.check_set])
+    for finding in document.conformance.findings:
+        rows.append([finding.severity, f"{finding.message} {finding.cure}".strip()])
+    return table(rows)
+
+
+def accuracy(value: documents.Accuracy) -> str:
+    """``top1 0.9000 → 0.9025, drop -0.0025 [-0.0100, 0.0050] over 400 samples``."""
+    if value.reference is None or value.drop is None:
+        return f"{value.metric} {value.quantized:.4f} over {value.samples} samples (no reference)"
+    interval = f" [{value.interval.low:+.4f}, {value.interval.high:+.4f}]" if value.interval else ""
+    return (
+        f"{value.metric} {value.reference:.4f} → {value.quantized:.4f}, "
+        f"drop {value.drop:+.4f}{interval} over {value.samples} samples"
+    )
+
+
+def _platform(platform: Mapping[str, Any]) -> str:
+    runtime = platform.get("runtime") or {}
+    carried = f"{runtime.get('package')} {runtime.get('version')}" if runtime else "the device's own runtime"
+    return f"Python {platform.get('python')}, {platform.get('arch')}, {platform.get('libc')}: {carried}"
+
+
+def bundled(document: documents.BundleDocument) -> str:
+    """What bundle made."""
+    rows = [
+        ["bundle", f"{document.path}  ({size(document.bytes)})"],
+        ["release", document.release],
+        ["target", document.target],
+        *(["platform", _platform(platform)] for platform in document.platforms),
+    ]
+    return table(rows)
+
+
+def inspected(document: documents.BundleDocument) -> str:
+    """What is in a bundle."""
+    budget = ", ".join(f"{key} {value}" for key, value in document.budget.items() if value is not None)
+    head = [
+        ["app", f"{document.name} {document.version}"],
+        ["release", document.release],
+        ["target", document.target],
+        ["model", f"{document.model.get('scheme')}, {size(document.model.get('bytes'))}"],
+        ["budget", budget or "none"],
+        ["signature", "none" if document.signature is None else str(document.signature.get("signer"))],
+        ["sha256", document.sha256],
+        *(["platform", _platform(platform)] for platform in document.platforms),
+    ]
+    files = [[entry.path, size(entry.bytes), entry.sha256[:16]] for entry in document.files]
+    return table(head) + "\n\n" + table(files, ["file", "size", "sha256"])
+
+
+def bundle_diff(changes: Mapping[str, Any]) -> str:
+    """What changed from one bundle to another."""
+    rows = [[str(change["what"]), str(change["before"]), str(change["after"])] for change in changes["changes"]]
+    return table(rows, ["what", "before", "after"]) if rows else "The two bundles hold the same."
+
+
+def verified(document: documents.VerifyDocument) -> str:
+    """What verify found."""
+    signed = "unsigned" if document.signature is None else f"signed by {document.signature.get('signer')}"
+    return (
+        f"{document.path}: whole. {document.files} files, {size(document.bytes)}, release {document.release}, {signed}."
+    )
+
+
+def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
+    """What push did."""
+    if document.already_present:
+        return f"{document.device}: release {document.release} of {document.app} is already there; {size(document.bytes.sent)} sent."
+    verb = "would send" if dry_run else "sent"
+    return (
+        f"{document.device}: release {document.release} of {document.app} {'would be' if dry_run else 'is'} the candidate; "
+        f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)} "
+        f"in {document.seconds:.1f} s and {document.round_trips} round trips."
+    )
+
+
+def milliseconds(value: float | None) -> str:
+    """``1.234 ms``, or ``—`` where it was not measured often enough."""
+    return "—" if value is None else f"{value:.3f} ms"
+
+
+def checked(document: documents.CheckDocument) -> str:
+    """A verdict and what it rests on."""
+    latency = document.latency_ms
+    rows = [
+        ["verdict", document.verdict.upper()],
+        *(["", reason] for reason in document.reasons),
+        ["release", f"{document.app} {document.release}"],
+        [
+            "latency",
+            f"p50 {milliseconds(latency.p50)}, p90 {milliseconds(latency.p90)}, p95 {milliseconds(latency.p95)}, "
+            f"p99 {milliseconds(latency.p99)} over {latency.n} runs",
+        ],
+        ["load", milliseconds(document.load_ms)],
+        ["peak memory", size(document.peak_rss_bytes)],
+        [
+            "accuracy",
+            "not measured: no labelled check set" if document.accuracy is None else accuracy(document.accuracy),
+        ],
+        ["parity", "not measured: no check set" if document.parity is None else parity(document.parity)],
+        ["device", _device(document.device)],
+        [
+            "runtime",
+            " ".join(str(document.runtime.get(key)) for key in ("package", "version") if document.runtime.get(key)),
+        ],
+        ["conditions", ", ".join(f"{key} {value}" for key, value in document.conditions.items() if value is not None)],
+    ]
+    return table(rows)
+
+
+def parity(value: documents.Parity) -> str:
+    """The device's outputs against the host's."""
+    agreement = "" if value.top1_agreement is None else f"top-1 agrees on {value.top1_agreement:.2%}, "
+    return f"{agreement}largest difference {value.max_abs_error:.3g} over {value.samples} samples"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    name = device.get("model") or device.get("hostname") or "device"
+    return f"{name} ({device.get('arch')}, Python {device.get('python')}, {device.get('libc')})"
+
+
+def activated(document: documents.ActivateDocument, verb: str, *, dry_run: bool) -> str:
+    """What activate or rollback did."""
+    if not document.changed:
+        return f"{document.app}: {document.current} is active already; nothing to do."
+    before = f" (before: {document.previous})" if document.previous else ""
+    unchecked = ", unchecked" if document.unchecked else ""
+    lines = [f"{document.app}: {'would have ' if dry_run else ''}{verb} {document.current}{unchecked}{before}."]
+    lines += [f"  {hook.get('hook')}: exit {hook.get('code')}" for hook in document.hooks]
+    return "\n".join(lines)
+
+
+def status(document: documents.StatusDocument) -> str:
+    """Which release is what on a device."""
+    rows = []
+    for release in document.releases:
+        name = str(release.get("release"))
+        roles = [role for role in ("current", "previous", "candidate") if getattr(document, role) == name]
+        marks = [*roles, *(["bad"] if release.get("bad") else [])]
+        rows.append([name, size(release.get("bytes")), str(release.get("verdict") or "unchecked"), ", ".join(marks)])
+    head = f"{document.app}: {document.current or 'no release'} is active."
+    return head + "\n\n" + table(rows, ["release", "size", "verdict", "is"])
+
+
+def history(document: documents.HistoryDocument) -> str:
+    """What was activated and rolled back."""
+    rows = [
+        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
+        for entry in document.history
+    ]
+    return table(rows, ["at", "what", "from", "to", "outcome", "by"]) if rows else f"{document.app}: no activation yet."
+
+
+def probed(document: documents.ProbeDocument) -> str:
+    """What a device is."""
+    facts = document.facts
+    installed = ", ".join(f"{name} {version}" for name, version in (facts.get("installed") or {}).items())
+    rows = [
+        ["device", document.device],
+        ["is", _device(facts)],
+        ["system", f"{facts.get('os')}, {facts.get('cpus')} CPUs, {size(facts.get('memory_bytes'))} memory"],
+        ["free disk", size(facts.get("disk_free_bytes"))],
+        ["installed", installed or "no numpy, no TFLite runtime"],
+        ["fits", ", ".join(document.fits) or "no built-in profile"],
+    ]
+    missing = [
+        [str(gap.get("target")), str(gap.get("missing")), str(gap.get("mend") or "")] for gap in document.missing
+    ]
+    return table(rows) + ("\n\n" + table(missing, ["profile", "missing", "mend"]) if missing else "")
+
+
+def deployed(document: documents.DeployDocument, *, dry_run: bool) -> str:
+    """Everything in one go, step by step."""
+    parts = []
+    if document.quantize is not None:
+        parts.append(quantized(document.quantize))
+    if document.bundle is not None:
+        parts.append(bundled(document.bundle))
+    parts.append(pushed(document.push, dry_run=dry_run))
+    if document.check is not None:
+        parts.append(checked(document.check))
+    if document.activate is not None:
+        parts.append(activated(document.activate, "activated", dry_run=dry_run))
+    elif not dry_run:
+        parts.append("Not activated: the check did not pass. The release stays the candidate.")
+    return "\n\n".join(parts)
+
+
+def targets(found: Iterable[Target]) -> str:
+    """The profiles, a line each."""
+    rows = [
+        [
+            target.name,
+            str(target.quantization.scheme),
+            target.tested,
+            "yes" if target.deployable else "no",
+            target.description,
+        ]
+        for target in found
+    ]
+    return table(rows, ["target", "scheme", "tested", "deployable", "description"])
+
+
+def target(found: Target) -> str:
+    """One profile, every value."""
+    return table([key, _plain(value)] for key, value in _flat(found.to_json()))
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "; ".join(_plain(item) for item in value) or "—"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return "—" if value is None else str(value)
+
+
+def doctor(document: DoctorDocument) -> str:
+    """What this machine has and lacks."""
+    rows = [
+        [
+            "ok" if check.ok else "MISSING",
+            check.name,
+            check.found or "—",
+            check.needed_for,
+            "" if check.ok else check.mend,
+        ]
+        for check in document.checks
+    ]
+    return table(rows, ["", "what", "found", "needed for", "mend"])
+
+
+def demo(document: DemoDocument) -> str:
+    """The demo's story, a step a line."""
+    steps = [[step.name, step.result, f"{step.seconds:.1f} s"] for step in document.steps]
+    verdict = document.check.verdict.upper()
+    return table(steps, ["step", "result", "time"]) + f"\n\n{verdict}: " + " ".join(document.check.reasons)

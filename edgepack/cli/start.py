@@ -1,0 +1,78 @@
+"""``edgepack targets``, ``init``, ``doctor`` and ``demo``: where a person starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack.cli import render
+from edgepack.cli.complete import target_names
+from edgepack.cli.verb import Run, verb
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this module's commands."""
+    _add_targets(app)
+
+    @verb(app, "init", changes=True)
+    def init(
+        run: Run,
+        folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to start a project.")] = Path(),
+        force: Annotated[bool, typer.Option("--force", help="Overwrite an edgepack.toml that is there.")] = False,
+    ) -> int:
+        """Write a starter edgepack.toml, each line explained."""
+        from edgepack.project import write_starter
+
+        path = write_starter(folder, force=force, dry_run=run.dry_run)
+        done = "would write" if run.dry_run else "wrote"
+        text = f"{done} {path}\nNext: fill in model and samples, then `edgepack deploy user@device`."
+        return run.answer({"schema": 1, "path": str(path)}, text)
+
+    @verb(app, "doctor")
+    def doctor(run: Run) -> int:
+        """Say what this machine has for the job, what it lacks, and the command that mends it."""
+        from edgepack.doctor import examine
+
+        document = examine()
+        return run.answer(document, render.doctor(document), 0 if document.healthy else 2)
+
+    @verb(app, "demo", long=True)
+    def demo(
+        run: Run,
+        keep: Annotated[
+            Path | None, typer.Option("--keep", metavar="FOLDER", help="Keep the demo's files in this new folder.")
+        ] = None,
+    ) -> int:
+        """Do the whole main job on this machine: train, quantize, bundle, push over SSH, check, activate, predict."""
+        from edgepack.demo import run_demo
+
+        document = run_demo(keep=keep, report=run.report)
+        return run.answer(document, render.demo(document), 0 if document.check.verdict == "pass" else 1)
+
+
+def _add_targets(app: typer.Typer) -> None:
+    targets = typer.Typer(name="targets", help="The target profiles.", no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(targets)
+
+    @verb(targets, "list")
+    def list_(run: Run) -> int:
+        """List the profiles: built in, from ./targets, from your configuration folder."""
+        from edgepack.target import list_targets
+
+        found = list_targets()
+        return run.answer({"schema": 1, "targets": [target.to_json() for target in found]}, render.targets(found))
+
+    @verb(targets, "show")
+    def show(
+        run: Run,
+        name: Annotated[
+            str, typer.Argument(metavar="NAME", help="A profile's name or file.", autocompletion=target_names)
+        ],
+    ) -> int:
+        """Show one profile with everything that it inherits."""
+        from edgepack.target import load_target
+
+        target = load_target(name)
+        return run.answer({"schema": 1, **target.to_json()}, render.target(target))

@@ -1,0 +1,206 @@
+"""What every command has in common: the shared options, one object to report and answer through."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgepack import documents
+from edgepack.cli.progress import stderr_progress
+from edgepack.errors import InputError
+from edgepack.events import Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.device.options import ConnectOptions
+    from edgepack.project import Project
+
+Command = Callable[..., int]
+
+_OUTPUT: dict[str, Any] = {
+    "as_json": Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")],
+    "verbose": Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages; errors only.")],
+}
+_EVENTS: dict[str, Any] = {
+    "events": Annotated[
+        Path | None, typer.Option("--events", metavar="FILE", help="Write what happens as JSON lines.", dir_okay=False)
+    ],
+}
+_DRY_RUN: dict[str, Any] = {
+    "dry_run": Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")],
+}
+
+
+def _env(name: str) -> str:
+    return f"EDGEPACK_{name}"
+
+
+_DEVICE: dict[str, Any] = {
+    "ssh_config": Annotated[
+        Path | None, typer.Option("--ssh-config", envvar=_env("SSH_CONFIG"), metavar="FILE", help="As `ssh -F`.")
+    ],
+    "identity": Annotated[
+        Path | None,
+        typer.Option(
+            "--identity", "-i", envvar=_env("IDENTITY"), metavar="FILE", help="The private key to log in with."
+        ),
+    ],
+    "known_hosts": Annotated[
+        Path | None,
+        typer.Option("--known-hosts", envvar=_env("KNOWN_HOSTS"), metavar="FILE", help="Host keys to trust."),
+    ],
+    "accept_new_host_key": Annotated[
+        bool,
+        typer.Option("--accept-new-host-key", help="Trust a host that is not in known_hosts yet, and remember it."),
+    ],
+    "transport": Annotated[
+        str | None,
+        typer.Option("--transport", envvar=_env("TRANSPORT"), metavar="ssh|openssh", help="How to reach the device."),
+    ],
+    "connect_timeout": Annotated[
+        float | None,
+        typer.Option("--connect-timeout", envvar=_env("CONNECT_TIMEOUT"), metavar="SECONDS", help="How long to wait."),
+    ],
+    "root": Annotated[
+        str | None,
+        typer.Option("--root", envvar=_env("ROOT"), metavar="PATH", help="The device's edgepack folder [~/.edgepack]."),
+    ],
+    "python": Annotated[
+        str | None,
+        typer.Option("--python", envvar=_env("PYTHON"), metavar="PATH", help="Python on the device [python3]."),
+    ],
+    "app": Annotated[
+        str | None,
+        typer.Option(
+            "--app", envvar=_env("APP"), metavar="APP", help="May be left out where the device holds one app."
+        ),
+    ],
+}
+
+
+@dataclass
+class Run:
+    """One run of a command: its shared options, and the way to report and to answer."""
+
+    as_json: bool = False
+    verbose: int = 0
+    quiet: bool = False
+    dry_run: bool = False
+    app: str | None = None
+    device_flags: Mapping[str, Any] = field(default_factory=dict)
+    report: Reporter = ignore_events
+
+    @functools.cached_property
+    def project(self) -> Project | None:
+        """The edgepack.toml of this folder, None where there is none."""
+        from edgepack.project import find_project
+
+        return find_project(Path.cwd())
+
+    @functools.cached_property
+    def connect_options(self) -> ConnectOptions:
+        """How to reach the device: flag, then environment, then edgepack.toml, then the default."""
+        from edgepack.project import connect_options
+
+        return connect_options(self.device_flags, self.project)
+
+    @functools.cached_property
+    def app_name(self) -> str | None:
+        """The app that a command is about: flag, environment, edgepack.toml; None leaves it to the device."""
+        if self.app is not None or self.project is None:
+            return self.app
+        return self.project.name
+
+    def answer(self, document: Any, text: str, exit_code: int = 0) -> int:
+        """Print the document (``--json``) or the text for people on stdout, and hand on the exit code."""
+        if self.as_json:
+            value = document if isinstance(document, dict) else documents.to_json_value(document)
+            text = documents.to_json(value)
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+        return exit_code
+
+
+def verb(
+    app: typer.Typer, name: str, *, device: bool = False, changes: bool = False, long: bool = False
+) -> Callable[[Command], Command]:
+    """Register a command that takes a :class:`Run` first and returns its exit code.
+
+    ``device`` adds the options of every command that reaches a device, ``changes`` adds ``--dry-run``, ``long`` adds
+    ``--events``. The command's own parameters follow the usual Typer annotations.
+    """
+    shared = _OUTPUT | (_DEVICE if device else {}) | (_DRY_RUN if changes else {}) | (_EVENTS if long else {})
+
+    def register(command: Command) -> Command:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> int:
+            given = {key: values.pop(key) for key in shared}
+            with _run(given, device=device) as run:
+                return command(run, **values)
+
+        extra = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=_DEFAULTS.get(key))
+            for key, hint in shared.items()
+        ]
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name)(wrapper)
+        return command
+
+    return register
+
+
+_DEFAULTS: dict[str, Any] = {
+    "as_json": False,
+    "verbose": 0,
+    "quiet": False,
+    "dry_run": False,
+    "accept_new_host_key": False,
+}
+
+
+@contextlib.contextmanager
+def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
+    events: Path | None = given.get("events")
+    try:
+        stream = events.open("w", encoding="utf-8") if events is not None else None
+    except OSError as error:
+        raise InputError(
+            "events-file",
+            f"The events file {events} cannot be written: {os.strerror(error.errno or 0)}.",
+            hint="Name a file in a folder that exists and is yours.",
+        ) from error
+    if given["verbose"]:
+        _log_libraries(given["verbose"])
+    with stderr_progress(quiet=given["quiet"], events_file=stream) as progress:
+        yield Run(
+            as_json=given["as_json"],
+            verbose=given["verbose"],
+            quiet=given["quiet"],
+            dry_run=given.get("dry_run", False),
+            app=given.get("app"),
+            device_flags={key: given[key] for key in _DEVICE if key != "app"} if device else {},
+            report=progress,
+        )
+
+
+def _log_libraries(verbosity: int) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbosity > 1 else logging.INFO,
+        format="%(name)s: %(message)s",
+    )
