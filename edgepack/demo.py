@@ -176,7 +176,7 @@ def _this_machines_target() -> str:
 
 
 def _this_platform() -> Platform:
-    """This machine as a platform, its C library the oldest of the profile's that fits."""
+    """The platform that this machine is, its C library the oldest of the profile's that fits."""
     from edgepack.target import load_target
 
     target = load_target(_this_machines_target())
@@ -226,4 +226,5 @@ def _say_checked(document: documents.CheckDocument) -> str:
 
 
 def _say_predicted(prediction: Prediction) -> str:
-    return f"edgepack_device.load({APP!r}) says {prediction.predicted}, score {prediction.score} (it is {prediction.expected})"
+    said = f"edgepack_device.load({APP!r}) says {prediction.predicted}, score {prediction.score}"
+    return f"{said} (it is {prediction.expected})"

@@ -83,9 +83,8 @@ def _program(name: str, needed_for: str, mend: str) -> HostCheck:
 
 def _pip() -> HostCheck:
     found = importlib.util.find_spec("pip") is not None
-    return HostCheck(
-        "pip", "present" if found else None, found, "bundle (fetching a runtime's wheels)", f"{sys.executable} -m ensurepip"
-    )  # fmt: skip
+    mend = f"{sys.executable} -m ensurepip"
+    return HostCheck("pip", "present" if found else None, found, "bundle (fetching a runtime's wheels)", mend)
 
 
 def _cache_folder() -> HostCheck:

@@ -29,8 +29,8 @@ class Interval:
 class Accuracy:
     """A metric of the float reference and of the quantized model over the same labelled samples.
 
-    ``drop`` is ``reference - quantized``; ``interval`` is that of the paired drop. ``reference`` is None where the check
-    set holds no outputs of the float model.
+    ``drop`` is ``reference - quantized``; ``interval`` is that of the paired drop. ``reference`` is None where the
+    check set holds no outputs of the float model.
     """
 
     metric: str
@@ -137,7 +137,7 @@ class VerifyDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProbeDocument:
-    """What a device is. ``fits`` names the built-in profiles that fit it, ``missing`` what stands in the way of the others."""
+    """What a device is; ``fits`` names the built-in profiles that fit, ``missing`` what stands in the way of others."""
 
     device: str
     facts: Mapping[str, Any]
@@ -264,7 +264,7 @@ def to_json(value: Mapping[str, Any]) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte string of a JSON value: sorted keys, no blanks, UTF-8, no NaN; what digests and signatures are over."""
+    """The one byte string of a JSON value, for digests and signatures: sorted keys, no blanks, UTF-8, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 

@@ -13,8 +13,8 @@
       ├── LockedError         8   somebody else holds the lock
       └── InternalError      70   a fault of edgepack itself
 
-An error is one short paragraph: ``message`` says what happened and where, ``hint`` what to do next, ``code`` is a stable
-word for scripts (lower case, hyphens), ``details`` are plain JSON values.
+An error is one short paragraph: ``message`` says what happened and where, ``hint`` what to do next, ``code`` is a
+stable word for scripts (lower case, hyphens), ``details`` are plain JSON values.
 """
 
 from __future__ import annotations

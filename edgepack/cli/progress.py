@@ -20,8 +20,8 @@ _FIRST_DRAW_SECONDS = 1.0
 class Progress:
     """A reporter for one command.
 
-    ``messages`` are shown unless ``quiet``; counted progress only where ``stream`` is a terminal, and only once a step has
-    taken longer than a second. ``events_file`` receives every event as a JSON line with seconds since the start.
+    ``messages`` are shown unless ``quiet``; counted progress only where ``stream`` is a terminal, and only once a step
+    has taken longer than a second. ``events_file`` receives every event as a JSON line with seconds since the start.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool, events_file: TextIO | None = None) -> None:

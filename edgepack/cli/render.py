@@ -75,8 +75,7 @@ def quantized(document: documents.QuantizeDocument) -> str:
         rows.append(["accuracy", accuracy(document.accuracy)])
     if document.check_set:
         rows.append(["check set", document.check_set])
-    for finding in document.conformance.findings:
-        rows.append([finding.severity, f"{finding.message} {finding.cure}".strip()])
+    rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]
     return table(rows)
 
 
@@ -141,11 +140,12 @@ def verified(document: documents.VerifyDocument) -> str:
 
 def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
     """What push did."""
+    release = f"{document.device}: release {document.release} of {document.app}"
     if document.already_present:
-        return f"{document.device}: release {document.release} of {document.app} is already there; {size(document.bytes.sent)} sent."
+        return f"{release} is already there; {size(document.bytes.sent)} sent."
     verb = "would send" if dry_run else "sent"
     return (
-        f"{document.device}: release {document.release} of {document.app} {'would be' if dry_run else 'is'} the candidate; "
+        f"{release} {'would be' if dry_run else 'is'} the candidate; "
         f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)} "
         f"in {document.seconds:.1f} s and {document.round_trips} round trips."
     )
@@ -158,16 +158,11 @@ def milliseconds(value: float | None) -> str:
 
 def checked(document: documents.CheckDocument) -> str:
     """A verdict and what it rests on."""
-    latency = document.latency_ms
     rows = [
         ["verdict", document.verdict.upper()],
         *(["", reason] for reason in document.reasons),
         ["release", f"{document.app} {document.release}"],
-        [
-            "latency",
-            f"p50 {milliseconds(latency.p50)}, p90 {milliseconds(latency.p90)}, p95 {milliseconds(latency.p95)}, "
-            f"p99 {milliseconds(latency.p99)} over {latency.n} runs",
-        ],
+        ["latency", _percentiles(document.latency_ms)],
         ["load", milliseconds(document.load_ms)],
         ["peak memory", size(document.peak_rss_bytes)],
         [
@@ -183,6 +178,11 @@ def checked(document: documents.CheckDocument) -> str:
         ["conditions", ", ".join(f"{key} {value}" for key, value in document.conditions.items() if value is not None)],
     ]
     return table(rows)
+
+
+def _percentiles(latency: documents.LatencyMs) -> str:
+    shown = (f"{name} {milliseconds(getattr(latency, name))}" for name in ("p50", "p90", "p95", "p99"))
+    return f"{', '.join(shown)} over {latency.n} runs"
 
 
 def parity(value: documents.Parity) -> str:
