@@ -11,7 +11,7 @@ class Event:
     """One thing that happened in a running step.
 
     ``step`` is the verb ("quantize", "push", ...), ``message`` a short phrase for a person, ``done`` and ``total``
-    count ``unit`` ("samples", "bytes", "runs") where the step can be counted; ``total`` is None where the end is unknown.
+    count ``unit`` ("samples", "bytes", "runs") where the step can be counted; ``total`` is None where no end is known.
     """
 
     step: str
