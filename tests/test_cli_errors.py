@@ -1,0 +1,123 @@
+"""A wrong command line: a sentence that says what to do, the right exit code, nothing changed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepack import errors
+from edgepack.cli.main import run
+
+
+def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, dict[str, object]]:
+    code = run([*arguments, "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["error"]) == {"code", "message", "hint", "details"}
+    return code, document["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (["frobnicate"], 2, "frobnicate"),
+        (["push"], 2, "FILE.edgepack"),
+        (["push", "no-such.edgepack", "local:"], 2, "no-such.edgepack"),
+        (["quantize", "model", "-o", "out.tflite"], 2, "--target"),
+        (["quantize", "no-such-model", "--target", "x86-64", "-o", "out.tflite"], 2, "no-such-model"),
+        (["quantize", "m", "--target", "raspbery-pi-4", "-o", "out.tflite"], 2, "raspberry-pi-4"),
+        (["targets", "show", "corall-usb"], 2, "coral-usb"),
+        (["bundle", "m.tflite", "--target", "x86-64", "--name", "a/b", "--version", "1", "-o", "b.edgepack"], 2, ""),
+        (["inspect", "a", "b"], 2, "one bundle"),
+        (["verify", "no-such.edgepack"], 2, "no-such.edgepack"),
+        (["status", "local:/no/such/root"], 2, ""),
+        (["check", "local:", "--budget", "p95=3"], 2, "p95"),
+        (["status", "nobody@127.0.0.1:1", "--connect-timeout", "2"], 4, "127.0.0.1"),
+        (["status", "http://somewhere"], 2, "http"),
+        (["push", "x.edgepack", "local:", "--events", "/no/such/folder/events"], 2, "/no/such/folder"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    exit_code: int,
+    words: str,
+) -> None:
+    """Each mistake gets its exit code and a message that names what was wrong, and leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, error = error_of(capsys, arguments)
+    assert code == exit_code
+    assert words in f"{error['message']} {error['hint']}"
+    assert error["hint"], "a tired person wants to know what to do next"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_for_people_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --json stdout stays empty on a failure, so that pipes never see an error as data."""
+    assert run(["verify", "no-such.edgepack"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no-such.edgepack" in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_a_traceback_only_with_two_v(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only -vv shows where in edgepack an error came from."""
+    run(["verify", "no-such.edgepack", "-vv"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_every_error_has_its_exit_code() -> None:
+    """The exit codes that scripts depend on are those of the contract."""
+    codes = {
+        name: kind.exit_code
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.EdgepackError)
+    }
+    assert codes == {
+        "EdgepackError": 70,
+        "GateFailed": 1,
+        "InputError": 2,
+        "Inconclusive": 3,
+        "UnreachableError": 4,
+        "MisfitError": 5,
+        "IntegrityError": 6,
+        "DeviceFailure": 7,
+        "LockedError": 8,
+        "InternalError": 70,
+    }
+
+
+def test_errors_travel_between_processes() -> None:
+    """A worker process hands its error to the parent whole."""
+    import pickle
+
+    error = errors.MisfitError("no-wheel", "No wheel.", hint="Take another.", python="3.14")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes, made in this line
+    assert (type(copy), copy.code, copy.message, copy.hint, copy.details) == (
+        errors.MisfitError, "no-wheel", "No wheel.", "Take another.", {"python": "3.14"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["push", "check", "deploy", "quantize", "bundle", "status", "rollback"])
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """--help of each command names --json and what it takes."""
+    assert run([command, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_completion_offers_commands_and_profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TAB completes profile names and the hosts of the user's SSH configuration."""
+    from edgepack.cli.complete import device_names, target_names
+
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host kiosk-1 kiosk-2\nHost *.lan\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert device_names("kio") == ["kiosk-1", "kiosk-2"]
+    assert "raspberry-pi-4" in target_names("raspberry-pi-4")
+    assert device_names("lo") == ["local:"]

@@ -1,0 +1,37 @@
+"""What a command imports decides how fast it starts; a fresh process tells."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "paramiko", "tensorflow", "tf_keras", "keras", "ai_edge_litert", "tflite", "tflite_runtime", "h5py")
+REPORT = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)"
+
+
+def heavy_imports_of(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{REPORT}"], capture_output=True, text=True, check=True)
+    names: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return names
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["push", "--help"], ["quantize", "--help"], ["targets", "list"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    """Asking for help, or for the profiles, waits for neither numpy nor paramiko nor TensorFlow."""
+    assert heavy_imports_of(f"from edgepack.cli.main import run; run({arguments!r})") == []
+
+
+def test_importing_the_library_is_as_light_as_help() -> None:
+    """A script that imports edgepack pays for what it calls only."""
+    assert heavy_imports_of("import edgepack; edgepack.push, edgepack.quantize, edgepack.check") == []
+
+
+@pytest.mark.parametrize("verb", ["status", "push", "check"])
+def test_commands_on_a_device_never_import_tensorflow(verb: str, tmp_path: object) -> None:
+    """What reaches a device works on a light install."""
+    arguments = [verb, *(["no-such-file.edgepack"] if verb == "push" else []), f"local:{tmp_path}/root"]
+    loaded = heavy_imports_of(f"from edgepack.cli.main import run; run({arguments!r})")
+    assert not set(loaded) & {"tensorflow", "tf_keras", "keras", "ai_edge_litert"}
