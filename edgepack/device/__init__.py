@@ -1,1 +1,54 @@
+"""Reaching a device: one session with the agent there, over one of several transports.
 
+:func:`connect` is all that the floors above need. Importing this package imports neither paramiko nor numpy.
+"""
+
+from __future__ import annotations
+
+from edgepack.device.address import DeviceAddress
+from edgepack.device.facts import DeviceFacts
+from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
+from edgepack.device.session import Session, open_session
+from edgepack.device.transport import Transport
+from edgepack.device.wire import Reply
+
+__all__ = [
+    "DEFAULT_ROOT",
+    "ConnectOptions",
+    "DeviceAddress",
+    "DeviceFacts",
+    "Reply",
+    "Session",
+    "connect",
+    "open_session",
+    "open_transport",
+]
+
+
+def connect(
+    address: str | DeviceAddress, options: ConnectOptions | None = None, *, app: str | None = None, lock: bool = False
+) -> Session:
+    """Log in to a device and start the agent there.
+
+    ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed. Raises
+    InputError (a bad address), UnreachableError (no way there, login refused), IntegrityError (host key), MisfitError (no
+    Python there), LockedError.
+    """
+    place = DeviceAddress.parse(address) if isinstance(address, str) else address
+    options = options or ConnectOptions()
+    return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root)
+
+
+def open_transport(address: DeviceAddress, options: ConnectOptions) -> Transport:
+    """The transport to a device; logs in where it is edgepack's own SSH client."""
+    if address.kind == "local":
+        from edgepack.device.local import LocalTransport
+
+        return LocalTransport()
+    if options.transport == "openssh":
+        from edgepack.device.openssh import OpenSshTransport
+
+        return OpenSshTransport(address, options)
+    from edgepack.device.ssh import SshTransport
+
+    return SshTransport(address, options)

@@ -1,0 +1,45 @@
+"""How to reach a device, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgepack.errors import InputError
+
+DEFAULT_ROOT = "~/.edgepack"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """The options of every command that reaches a device.
+
+    ``ssh_config`` is a file as for ``ssh -F``; ``identity`` a private key to try first; ``known_hosts`` the only file of host
+    keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that is not known
+    yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program. ``root`` is the
+    device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in seconds.
+    """
+
+    ssh_config: Path | None = None
+    identity: Path | None = None
+    known_hosts: Path | None = None
+    accept_new_host_key: bool = False
+    transport: Literal["ssh", "openssh"] = "ssh"
+    connect_timeout_s: float = 10.0
+    root: str | None = None
+    python: str = "python3"
+
+    def __post_init__(self) -> None:
+        """Refuses what no device could be reached with, before anything is tried."""
+        if self.transport not in ("ssh", "openssh"):
+            raise InputError("bad-option", f"{self.transport!r} is no transport.", hint="Write ssh or openssh.")
+        if not 0 < self.connect_timeout_s < 86_400:
+            raise InputError(
+                "bad-option",
+                f"{self.connect_timeout_s} s is no time to wait for a device.",
+                hint="Write --connect-timeout with a number of seconds above 0.",
+            )
+        for name, value in (("root", self.root), ("python", self.python)):
+            if value is not None and (not value or "\x00" in value or "\n" in value or value.startswith("-")):
+                raise InputError("bad-option", f"{value!r} is no path.", hint=f"Write --{name} with a path.")

@@ -1,0 +1,150 @@
+"""A channel over a process of this machine: what the local and the openssh transport have in common."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
+from edgepack.errors import DeviceFailure, EdgepackError
+
+# How long a process may take to end by itself once its input is closed, and once it was told to.
+_GRACE_S = 1.0
+# How soon a blocked read notices that the channel was closed while some grandchild still holds the pipe.
+_CLOSED_CHECK_MS = 250
+
+
+class ProcessChannel:
+    """A subprocess in its own session (so Ctrl-C in the terminal is ours to handle), with three pipes."""
+
+    def __init__(self, argv: Sequence[str], description: str, *, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
+        self._description = description
+        self._stall_timeout_s = stall_timeout_s
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._stdin, self._stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        os.set_blocking(self._stdin.fileno(), False)
+        self._closed = threading.Event()
+        self._input_lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._stderr_stream = stderr
+        self._stderr = TailReader(lambda size: self._read_from(stderr.fileno(), size))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See :meth:`edgepack.device.transport.Channel.write`."""
+        left = memoryview(data).cast("B")
+        with self._input_lock:
+            while left:
+                if self._closed.is_set() or self._stdin.closed:
+                    raise self._lost()
+                try:
+                    left = left[os.write(self._stdin.fileno(), left) :]
+                except BlockingIOError:
+                    self._wait_writable()
+                except OSError as error:
+                    raise self._lost() from error
+
+    def finish_input(self) -> None:
+        """See :meth:`edgepack.device.transport.Channel.finish_input`."""
+        with self._input_lock:
+            self._stdin.close()
+
+    def read(self, max_bytes: int) -> bytes:
+        """See :meth:`edgepack.device.transport.Channel.read`."""
+        with self._reading:
+            return self._read_from(self._stdout.fileno(), max_bytes) if not self._stdout.closed else b""
+
+    def stderr_tail(self) -> bytes:
+        """See :meth:`edgepack.device.transport.Channel.stderr_tail`."""
+        return self._stderr.tail()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """See :meth:`edgepack.device.transport.Channel.wait`."""
+        if not self._ended(timeout_s):
+            return None
+        self._stderr.join(timeout_s)
+        if self._closed.is_set():
+            return self._process.wait()
+        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended.si_status if ended is not None and ended.si_code == os.CLD_EXITED else -1
+
+    def failure(self) -> EdgepackError | None:
+        """Nothing: a process that ended has simply ended."""
+        return None
+
+    def close(self) -> None:
+        """See :meth:`edgepack.device.transport.Channel.close`."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.finish_input()
+        if not self._ended(_GRACE_S):
+            self._signal(signal.SIGTERM)
+            self._ended(_GRACE_S)
+        # What outlived the process too. It is not reaped before, so that its number cannot belong to somebody else.
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._stderr.join()
+        self._stderr_stream.close()
+        with self._reading:
+            self._stdout.close()
+
+    def _ended(self, timeout_s: float) -> bool:
+        """Whether the process ends within this time; it stays a zombie until :meth:`close`."""
+        deadline, pause = time.monotonic() + timeout_s, 0.001
+        while self._process.returncode is None:
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        return True
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Tell everything in the process's group."""
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def _read_from(self, descriptor: int, max_bytes: int) -> bytes:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while not poll.poll(_CLOSED_CHECK_MS):
+            if self._closed.is_set():
+                return b""
+        return os.read(descriptor, max_bytes)
+
+    def _wait_writable(self) -> None:
+        deadline = time.monotonic() + self._stall_timeout_s
+        poll = select.poll()
+        poll.register(self._stdin.fileno(), select.POLLOUT)
+        while not poll.poll(_CLOSED_CHECK_MS):
+            if self._closed.is_set():
+                raise self._lost()
+            if time.monotonic() > deadline:
+                raise DeviceFailure(
+                    "stalled",
+                    f"{self._description} took no byte for {self._stall_timeout_s:.0f} s.",
+                    hint="Look at the device: its disk or its network hangs. Then run the command again; it resumes.",
+                )
+
+    def _lost(self) -> DeviceFailure:
+        return DeviceFailure(
+            "connection-lost",
+            f"The connection to {self._description} was lost.",
+            hint="Run the command again; it resumes from what the device already has.",
+        )

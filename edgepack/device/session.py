@@ -1,0 +1,422 @@
+"""Typed calls to the agent on a device: one process there, one channel, frames both ways.
+
+The host starts ``python3 -I -u -c <bootstrap>`` on the device and sends, without waiting for anything in between: the agent's
+source, then the ``hello`` request. So opening a session costs one round trip after the login. A thread reads every frame as
+it comes, another one pings while nobody else writes; the agent ends itself when it hears nothing for a minute.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import itertools
+import os
+import queue
+import secrets
+import shlex
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from edgepack.device.facts import DeviceFacts
+from edgepack.device.faults import error_from_reply
+from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
+from edgepack.device.transport import Channel, Transport
+from edgepack.device.wire import Frame, FrameReader, Reply, request_header
+from edgepack.errors import DeviceFailure, EdgepackError, InternalError, MisfitError, UnreachableError
+
+PROTOCOL = 1
+PING_INTERVAL_S = 15.0
+# How long a slow board may take from the login to the agent's first word (an emulated Raspberry Pi takes 2 s).
+START_TIMEOUT_S = 60.0
+# How long the agent may take to end by itself, and with it to release the device's lock, once its input is closed.
+_END_TIMEOUT_S = 5.0
+
+TOO_OLD_EXIT_CODE = 97
+_CUT_SHORT_EXIT_CODE = 98
+# One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish, csh)
+# passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
+BOOTSTRAP = (
+    "import sys,zlib;v=sys.version_info;"
+    'v>=(3,8) or (sys.stderr.write("EDGEPACK-PYTHON-TOO-OLD %d.%d "%v[:2]),sys.exit(97));'
+    "i=sys.stdin.buffer;n,k=i.readline().split();b=i.read(int(n));len(b)==int(n) or sys.exit(98);"
+    'exec(compile(zlib.decompress(b),"edgepack-agent","exec"),'
+    'dict(__name__="__main__",EDGEPACK_NONCE=k.decode()))'
+)
+
+
+@functools.cache
+def agent_source() -> bytes:
+    """The agent as it is sent: the source of ``ondevice/agent.py``, deflated."""
+    source = importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
+    return zlib.compress(source, 9)
+
+
+class Session:
+    """A conversation with the agent on one device; made by :func:`open_session` or :func:`edgepack.device.connect`.
+
+    ``hello`` is the result of the first request: ``facts``, ``root``, ``apps``. ``round_trips`` counts how often the host had to
+    wait for the device, ``bytes_sent`` everything written to the channel, the agent's source included. Calls come from one
+    thread at a time. After "connection-lost", or an error while a payload was under way, the session is over.
+    """
+
+    def __init__(self, transport: Transport, channel: Channel) -> None:
+        self.hello: dict[str, Any] = {}
+        self.round_trips = 0
+        self.bytes_sent = 0
+        self._transport = transport
+        self._channel = channel
+        self._ids = itertools.count(1)
+        self._inboxes: dict[int, queue.SimpleQueue[Frame | EdgepackError]] = {}
+        self._inbox_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._over: EdgepackError | None = None
+        self._stopped = threading.Event()
+        # An error reply that nobody has received yet: whoever is sending a payload stops for it.
+        self._refusal: Frame | None = None
+        self._something_unanswered = False
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def description(self) -> str:
+        """The device's address, for messages."""
+        return self._transport.description
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """What the device said about itself."""
+        return DeviceFacts.from_json(self.hello.get("facts", {}))
+
+    def request(
+        self,
+        verb: str,
+        payload: Iterable[bytes | bytearray | memoryview] | None = None,
+        n: int = 0,
+        *,
+        on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+        timeout_s: float | None = None,
+        **args: object,
+    ) -> Reply:
+        """Ask for ``verb`` and wait for its reply: :meth:`send`, then :meth:`receive`."""
+        return self.receive(self.send(verb, payload, n, **args), on_progress=on_progress, timeout_s=timeout_s)
+
+    def send(
+        self,
+        verb: str,
+        payload: Iterable[bytes | bytearray | memoryview] | None = None,
+        n: int = 0,
+        **args: object,
+    ) -> int:
+        """Send a request without waiting for its reply; returns the id that :meth:`receive` takes.
+
+        ``payload`` gives ``n`` bytes in chunks of any size (64 KiB to 1 MiB are good); no chunk is kept. An error that the
+        device reports while the payload is still under way is raised at once, and ends the session.
+        """
+        id_ = self._new_inbox()
+        header = request_header(id_, verb, n, args)
+        with self._write_lock:
+            self._something_unanswered = True
+            self._write(header)
+            if payload is not None or n:
+                self._write_payload(verb, payload or (), n)
+        return id_
+
+    def receive(
+        self,
+        id_: int,
+        *,
+        on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """The reply to a request. Replies come in the order of their requests; they may be received in any order.
+
+        ``timeout_s`` bounds the silence before the reply and between its progress reports; without it, the reply is waited
+        for as long as the connection lives. Raises what the device reports as an edgepack error (see ``faults.py``).
+        """
+        inbox = self._inboxes[id_]
+        if self._something_unanswered:
+            self._something_unanswered = False
+            self.round_trips += 1
+        while True:
+            try:
+                frame = inbox.get(timeout=timeout_s)
+            except queue.Empty:
+                raise self._end(_timed_out(self.description, timeout_s)) from None
+            if isinstance(frame, EdgepackError):
+                raise frame
+            progress = frame.header.get("progress")
+            if isinstance(progress, Mapping):
+                if on_progress is not None:
+                    on_progress(progress)
+                continue
+            with self._inbox_lock:
+                del self._inboxes[id_]
+                self._refusal = None
+            if frame.header.get("ok") is not True:
+                raise error_from_reply(frame.header.get("error"), self.description)
+            result = frame.header.get("result")
+            return Reply(dict(result) if isinstance(result, Mapping) else {}, frame.payload)
+
+    def stderr_tail(self) -> bytes:
+        """The last 64 KiB that the device printed beside its replies."""
+        return self._channel.stderr_tail()
+
+    def close(self) -> None:
+        """End the agent, then the connection; may be called twice. Whatever the device was doing is stopped."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        try:
+            with self._inbox_lock:
+                alive = self._over is None
+                self._over = self._over or InternalError(
+                    "session-closed", f"The session with {self.description} is closed."
+                )
+            if alive:
+                self._channel.finish_input()
+                self._channel.wait(_END_TIMEOUT_S)
+        finally:
+            self._channel.close()
+            self._transport.close()
+            for thread in self._threads:
+                if thread.ident is not None:
+                    thread.join(_END_TIMEOUT_S)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What open_session calls, once.
+
+    def start(self, agent: bytes, hello: Mapping[str, object]) -> None:
+        """Send the agent and the first request, and wait for its reply."""
+        nonce = secrets.token_hex(16)
+        id_ = self._new_inbox()
+        first = f"{len(agent)} {nonce}\n".encode() + agent + request_header(id_, "hello", 0, hello)
+        self._something_unanswered = True
+        self._threads = [
+            threading.Thread(target=self._read_frames, args=(nonce,), name="edgepack-reader", daemon=True),
+            threading.Thread(target=self._ping, name="edgepack-ping", daemon=True),
+        ]
+        self._threads[0].start()
+        try:
+            with self._write_lock:
+                self._write(first)
+            self.hello = self.receive(id_, timeout_s=START_TIMEOUT_S).result
+        except DeviceFailure as error:
+            if error.code == "timeout":
+                raise UnreachableError("no-answer", error.message, hint=error.hint) from None
+            raise
+        self._threads[1].start()
+
+    def _new_inbox(self) -> int:
+        with self._inbox_lock:
+            if self._over is not None:
+                raise self._over
+            id_ = next(self._ids)
+            self._inboxes[id_] = queue.SimpleQueue()
+            return id_
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self._channel.write(data)
+        except EdgepackError as error:
+            if error.code == "connection-lost":
+                # The far side may have said why before it left: the reader thread is about to know better.
+                self._threads[0].join(_END_TIMEOUT_S)
+            raise self._end(error) from None
+        self.bytes_sent += len(data)
+
+    def _write_payload(self, verb: str, payload: Iterable[bytes | bytearray | memoryview], n: int) -> None:
+        sent = 0
+        try:
+            for chunk in payload:
+                sent += len(chunk)
+                if sent > n:
+                    break
+                self._write(chunk)
+                if sent < n and self._refusal is not None:
+                    raise error_from_reply(self._refusal.header.get("error"), self.description)
+        except BaseException as error:
+            # The device refused, or whoever gives the chunks failed, or Ctrl-C: the frame will never be whole.
+            self._end(error if isinstance(error, EdgepackError) else _cut_short(verb, sent, n))
+            raise
+        if sent != n:
+            raise self._end(_cut_short(verb, sent, n))
+
+    def _end(self, error: EdgepackError) -> EdgepackError:
+        """Nothing more can be said in this session: close it and tell everybody who waits. Returns the first reason."""
+        with self._inbox_lock:
+            if self._over is not None:
+                return self._over
+            self._over = error
+            for inbox in self._inboxes.values():
+                inbox.put(error)
+        self._channel.close()
+        return error
+
+    def _read_frames(self, nonce: str) -> None:
+        """The reader thread: hand every frame to who waits for it."""
+        reader = FrameReader(self._channel.read)
+        try:
+            said = reader.skip_past(f"\nEDGEPACK1 {nonce}\n".encode())
+            if said is not None:
+                self._end(self._never_started(said))
+                return
+            while (frame := reader.frame()) is not None:
+                # The replies to pings have no inbox.
+                if (inbox := self._inboxes.get(frame.id)) is not None:
+                    if frame.header.get("ok") is False:
+                        self._refusal = frame
+                    inbox.put(frame)
+            self._end(self._lost())
+        except EdgepackError as error:
+            self._end(error)
+
+    def _ping(self) -> None:
+        """The ping thread: be heard while nobody else writes."""
+        while not self._stopped.wait(PING_INTERVAL_S) and self._over is None:
+            if self._write_lock.acquire(blocking=False):
+                try:
+                    self._write(request_header(next(self._ids), "ping", 0, {}))
+                except EdgepackError:
+                    return
+                finally:
+                    self._write_lock.release()
+
+    def _lost(self) -> EdgepackError:
+        """Why the agent's output ended in the middle of a session."""
+        status = self._channel.wait(1.0)
+        failure = self._channel.failure()
+        said = _last_line(self._channel.stderr_tail())
+        if status is not None and failure is None:
+            return DeviceFailure(
+                "agent-ended",
+                f"edgepack's agent on {self.description} ended in the middle (exit status {status})"
+                + (f": {said}" if said else "; the device may be out of memory."),
+                hint="Run the command again; it resumes from what the device already has.",
+                exit_status=status,
+            )
+        return DeviceFailure(
+            "connection-lost",
+            f"The connection to {self.description} was lost" + (f": {failure.message}" if failure else "."),
+            hint="Run the command again; it resumes from what the device already has.",
+        )
+
+    def _never_started(self, said: bytes) -> EdgepackError:
+        """Why there never was an agent."""
+        status = self._channel.wait(5.0)
+        return self._channel.failure() or start_error(self.description, status, self._channel.stderr_tail(), said)
+
+
+def open_session(
+    transport: Transport,
+    options: ConnectOptions,
+    *,
+    app: str | None = None,
+    lock: bool = False,
+    who: str | None = None,
+    root: str | None = None,
+    agent: bytes | None = None,
+) -> Session:
+    """Start the agent on a device and shake hands.
+
+    ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without it,
+    nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the agent's
+    deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed start.
+    """
+    command = f"exec {_quoted_program(options.python)} -I -u -c {shlex.quote(BOOTSTRAP)}"
+    hello = {
+        "protocol": PROTOCOL,
+        "root": root or options.root or DEFAULT_ROOT,
+        "app": app,
+        "lock": lock,
+        "who": who or _who(),
+    }
+    try:
+        session = Session(transport, transport.open(command))
+    except BaseException:
+        transport.close()
+        raise
+    try:
+        session.start(agent or agent_source(), hello)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
+    """What to say when the channel ended before the agent's first word. Pure.
+
+    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the bootstrap's
+    own), ``said`` what came on its standard output.
+    """
+    last = _last_line(stderr) or _last_line(said)
+    too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
+    if too_old or status == TOO_OLD_EXIT_CODE:
+        after = words[words.index("EDGEPACK-PYTHON-TOO-OLD") + 1 :] if too_old else []
+        return MisfitError(
+            "python-too-old",
+            f"Python {after[0] if after else ''} on {device} is too old: edgepack needs 3.8 or newer there.",
+            hint="Name a newer one with --python PATH (see `edgepack probe`), or install one on the device.",
+        )
+    if status in (126, 127):
+        return MisfitError(
+            "no-python",
+            f"{device} has no Python that can be started: {last or 'no such program'}",
+            hint="Install it on the device (Debian: sudo apt install python3), or name it with --python PATH.",
+        )
+    if status == _CUT_SHORT_EXIT_CODE or status is None:
+        return UnreachableError(
+            "connection-lost",
+            f"The connection to {device} broke while edgepack's agent was sent.",
+            hint="Run the command again.",
+        )
+    return UnreachableError(
+        "no-agent",
+        f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"
+        + (f": {last}" if last else "."),
+        hint=f"Try `ssh {device} python3 --version`: the account needs a shell that runs commands, and Python 3.8 or newer.",
+        exit_status=status,
+    )
+
+
+def _quoted_program(python: str) -> str:
+    """The interpreter for a shell's command line; a leading ``~/`` stays open for the device's shell to expand."""
+    if python.startswith("~/"):
+        return "~/" + shlex.quote(python[2:])
+    return shlex.quote(python)
+
+
+def _who() -> str:
+    # The environment first, as getpass does; without the account database's exception where a container has no entry.
+    user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
+    return f"{user}@{os.uname().nodename}"
+
+
+def _last_line(text: bytes) -> str:
+    """The last line with something in it, printable and at most 300 characters long."""
+    lines = text.decode("utf-8", "replace").split("\n")
+    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in reversed(lines))
+    return next((line for line in cleaned if line), "")[:300]
+
+
+def _timed_out(device: str, timeout_s: float | None) -> DeviceFailure:
+    return DeviceFailure(
+        "timeout",
+        f"{device} did not answer within {timeout_s:.0f} s.",
+        hint="Look at the device: it may be overloaded or out of memory. Then run the command again; it resumes.",
+        at=time.time(),
+    )
+
+
+def _cut_short(verb: str, sent: int, n: int) -> InternalError:
+    return InternalError("payload-size", f"The payload of {verb!r} ended after {sent} of {n} bytes.")

@@ -1,0 +1,118 @@
+"""The frames that host and agent exchange: pure functions and a reader; the protocol stands in ``ondevice/agent.py``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgepack.errors import DeviceFailure, EdgepackError, InputError
+
+MAX_HEADER_BYTES = 64 * 1024
+# What a login may print before the agent speaks: banners, an echo in .bashrc.
+MAX_NOISE_BYTES = 64 * 1024
+# A reply's payload is a model's outputs over its check set: far below this, which only bounds what a broken agent can ask for.
+MAX_PAYLOAD_BYTES = 1 << 30
+_READ_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a verb returned: ``result`` as plain JSON values, and the payload (``b""`` for most verbs)."""
+
+    result: dict[str, Any]
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame from the agent: its header and its payload."""
+
+    header: Mapping[str, Any]
+    payload: bytes
+
+    @property
+    def id(self) -> int:
+        """The request that it belongs to."""
+        return int(self.header["id"])
+
+
+def request_header(id_: int, verb: str, n: int, args: Mapping[str, object]) -> bytes:
+    """The header line of a request. InputError "request-too-large" where it would not fit into a frame."""
+    header = {"id": id_, "verb": verb, "n": n, **args}
+    line = json.dumps(header, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    if len(line) > MAX_HEADER_BYTES:
+        raise InputError(
+            "request-too-large",
+            f"The request {verb!r} to the device takes {len(line)} bytes, more than the {MAX_HEADER_BYTES} of one frame.",
+            hint="The bundle holds too many files; pack them into fewer.",
+        )
+    return line
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; every size is bounded before anything of it is kept."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._buffer = bytearray()
+
+    def skip_past(self, marker: bytes) -> bytes | None:
+        """Discard everything up to and with ``marker``. None when it came; else what there was instead, at the stream's end.
+
+        Raises DeviceFailure "not-the-agent" after 64 KiB without it.
+        """
+        while (found := self._buffer.find(marker)) < 0:
+            if len(self._buffer) > MAX_NOISE_BYTES + len(marker):
+                raise broken_stream("prints more than 64 KiB before edgepack's agent gets a word in")
+            if not (data := self._read(_READ_BYTES)):
+                return bytes(self._buffer)
+            self._buffer += data
+        del self._buffer[: found + len(marker)]
+        return None
+
+    def frame(self) -> Frame | None:
+        """The next frame; None at the stream's end. Raises DeviceFailure "not-the-agent" on what is no frame."""
+        while (end := self._buffer.find(b"\n", 0, MAX_HEADER_BYTES)) < 0:
+            if len(self._buffer) >= MAX_HEADER_BYTES:
+                raise broken_stream("sent a header of more than 64 KiB")
+            if not (data := self._read(_READ_BYTES)):
+                return None
+            self._buffer += data
+        header = _header(bytes(self._buffer[:end]))
+        del self._buffer[: end + 1]
+        payload = self._payload(header["n"])
+        return None if payload is None else Frame(header, payload)
+
+    def _payload(self, size: int) -> bytes | None:
+        while len(self._buffer) < size:
+            if not (data := self._read(_READ_BYTES)):
+                return None
+            self._buffer += data
+        payload = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size]
+        return payload
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except ValueError:
+        raise broken_stream(f"sent {line[:80]!r} instead of a reply") from None
+    if not isinstance(header, dict) or type(header.get("id")) is not int:
+        raise broken_stream(f"sent {line[:80]!r} instead of a reply")
+    size = header.setdefault("n", 0)
+    if type(size) is not int or not 0 <= size <= MAX_PAYLOAD_BYTES:
+        raise broken_stream(f"announced a payload of {size!r} bytes")
+    return header
+
+
+def broken_stream(what: str) -> EdgepackError:
+    """The error for a far side that does not speak the protocol."""
+    return DeviceFailure(
+        "not-the-agent",
+        f"The device {what}.",
+        hint="Something in its shell's start-up files (~/.bashrc, /etc/profile.d) writes into the connection: let it write "
+        "only in interactive shells.",
+    )
