@@ -1,0 +1,286 @@
+"""Reading and writing a bundle file: a ZIP of which one writing only is accepted (:mod:`edgepack.bundle.layout`)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepack.bundle import layout
+from edgepack.bundle.digest import PIECE, read_exactly, sha256_file
+from edgepack.bundle.layout import Member
+from edgepack.bundle.manifest import (
+    MANIFEST_NAME,
+    MAX_FILES,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    bad_manifest,
+    parse,
+    release_id,
+    safe_path,
+)
+from edgepack.documents import FileEntry
+from edgepack.errors import InputError, IntegrityError
+from edgepack.events import Event, Reporter, ignore_events
+
+_MAX_DIRECTORY_BYTES = MAX_FILES * (layout.CENTRAL_BYTES + 200)
+_MAX_ARCHIVE_BYTES = (1 << 32) - 1
+_AGAIN = "Copy it again, or make it anew with `edgepack bundle`."
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an opened bundle; ``offset`` is where its own bytes begin in the bundle file."""
+
+    path: str
+    bytes: int
+    sha256: str
+    offset: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its structure is checked and its manifest parsed; the files' digests are not recomputed yet."""
+
+    path: Path
+    manifest: Manifest
+    manifest_bytes: bytes
+    release: str
+    size: int
+    entries: Mapping[str, Entry]
+
+    def open_entry(self, path: str) -> BinaryIO:
+        """A stream of exactly that file's bytes; the caller closes it."""
+        if path == MANIFEST_NAME:
+            return io.BytesIO(self.manifest_bytes)
+        entry = self.entries.get(path)
+        if entry is None:
+            raise InputError(
+                "no-such-entry", f"{self.path} holds no {path}.", hint="`edgepack inspect` lists its files."
+            )
+        return io.BufferedReader(_Region(self.path, entry.offset, entry.bytes), PIECE)
+
+    def read_entry(self, path: str, *, limit: int = 64 << 20) -> bytes:
+        """A file's bytes, its digest checked; for small files: more than ``limit`` is refused."""
+        entry = self.entries.get(path)
+        if entry is not None and entry.bytes > limit:
+            raise IntegrityError("bad-bundle", f"{path} in {self.path} is larger than it may be.", hint=_AGAIN)
+        with self.open_entry(path) as stream:
+            content = stream.read()
+        if entry is not None and hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise _digest_error(self.path, path)
+        return content
+
+    def sha256(self) -> str:
+        """The digest of the whole bundle file."""
+        return sha256_file(self.path)
+
+    def verify(self, report: Reporter = ignore_events) -> None:
+        """Recompute every file's digest; :class:`IntegrityError` "digest-mismatch" names the first that differs."""
+        total = sum(entry.bytes for entry in self.entries.values())
+        done = 0
+        for entry in self.entries.values():
+            report(Event("verify", entry.path, done, total, "bytes"))
+            digest, crc, size = hashlib.sha256(), 0, 0
+            with self.open_entry(entry.path) as stream:
+                while piece := stream.read(PIECE):
+                    digest.update(piece)
+                    crc = zlib.crc32(piece, crc)
+                    size += len(piece)
+            if (digest.hexdigest(), crc, size) != (entry.sha256, entry.crc, entry.bytes):
+                raise _digest_error(self.path, entry.path)
+            done += size
+        report(Event("verify", "every digest is right", done, total, "bytes"))
+
+
+class _Region(io.RawIOBase):
+    """The bytes of one member and no others."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        super().__init__()
+        self._stream = path.open("rb", buffering=0)
+        self._stream.seek(offset)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer)[: self._left]
+        count = self._stream.readinto(view) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check everything about it but the files' digests.
+
+    Raises :class:`InputError` "not-a-bundle" where there is no file or it is something else, :class:`IntegrityError`
+    where it is a bundle that was cut, changed or written by other means.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            members = _read_members(stream, size, path)
+            content = _read_manifest(stream, members[0], path)
+            _check_local_headers(stream, members, path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError("not-a-bundle", f"{path} cannot be read: {reason}.", hint="Name a .edgepack file.") from error
+    manifest = parse(content)
+    return Bundle(
+        path=path,
+        manifest=manifest,
+        manifest_bytes=content,
+        release=release_id(content, manifest.version),
+        size=size,
+        entries=_match(manifest.files, members[1:]),
+    )
+
+
+def write_archive(stream: BinaryIO, manifest_bytes: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]]) -> None:
+    """Write the manifest, then the files in the manifest's order, each held against its entry on the way.
+
+    Raises :class:`InputError` "changed-meanwhile" where a file is no longer what its entry says, "bundle-too-large"
+    above 4 GiB.
+    """
+    total = len(manifest_bytes) + sum(entry.bytes for entry, _ in sources)
+    if total + 2 * _MAX_DIRECTORY_BYTES > _MAX_ARCHIVE_BYTES:
+        raise InputError(
+            "bundle-too-large", f"The bundle would have {total} bytes; 4 GiB is the most.", hint="Use a smaller model."
+        )
+    members = []
+    offset = 0
+    manifest_entry = FileEntry(MANIFEST_NAME, len(manifest_bytes), hashlib.sha256(manifest_bytes).hexdigest())
+    for entry, source in [(manifest_entry, manifest_bytes), *sources]:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
+            members.append(_write_member(stream, entry, content, offset))
+        offset = members[-1].end
+    directory = b"".join(layout.central_header(member) for member in members)
+    stream.write(directory)
+    stream.write(layout.end_record(len(members), len(directory), offset))
+
+
+def _write_member(stream: BinaryIO, entry: FileEntry, content: BinaryIO, offset: int) -> Member:
+    """Copy one file behind a header that is filled in afterwards, when its CRC is known."""
+    placeholder = Member(entry.path, 0, entry.bytes, offset)
+    stream.write(layout.local_header(placeholder))
+    digest, crc, size = hashlib.sha256(), 0, 0
+    while piece := content.read(PIECE):
+        digest.update(piece)
+        crc = zlib.crc32(piece, crc)
+        size += len(piece)
+        stream.write(piece)
+    if size != entry.bytes or digest.hexdigest() != entry.sha256:
+        raise InputError(
+            "changed-meanwhile", f"{entry.path} changed while it was being bundled.", hint="Run the command again."
+        )
+    member = Member(entry.path, crc, size, offset)
+    stream.seek(offset)
+    stream.write(layout.local_header(member))
+    stream.seek(member.end)
+    return member
+
+
+def _read_members(stream: BinaryIO, size: int, path: Path) -> tuple[Member, ...]:
+    stream.seek(max(0, size - layout.END_BYTES))
+    end = layout.parse_end(stream.read(layout.END_BYTES))
+    if end is None:
+        raise _not_ours(stream, size, path, "its end is missing or changed")
+    count, directory_bytes, directory_offset = end
+    if not 1 <= count <= MAX_FILES or directory_bytes > _MAX_DIRECTORY_BYTES:
+        raise _not_ours(stream, size, path, "its directory is too large or empty")
+    if directory_offset + directory_bytes + layout.END_BYTES != size:
+        raise _not_ours(stream, size, path, "its directory lies about where it is")
+    stream.seek(directory_offset)
+    members = layout.parse_directory(stream.read(directory_bytes), count)
+    if members is None or members[0].name != MANIFEST_NAME:
+        raise _not_ours(stream, size, path, "its directory is not one that edgepack writes")
+    fault = _members_fault(members, directory_offset)
+    if fault:
+        raise _damaged(path, fault)
+    return members
+
+
+def _members_fault(members: Sequence[Member], directory_offset: int) -> str:
+    position = 0
+    for member in members:
+        if not safe_path(member.name):
+            return f"the path {member.name!r} is not allowed"
+        if member.offset != position:
+            return f"{member.name} does not follow the file before it"
+        position = member.end
+    if position != directory_offset:
+        return "there are bytes that belong to no file"
+    if members[0].bytes > MAX_MANIFEST_BYTES:
+        return "its manifest is larger than 1 MiB"
+    names = [member.name for member in members[1:]]
+    if names != sorted(names) or len({name.casefold() for name in names}) < len(names):
+        return "its files are not in order, or two have the same name"
+    return ""
+
+
+def _read_manifest(stream: BinaryIO, member: Member, path: Path) -> bytes:
+    stream.seek(member.data_offset)
+    content = read_exactly(stream, member.bytes)
+    if len(content) != member.bytes or zlib.crc32(content) != member.crc:
+        raise _damaged(path, "its manifest was changed")
+    return content
+
+
+def _check_local_headers(stream: BinaryIO, members: Sequence[Member], path: Path) -> None:
+    for member in members:
+        expected = layout.local_header(member)
+        stream.seek(member.offset)
+        if stream.read(len(expected)) != expected:
+            raise _damaged(path, f"the header of {member.name} contradicts the directory")
+
+
+def _match(files: Sequence[FileEntry], members: Sequence[Member]) -> dict[str, Entry]:
+    if [(file.path, file.bytes) for file in files] != [(member.name, member.bytes) for member in members]:
+        raise bad_manifest("it does not list the files that are there")
+    return {
+        file.path: Entry(file.path, file.bytes, file.sha256, member.data_offset, member.crc)
+        for file, member in zip(files, members, strict=True)
+    }
+
+
+def _not_ours(stream: BinaryIO, size: int, path: Path, fault: str) -> InputError | IntegrityError:
+    """A damaged bundle where one can be recognised from either end of the file, something else where not."""
+    first = layout.local_header(Member(MANIFEST_NAME, 0, 0, 0))
+    stream.seek(0)
+    head = stream.read(len(first))
+    begins_as_zip = head.startswith(layout.LOCAL_MAGIC)
+    begins_as_bundle = begins_as_zip and (len(head) < len(first) or head.endswith(MANIFEST_NAME.encode()))
+    stream.seek(max(0, size - _MAX_DIRECTORY_BYTES - layout.END_BYTES))
+    tail = stream.read(_MAX_DIRECTORY_BYTES + layout.END_BYTES)
+    directory = tail.rfind(layout.CENTRAL_MAGIC)
+    ends_as_bundle = directory >= 0 and MANIFEST_NAME.encode() in tail[tail.find(layout.CENTRAL_MAGIC) :]
+    if begins_as_bundle or ends_as_bundle:
+        return _damaged(path, fault)
+    kind = "a ZIP, but no bundle" if begins_as_zip else "no bundle"
+    return InputError(
+        "not-a-bundle", f"{path} is {kind}.", hint="Make one with `edgepack bundle MODEL.tflite --target T ...`."
+    )
+
+
+def _damaged(path: Path, fault: str) -> IntegrityError:
+    return IntegrityError(
+        "bad-bundle", f"{path} is a damaged bundle, or was not written by edgepack: {fault}.", hint=_AGAIN
+    )
+
+
+def _digest_error(path: Path, entry: str) -> IntegrityError:
+    return IntegrityError(
+        "digest-mismatch", f"{entry} in {path} is not what the manifest says: its digest differs.", hint=_AGAIN
+    )

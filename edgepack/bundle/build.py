@@ -1,0 +1,211 @@
+"""Making a bundle: the same model, check set, options and runtimes.lock give the same bytes, on any machine and day."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.bundle.archive import open_bundle, write_archive
+from edgepack.bundle.digest import sha256_file
+from edgepack.bundle.inspection import document
+from edgepack.bundle.lock import Wheel, choose_wheel, read_lock
+from edgepack.bundle.manifest import (
+    MAX_MANIFEST_BYTES,
+    MODEL_NAME,
+    Manifest,
+    ModelEntry,
+    PlatformNeed,
+    RuntimeNeed,
+    check_label,
+    runtime_id,
+    serialize,
+)
+from edgepack.bundle.recipe import make_recipe
+from edgepack.bundle.runtime import NUMPY_FOR
+from edgepack.bundle.wheels import fetch_wheels
+from edgepack.documents import BundleDocument, FileEntry, canonical_json
+from edgepack.errors import InputError, MisfitError
+from edgepack.events import Event, Reporter, ignore_events
+from edgepack.target import Platform, Target
+from edgepack.tflite import buffer_regions, read_model
+
+DEVICE_FILES = ("loader.py", "edgepack_device.py")
+_MAX_PROVENANCE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _PlatformWheels:
+    """A platform and what runs the model there."""
+
+    platform: Platform
+    package: str
+    version: str
+    wheels: tuple[Wheel, ...]
+
+
+def build_bundle(
+    model: Path,
+    *,
+    target: Target,
+    name: str,
+    version: str,
+    output: Path,
+    platforms: Sequence[Platform] | None = None,
+    with_runtime: bool = True,
+    wheel_dir: Path | None = None,
+    counter: int | None = None,
+    report: Reporter = ignore_events,
+) -> BundleDocument:
+    """Bundle a .tflite with its loader, its check set and provenance (where ``quantize`` left them) and its runtimes.
+
+    ``platforms`` replaces the target's; ``with_runtime=False`` leaves the wheels out. Nothing is at ``output`` before
+    the bundle is whole. Raises :class:`InputError` for the model, the names and the wheels, :class:`MisfitError`
+    where no runtime is locked for a platform.
+    """
+    check_label(name, "name")
+    check_label(version, "version")
+    _check_output(output)
+    report(Event("bundle", "reading the model"))
+    read_model(model)
+    provenance = _provenance(model)
+    needs = _platform_wheels(platforms if platforms is not None else target.platforms, target)
+    shipped = [wheel for need in needs for wheel in need.wheels] if with_runtime else []
+    wheels = fetch_wheels(shipped, wheel_dir=wheel_dir, report=report)
+    report(Event("bundle", "computing digests"))
+    sources = _sources(model, wheels)
+    entries = {path: _entry(path, source) for path, source in sorted(sources.items())}
+    manifest = Manifest(
+        name=name,
+        version=version,
+        target=target.to_json(),
+        model=ModelEntry(
+            MODEL_NAME, _scheme(provenance, target), entries[MODEL_NAME].bytes, entries[MODEL_NAME].sha256
+        ),
+        platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in needs),
+        files=tuple(entries.values()),
+        provenance=provenance,
+        counter=counter,
+    )
+    content = serialize(manifest)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise InputError(
+            "manifest-too-large", "The manifest would be larger than 1 MiB.", hint="Shorten the provenance."
+        )
+    report(Event("bundle", f"writing {output}"))
+    _write(output, content, [(entry, sources[path]) for path, entry in entries.items()])
+    return document(open_bundle(output))
+
+
+def _check_output(output: Path) -> None:
+    """Say what is wrong with the place before anything is fetched or computed."""
+    if output.is_dir():
+        raise InputError("bad-output", f"{output} is a folder.", hint="Name a file: -o FILE.edgepack")
+    if not output.parent.is_dir():
+        raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
+
+
+def _provenance(model: Path) -> Mapping[str, Any] | None:
+    """What ``quantize`` wrote beside the model; None where there is nothing. It has to be about this very model."""
+    path = model.with_suffix(".provenance.json")
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _MAX_PROVENANCE_BYTES:
+        raise InputError("bad-provenance", f"{path} is larger than 256 KiB.", hint="Run `edgepack quantize` again.")
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8"))
+        canonical_json(value)
+    except (ValueError, RecursionError) as error:
+        raise InputError("bad-provenance", f"{path} is no JSON.", hint="Run `edgepack quantize` again.") from error
+    if not isinstance(value, dict):
+        raise InputError("bad-provenance", f"{path} holds no JSON object.", hint="Run `edgepack quantize` again.")
+    recorded = value.get("model")
+    if isinstance(recorded, dict) and recorded.get("sha256") not in (None, sha256_file(model)):
+        raise InputError(
+            "stale-provenance",
+            f"{path} is about another model than {model}.",
+            hint="Run `edgepack quantize` again, or remove the .provenance.json and .check.npz beside the model.",
+        )
+    return value
+
+
+def _scheme(provenance: Mapping[str, Any] | None, target: Target) -> str:
+    """The scheme that the model was quantized with; without provenance the one that the target asks for."""
+    recorded = (provenance or {}).get("model")
+    scheme = recorded.get("scheme") if isinstance(recorded, dict) else None
+    return scheme if isinstance(scheme, str) else str(target.quantization.scheme)
+
+
+def _platform_wheels(platforms: Sequence[Platform], target: Target) -> list[_PlatformWheels]:
+    lock = read_lock()
+    found = []
+    for platform in platforms:
+        package = target.runtime.package_for(platform.python)
+        wheel = choose_wheel(lock, package, platform)
+        if wheel is None:
+            raise MisfitError(
+                "no-wheel",
+                f"runtimes.lock has no {package} for {platform.label} (target {target.name}).",
+                hint="Choose another runtime.package or platform in the profile; docs/targets.md lists what is locked.",
+            )
+        numpy = choose_wheel(lock, "numpy", platform)
+        found.append(_PlatformWheels(platform, package, wheel.version, (wheel, numpy) if numpy else (wheel,)))
+    return found
+
+
+def _platform_need(need: _PlatformWheels, *, with_runtime: bool) -> PlatformNeed:
+    wheels = {wheel.filename: wheel.sha256 for wheel in need.wheels} if with_runtime else {}
+    return PlatformNeed(
+        platform=need.platform,
+        runtime=RuntimeNeed(
+            id=runtime_id(wheels),
+            package=need.package,
+            version=need.version,
+            wheels=tuple(f"wheels/{name}" for name in sorted(wheels)),
+            numpy=NUMPY_FOR[need.package],
+        ),
+    )
+
+
+def _sources(model: Path, wheels: Mapping[str, Path]) -> dict[str, Path | bytes]:
+    """Where each file of the bundle comes from, by its path inside."""
+    device_side = Path(__file__).resolve().parent.parent / "ondevice"
+    sources: dict[str, Path | bytes] = {MODEL_NAME: model}
+    sources |= {file: device_side / file for file in DEVICE_FILES}
+    sources |= {f"wheels/{filename}": path for filename, path in wheels.items()}
+    sources["recipe.json"] = canonical_json(make_recipe(model, buffer_regions(model)))
+    for member, beside in (("check.npz", ".check.npz"), ("provenance.json", ".provenance.json")):
+        path = model.with_suffix(beside)
+        if path.is_file():
+            sources[member] = path
+    return sources
+
+
+def _entry(path: str, source: Path | bytes) -> FileEntry:
+    if isinstance(source, bytes):
+        return FileEntry(path, len(source), hashlib.sha256(source).hexdigest())
+    return FileEntry(path, source.stat().st_size, sha256_file(source))
+
+
+def _write(output: Path, manifest: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]]) -> None:
+    """Write beside the output, then rename: an interrupted run leaves what was there before."""
+    staged = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
+    try:
+        with staged.open("xb") as stream:
+            write_archive(stream, manifest, sources)
+            stream.flush()
+            os.fsync(stream.fileno())
+        staged.replace(output)
+    except OSError as error:
+        raise InputError(
+            "bad-output",
+            f"{output} cannot be written: {error.strerror}.",
+            hint="Name a folder that is yours and has room.",
+        ) from error
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,79 @@
+"""What is in a bundle, whether it is whole, and what differs between two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgepack.bundle.archive import Bundle, open_bundle
+from edgepack.documents import BundleDocument, VerifyDocument
+from edgepack.events import Reporter, ignore_events
+
+
+def document(bundle: Bundle) -> BundleDocument:
+    """What ``bundle`` and ``inspect`` print."""
+    manifest = bundle.manifest
+    model = manifest.model
+    budget = manifest.target.get("budget")
+    return BundleDocument(
+        path=str(bundle.path),
+        name=manifest.name,
+        version=manifest.version,
+        release=bundle.release,
+        sha256=bundle.sha256(),
+        bytes=bundle.size,
+        target=str(manifest.target.get("name", "")),
+        platforms=tuple(
+            need.platform.to_json()
+            | {
+                "runtime": {
+                    "id": need.runtime.id,
+                    "package": need.runtime.package,
+                    "version": need.runtime.version,
+                    "wheels": list(need.runtime.wheels),
+                    "numpy": need.runtime.numpy,
+                }
+            }
+            for need in manifest.platforms
+        ),
+        files=manifest.files,
+        signature=None,
+        model={"file": model.file, "scheme": model.scheme, "bytes": model.bytes, "sha256": model.sha256},
+        budget=budget if isinstance(budget, dict) else {},
+    )
+
+
+def verify_bundle(path: Path, report: Reporter = ignore_events) -> VerifyDocument:
+    """Recompute every digest; a mismatch is an :class:`~edgepack.errors.IntegrityError`, not a document."""
+    bundle = open_bundle(path)
+    bundle.verify(report)
+    return VerifyDocument(
+        path=str(path),
+        release=bundle.release,
+        files=len(bundle.entries),
+        bytes=sum(entry.bytes for entry in bundle.entries.values()),
+        signature=None,
+    )
+
+
+def diff_bundles(before: Bundle, after: Bundle) -> dict[str, Any]:
+    """What changed from one bundle to another: files by path, and the manifest's fields that differ."""
+    old = {file.path: file for file in before.manifest.files}
+    new = {file.path: file for file in after.manifest.files}
+    return {
+        "before": before.release,
+        "after": after.release,
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+        "changed": [
+            {"path": path, "bytes_before": old[path].bytes, "bytes_after": new[path].bytes}
+            for path in sorted(old.keys() & new.keys())
+            if old[path].sha256 != new[path].sha256
+        ],
+        "unchanged": sum(old[path].sha256 == new[path].sha256 for path in old.keys() & new.keys()),
+        "fields": [
+            field
+            for field in ("name", "version", "target", "model", "platforms", "provenance", "counter")
+            if getattr(before.manifest, field) != getattr(after.manifest, field)
+        ],
+    }

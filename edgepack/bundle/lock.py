@@ -1,0 +1,162 @@
+"""targets/runtimes.lock: which wheel makes a runtime on which platform, by name, size and SHA-256, without any address.
+
+``python -m edgepack.bundle.lock`` renews the file (a maintainer's command): it downloads every wheel of :data:`WANTED`
+through pip from the index that pip is set up for, and writes down what came.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.bundle.digest import sha256_file
+from edgepack.errors import EdgepackError, InputError
+from edgepack.strict_toml import Number, Table, TableList, Text, find_faults, read_toml, refuse_faults
+from edgepack.target import Platform, builtin_folder, version_tuple
+
+WANTED: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    # The last release; no wheel above Python 3.11. Debian 12 (Raspberry Pi OS bookworm) has exactly that.
+    ("tflite-runtime", "2.14.0", ("3.9", "3.10", "3.11"), ("x86_64", "aarch64", "armv7l")),
+    ("ai-edge-litert", "2.3.0", ("3.10", "3.11", "3.12", "3.13"), ("x86_64", "aarch64")),
+    # tflite-runtime 2.14.0 dies with NumPy 2 (_ARRAY_API not found), and 1.26 is the last 1.x. None for armv7l.
+    ("numpy", "1.26.4", ("3.9", "3.10", "3.11"), ("x86_64", "aarch64")),
+    # Above Python 3.11 only ai-edge-litert is used, which takes NumPy 2.
+    ("numpy", "2.5.5", ("3.12", "3.13"), ("x86_64", "aarch64")),
+)
+
+NEWEST_GLIBC = 41
+"""Wheels for glibc 2.17 up to 2.41 (Debian 13) are asked for."""
+
+_WHEEL = Table(
+    {
+        "package": Text(("tflite-runtime", "ai-edge-litert", "numpy")),
+        "version": Text(pattern=r"[0-9]+(\.[0-9a-z]+)*", form="a version"),
+        "filename": Text(pattern=r"[A-Za-z0-9_.+-]+\.whl", form="a wheel's file name"),
+        "sha256": Text(pattern=r"[0-9a-f]{64}", form="64 hexadecimal digits"),
+        "bytes": Number(1, 1 << 31, integer=True),
+        "python": Text(pattern=r"3\.[0-9]{1,2}", form='a Python such as "3.11"'),
+        "arch": Text(("aarch64", "armv7l", "x86_64")),
+        "glibc": Text(pattern=r"2\.[0-9]{1,3}", form='a version such as "2.17"'),
+    },
+    required=("package", "version", "filename", "sha256", "bytes", "python", "arch", "glibc"),
+)
+_LOCK = Table({"wheel": TableList(_WHEEL, minimum=1)}, required=("wheel",))
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One locked wheel; ``glibc`` is the oldest C library that it loads on."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    bytes: int
+    python: str
+    arch: str
+    glibc: str
+
+    def fits(self, platform: Platform) -> bool:
+        """Whether it loads on a device of that platform."""
+        return (
+            self.python == platform.python
+            and self.arch == platform.arch
+            and version_tuple(self.glibc) <= version_tuple(platform.libc)
+        )
+
+
+def read_lock(path: Path | None = None) -> tuple[Wheel, ...]:
+    """The locked wheels, of ``path`` or of the shipped file; :class:`InputError` "bad-lock" tells all faults."""
+    path = path or builtin_folder() / "runtimes.lock"
+    value = read_toml(path, code="bad-lock")
+    refuse_faults(
+        find_faults(value, _LOCK), code="bad-lock", subject=str(path), hint="Renew it: python -m edgepack.bundle.lock"
+    )
+    return tuple(Wheel(**entry) for entry in value["wheel"])
+
+
+def choose_wheel(wheels: Iterable[Wheel], package: str, platform: Platform) -> Wheel | None:
+    """The newest locked version of the package that loads on the platform; None where there is none."""
+    fitting = [wheel for wheel in wheels if wheel.package == package and wheel.fits(platform)]
+    return max(fitting, key=lambda wheel: (version_tuple(wheel.version), version_tuple(wheel.glibc)), default=None)
+
+
+def platform_tags(arch: str) -> tuple[str, ...]:
+    """Every tag that a wheel for the architecture may carry; pip takes a wheel only if one of its tags is asked for.
+
+    The names before PEP 600 (manylinux2014 = glibc 2.17 and older ones) are asked for too.
+    """
+    numbered = tuple(f"manylinux_2_{minor}_{arch}" for minor in range(NEWEST_GLIBC, 16, -1))
+    legacy = ("manylinux2014",) if arch != "x86_64" else ("manylinux2014", "manylinux2010", "manylinux1")
+    return numbered + tuple(f"{name}_{arch}" for name in legacy)
+
+
+def oldest_glibc(filename: str) -> str:
+    """The lowest glibc of a wheel's platform tags (PEP 600: manylinux_2_17 = glibc 2.17)."""
+    found = [int(minor) for minor in re.findall(r"manylinux_2_(\d+)_", filename)]
+    if "manylinux2014" in filename:
+        found.append(17)
+    if not found:
+        raise InputError("bad-wheel", f"{filename} carries no manylinux tag.", hint="Lock a manylinux wheel.")
+    return f"2.{min(found)}"
+
+
+def lock_text(wheels: Sequence[Wheel]) -> str:
+    """The text of a lock file."""
+    lines = [
+        "# The wheels that edgepack puts into bundles: names, sizes, digests, no addresses; pip knows where they are.",
+        "# Renewed by: python -m edgepack.bundle.lock",
+    ]
+    for wheel in wheels:
+        lines += [
+            "",
+            "[[wheel]]",
+            f'package = "{wheel.package}"',
+            f'version = "{wheel.version}"',
+            f'filename = "{wheel.filename}"',
+            f'sha256 = "{wheel.sha256}"',
+            f"bytes = {wheel.bytes}",
+            f'python = "{wheel.python}"',
+            f'arch = "{wheel.arch}"',
+            f'glibc = "{wheel.glibc}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def lock_wheel(package: str, version: str, python: str, arch: str) -> Wheel:
+    """Download one wheel through pip and write down what it is."""
+    from edgepack.bundle.wheels import pip_download
+
+    with tempfile.TemporaryDirectory(prefix="edgepack-lock-") as folder:
+        pip_download([f"{package}=={version}"], python=python, arch=arch, folder=Path(folder))
+        path = next(Path(folder).glob("*.whl"))
+        digest = sha256_file(path)
+        size = path.stat().st_size
+    return Wheel(package, version, path.name, digest, size, python, arch, oldest_glibc(path.name))
+
+
+def main() -> int:
+    """Renew the shipped lock file; it is replaced only when every wheel was found."""
+    target = builtin_folder() / "runtimes.lock"
+    wheels = []
+    for package, version, pythons, archs in WANTED:
+        for python, arch in ((python, arch) for python in pythons for arch in archs):
+            try:
+                wheels.append(lock_wheel(package, version, python, arch))
+            except EdgepackError as error:
+                sys.stderr.write(f"{error}\n{target} was left as it is.\n")
+                return error.exit_code
+            sys.stderr.write(f"{wheels[-1].filename}\n")
+    staged = target.with_suffix(".lock.new")
+    staged.write_text(lock_text(wheels), encoding="utf-8")
+    staged.replace(target)
+    sys.stderr.write(f"{target}: {len(wheels)} wheels\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

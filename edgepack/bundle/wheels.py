@@ -1,0 +1,178 @@
+"""Fetching locked wheels: from a folder, from the cache, or through pip; whatever comes is held against its digest.
+
+The cache is ``$XDG_CACHE_HOME/edgepack/wheels/<sha256>/<filename>`` (``~/.cache`` by default): what was bundled once is
+bundled again without a network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from edgepack.bundle.digest import sha256_file
+from edgepack.bundle.lock import Wheel, platform_tags
+from edgepack.errors import InputError, IntegrityError
+from edgepack.events import Event, Reporter, ignore_events
+
+PIP_TIMEOUT_S = 900
+"""A wheel of 20 MB over a slow line; pip has its own shorter timeouts for a line that is dead."""
+
+
+def wheel_cache() -> Path:
+    """Where fetched wheels are kept."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "edgepack" / "wheels"
+
+
+def fetch_wheels(
+    wheels: Sequence[Wheel],
+    *,
+    cache: Path | None = None,
+    wheel_dir: Path | None = None,
+    report: Reporter = ignore_events,
+) -> Mapping[str, Path]:
+    """The path of each wheel by its file name.
+
+    With ``wheel_dir`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError` where
+    one cannot be had, :class:`IntegrityError` where one is not what the lock says.
+    """
+    cache = cache or wheel_cache()
+    found: dict[str, Path] = {}
+    missing: list[Wheel] = []
+    for wheel in {wheel.filename: wheel for wheel in wheels}.values():
+        path = _in_folder(wheel, wheel_dir) or _in_cache(wheel, cache)
+        if path is None:
+            missing.append(wheel)
+        else:
+            found[wheel.filename] = path
+    if missing and wheel_dir is not None:
+        names = ", ".join(wheel.filename for wheel in missing)
+        raise InputError(
+            "wheel-missing",
+            f"{wheel_dir} lacks {names}.",
+            hint="Fill the folder on a machine with a network: " + _download_command(missing[0], wheel_dir),
+            missing=[wheel.filename for wheel in missing],
+        )
+    for done, group in enumerate(_groups(missing)):
+        report(
+            Event("bundle", f"fetching {', '.join(w.filename for w in group)}", done, len(_groups(missing)), "fetches")
+        )
+        found |= _fetch(group, cache)
+    return found
+
+
+def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder: Path, hashes: bool = False) -> None:
+    """Run ``pip download --no-deps`` for another platform into ``folder``; pip's own configuration names the index.
+
+    Raises :class:`InputError` "wheels-unavailable" with the end of pip's message.
+    """
+    listing = folder / "requirements.txt"
+    listing.write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    command += [f"--abi=cp{python.replace('.', '')}", *(f"--platform={tag}" for tag in platform_tags(arch))]
+    command += ["--require-hashes"] if hashes else []
+    command += [f"--dest={folder}", f"--requirement={listing}"]
+    try:
+        outcome = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
+        )
+        code, output = outcome.returncode, outcome.stderr or outcome.stdout
+    except subprocess.TimeoutExpired:
+        code, output = -1, f"pip did not end within {PIP_TIMEOUT_S} s"
+    finally:
+        listing.unlink(missing_ok=True)
+    if code == 0:
+        return
+    reason = _pip_reason(output)
+    wanted = " ".join(requirement.split(" ")[0] for requirement in requirements)
+    raise InputError(
+        "wheels-unavailable",
+        f"pip could not fetch {wanted} for python {python}, {arch}: {reason}",
+        hint="Check the network and pip's configuration, or name a folder that has the wheels: --wheel-dir DIR. "
+        "With --no-runtime nothing is fetched and the device has to have its own runtime.",
+        pip=output[-4000:],
+    )
+
+
+def _pip_reason(output: str) -> str:
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
+    reason = errors[-1] if errors else (output.strip().splitlines() or ["no message"])[-1]
+    return reason if reason.endswith((".", "!")) else f"{reason}."
+
+
+def _groups(wheels: Iterable[Wheel]) -> list[list[Wheel]]:
+    """The wheels that one pip call can fetch: the same Python and architecture."""
+    ordered = sorted(wheels, key=lambda wheel: (wheel.python, wheel.arch, wheel.filename))
+    return [list(group) for _, group in groupby(ordered, key=lambda wheel: (wheel.python, wheel.arch))]
+
+
+def _download_command(wheel: Wheel, folder: Path) -> str:
+    tags = sorted({tag for tag in platform_tags(wheel.arch) if tag in wheel.filename})
+    platform = " ".join(f"--platform {tag}" for tag in tags)
+    return (
+        f"python -m pip download --no-deps --only-binary=:all: --python-version {wheel.python} {platform} "
+        f"--dest {folder} {wheel.package}=={wheel.version}"
+    )
+
+
+def _in_folder(wheel: Wheel, folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    path = folder / wheel.filename
+    if not path.is_file():
+        return None
+    if path.stat().st_size != wheel.bytes or sha256_file(path) != wheel.sha256:
+        raise IntegrityError(
+            "wheel-digest",
+            f"{path} is not the wheel that runtimes.lock names (sha256 {wheel.sha256}).",
+            hint="Fetch it again: " + _download_command(wheel, folder),
+        )
+    return path
+
+
+def _in_cache(wheel: Wheel, cache: Path) -> Path | None:
+    """The cached wheel; a damaged one is fetched again."""
+    path = cache / wheel.sha256 / wheel.filename
+    if path.is_file() and path.stat().st_size == wheel.bytes and sha256_file(path) == wheel.sha256:
+        return path
+    return None
+
+
+def _fetch(group: Sequence[Wheel], cache: Path) -> dict[str, Path]:
+    requirements = [f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in group]
+    found = {}
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
+            pip_download(requirements, python=group[0].python, arch=group[0].arch, folder=Path(folder), hashes=True)
+            for wheel in group:
+                found[wheel.filename] = _keep(Path(folder) / wheel.filename, wheel, cache)
+    except OSError as error:
+        raise InputError(
+            "wheel-cache",
+            f"The wheel cache {cache} cannot be written: {error.strerror}.",
+            hint="Point XDG_CACHE_HOME at a folder that is yours and has room.",
+        ) from error
+    return found
+
+
+def _keep(path: Path, wheel: Wheel, cache: Path) -> Path:
+    if not path.is_file() or sha256_file(path) != wheel.sha256:
+        raise IntegrityError(
+            "wheel-digest",
+            f"What pip fetched for {wheel.filename} is not the wheel that runtimes.lock names.",
+            hint="Check the index that pip is set up for.",
+        )
+    kept = cache / wheel.sha256 / wheel.filename
+    kept.parent.mkdir(exist_ok=True)
+    staged = kept.parent / f".{path.parent.name}.{os.getpid()}"
+    shutil.move(path, staged)
+    staged.replace(kept)
+    return kept
