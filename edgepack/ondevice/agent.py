@@ -1,0 +1,1963 @@
+r"""The agent: what edgepack runs on a device. Python 3.8, standard library only, streamed down an SSH channel.
+
+The contract with the host (docs/protocol.md tells the same story for people)
+-----------------------------------------------------------------------------
+The host starts ``python3 -I -u -c <bootstrap>``; the bootstrap reads this file from its standard input and executes it
+with ``EDGEPACK_NONCE`` set. The agent goes on with the same ``sys.stdin.buffer``: the host may send frames at once.
+
+First output: ``\nEDGEPACK1 <nonce>\n``. The host throws away what came before (a banner, an ``echo`` in ``.bashrc``).
+
+A frame, in both directions, is one line of JSON (UTF-8, at most 64 KiB with its newline) and ``n`` bytes of payload::
+
+    request   {"id": 1, "verb": "put", "n": 4096, ...arguments}
+    reply     {"id": 1, "ok": true, "n": 0, "result": {...}}
+              {"id": 1, "ok": false, "n": 0, "error": {"code", "message", "hint", "details"}}
+    progress  {"id": 1, "progress": {...}, "n": 0}                 (measure only; before the reply)
+
+Arguments or a result that do not fit into a line travel as the payload: the header then says ``"body": true`` and its n
+bytes (at most 16 MiB) are the JSON object of the arguments, or of the result.
+
+Requests are answered in order, except ``ping``, which is answered at once, also while another verb runs. A request that
+failed before it took its payload is answered first and its payload thrown away afterwards. A line that is no frame ends
+the session, after a reply with ``"id": null``. Expected failures are data with a code, never a traceback.
+
+No byte from the host for 60 s (``hello`` may say another ``silence_s``), end of input, SIGTERM, SIGHUP or SIGINT: the
+agent kills its children and ends. Whatever it was doing is recovered by the next locked session.
+
+Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc.
+Those that change something (put, commit, activate, rollback, record, gc) need ``hello`` with ``"lock": true``; those
+with ``op``, an operation id, answer a known id with its stored result and do nothing.
+
+Rules of durability
+-------------------
+1. Everything is staged in ``incoming/``, verified there, fsynced, and moved into place by one rename.
+2. ``current`` is a symlink replaced by rename; it alone says what is active. It is only ever pointed at a release whose
+   digests were verified in the same call.
+3. ``state.json`` is replaced atomically. An activation writes its intent first; a locked session begins by settling
+   the intents that a kill or a power cut left.
+4. A release is immutable; its id ends in the first 12 hex digits of its manifest's SHA-256, and the manifest holds the
+   digest of every file. ``device.json`` (what was chosen on this device) lies outside of it.
+5. No path leads out of the root: names are checked, and a symlink where a folder or a file is expected is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import platform
+import queue
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from base64 import urlsafe_b64encode
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+PROTOCOL = 1
+SCHEMA = 1
+NONCE = str(globals().get("EDGEPACK_NONCE", "-"))
+HEADER_LIMIT = 64 * 1024
+BODY_LIMIT = 16 * 1024 * 1024
+CHUNK = 1024 * 1024
+SILENCE_S = 60.0
+MANIFEST_LIMIT = 1024 * 1024
+UNPACKED_LIMIT = 4 * 1024**3
+DISK_MARGIN = 1024 * 1024
+OPERATIONS_KEPT = 64
+HISTORY_KEPT = 200
+OUTPUT_TAIL = 4096
+MEMORY_FOR_RUNTIME = 64 * 1024 * 1024
+MEASURE_SLACK_S = 600.0
+
+APP_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}-[0-9a-f]{12}")
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{0,199}")
+DOOR_VERSION_PATTERN = re.compile(rb"^DOOR_VERSION\s*=\s*(\d+)", re.MULTILINE)
+DOOR = "edgepack_device.py"
+
+# Libraries of the accelerators that the built-in target profiles name.
+DELEGATES = (
+    "libedgetpu.so.1",
+    "libvx_delegate.so",
+    "libethosu_delegate.so",
+    "libarmnnDelegate.so",
+    "libtensorflowlite_gpu_delegate.so",
+    "libQnnTFLiteDelegate.so",
+)
+RUNTIME_PACKAGES = ("numpy", "tflite-runtime", "ai-edge-litert")
+
+
+# ---------------------------------------------------------------------------------------------------- errors as data
+
+
+class AgentError(Exception):
+    """An expected failure: ``code`` is a stable word, ``details`` are plain JSON values."""
+
+    def __init__(self, code: str, message: str, hint: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def to_json(self) -> Dict[str, Any]:
+        """The error as the ``error`` object of a reply."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
+
+    @classmethod
+    def from_json(cls, value: Dict[str, Any]) -> AgentError:
+        """The error that :meth:`to_json` wrote."""
+        details = value.get("details")
+        return cls(
+            str(value.get("code", "internal")),
+            str(value.get("message", "")),
+            str(value.get("hint") or ""),
+            **(details if isinstance(details, dict) else {}),
+        )
+
+
+def translate_os_error(error: OSError) -> AgentError:
+    """An ``OSError`` in the protocol's words; the disk that is full keeps its own code."""
+    where = error.filename if isinstance(error.filename, str) else ""
+    what = f"{where}: {error.strerror or error}" if where else str(error.strerror or error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AgentError("disk-full", f"The device's disk is full ({what}).", "Free some space; `edgepack gc` helps.")
+    if error.errno == errno.EROFS:
+        return AgentError("read-only", f"The device's file system is mounted read-only ({what}).")
+    if error.errno == errno.ENOMEM:
+        return AgentError("out-of-memory", f"The device is out of memory ({what}).")
+    return AgentError("io-error", f"A file operation failed on the device ({what}).", errno=error.errno)
+
+
+def bad_request(message: str) -> AgentError:
+    """The host asked for something that the protocol does not allow."""
+    return AgentError("bad-request", message)
+
+
+# ------------------------------------------------------------------------------------------- values out of a request
+
+
+def take(args: Dict[str, Any], key: str, kind: type) -> Any:
+    """``args[key]``, which must be of this type (an int is never a bool)."""
+    value = args.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise bad_request(f"{key!r} must be of type {kind.__name__}, not {type(value).__name__}.")
+    return value
+
+
+def take_name(args: Dict[str, Any], key: str, pattern: Any) -> str:
+    """``args[key]``, a name that fully matches the pattern and so cannot be a path."""
+    value: str = take(args, key, str)
+    if not pattern.fullmatch(value):
+        raise bad_request(f"{key!r} is not a valid name: {value[:100]!r}.")
+    return value
+
+
+def take_size(args: Dict[str, Any], key: str) -> int:
+    """``args[key]``, a number of bytes."""
+    value: int = take(args, key, int)
+    if value < 0:
+        raise bad_request(f"{key!r} is negative.")
+    return value
+
+
+def take_seconds(args: Dict[str, Any], key: str, default: float) -> float:
+    """``args[key]``, a finite positive number of seconds, or the default where it is absent."""
+    value = args.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+        raise bad_request(f"{key!r} is not a number of seconds: {value!r}.")
+    return float(value)
+
+
+def take_list(args: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
+    """``args[key]``, a list of objects."""
+    value = take(args, key, list)
+    if len(value) > 10_000 or not all(isinstance(item, dict) for item in value):
+        raise bad_request(f"{key!r} is not a list of objects.")
+    return list(value)
+
+
+def take_path(entry: Dict[str, Any]) -> str:
+    """The relative path of a file inside a release."""
+    path: str = take(entry, "path", str)
+    parts = path.split("/")
+    clean = all(part not in ("", ".", "..") and len(part.encode("utf-8", "replace")) <= 255 for part in parts)
+    if not clean or "\\" in path or any(ord(letter) < 32 for letter in path):
+        raise bad_request(f"Not a path inside a release: {path[:200]!r}.")
+    return path
+
+
+def now() -> str:
+    """The time on this device's clock, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+# --------------------------------------------------------------------------------------------- files, done durably
+
+
+def confined(root: str, *names: str) -> str:
+    """The path of ``names`` under ``root``; no component below the root may be a symlink or a step upward."""
+    path = root
+    for name in (part for joined in names for part in joined.split("/")):
+        if name in ("", ".", "..") or "\0" in name:
+            raise bad_request(f"Not a name inside edgepack's folder: {name!r}.")
+        path = os.path.join(path, name)
+        if os.path.islink(path):
+            raise AgentError(
+                "unsafe-path",
+                f"{path} is a symbolic link, where edgepack keeps a folder or a file of its own.",
+                f"Remove that link on the device (rm {path}) and try again.",
+            )
+    return path
+
+
+def sync_folder(path: str) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and its parents, durably; one that is there is left as it is."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_folder(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    sync_folder(parent)
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Replaces a file's content: at every instant the old one or the new one is there, whole."""
+    temporary = f"{path}.new-{secrets.token_hex(4)}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def write_json(path: str, value: Any) -> None:
+    """Replaces a JSON file atomically."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The object in a JSON file; empty where the file is absent or is no JSON object."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read(BODY_LIMIT))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def digest_file(path: str) -> str:
+    """The SHA-256 of a file's content, in hex; memory stays flat."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        buffer = memoryview(bytearray(CHUNK))
+        while True:
+            count = file.readinto(buffer)
+            if not count:
+                return digest.hexdigest()
+            digest.update(buffer[:count])
+
+
+def is_whole(path: str, size: int, sha256: str) -> bool:
+    """True where the file is there, regular, of this size and of this digest."""
+    try:
+        info = os.lstat(path)
+        return stat.S_ISREG(info.st_mode) and info.st_size == size and digest_file(path) == sha256
+    except OSError:
+        return False
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A second name for a file, or a durable copy where the file system knows no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        with open(target, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def walk_files(folder: str) -> Iterator[str]:
+    """The relative paths of the files under a folder, sorted."""
+    for base, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            yield os.path.relpath(os.path.join(base, name), folder)
+
+
+def sync_tree(folder: str) -> None:
+    """Makes the names in a folder and in all folders below it durable; their files were synced when written."""
+    for base, _, _ in os.walk(folder, topdown=False):
+        sync_folder(base)
+
+
+def change_tree_mode(folder: str, writable: bool) -> None:
+    """Takes the write permission from everything under a folder, or gives it back to the owner."""
+    for base, _, files in os.walk(folder):
+        for path in [base] + [os.path.join(base, name) for name in files]:
+            mode = stat.S_IMODE(os.lstat(path).st_mode)
+            changed = mode | stat.S_IWUSR if writable else mode & ~0o222
+            if changed != mode and not os.path.islink(path):
+                os.chmod(path, changed)
+
+
+def remove_tree(path: str) -> None:
+    """Removes a file or a folder, also a read-only one; what is not there is no error."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        change_tree_mode(path, writable=True)
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def mend_tree(staged: str, existing: str) -> None:
+    """Replaces, one by one and atomically, the files of an existing folder by those of a verified staged one.
+
+    The folder itself stays, so a symlink to it never dangles.
+    """
+    change_tree_mode(existing, writable=True)
+    for path in list(walk_files(staged)):
+        target = os.path.join(existing, path)
+        make_folder(os.path.dirname(target))
+        if os.path.isdir(target) and not os.path.islink(target):
+            remove_tree(target)
+        os.replace(os.path.join(staged, path), target)
+    sync_tree(existing)
+    remove_tree(staged)
+
+
+def free_bytes(path: str) -> int:
+    """What an ordinary user may still write on the file system of a path, or of its nearest existing parent."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def require_space(path: str, needed: int) -> None:
+    """Raises ``disk-full`` before anything is written where the disk is too small for it."""
+    free = free_bytes(path)
+    if free < needed + DISK_MARGIN:
+        raise AgentError(
+            "disk-full",
+            f"The device's disk is too full: {needed} bytes are needed at {path}, {free} are free.",
+            "Free some space on the device (`edgepack gc` removes old releases), then push again.",
+            needed_bytes=needed,
+            free_bytes=free,
+        )
+
+
+# ------------------------------------------------------------------------------------------------ what the device is
+
+
+def read_text(path: str, limit: int = 65536) -> str:
+    """A small text file of the system; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit).decode("utf-8", "replace").replace("\0", "")
+    except OSError:
+        return ""
+
+
+def userland_arch() -> str:
+    """The architecture that this Python runs on, which on a 64-bit kernel may still be a 32-bit one."""
+    machine = platform.machine()
+    wide = struct.calcsize("P") == 8
+    if machine in ("aarch64", "arm64", "armv8l", "armv7l"):
+        return "aarch64" if wide else "armv7l"
+    if machine in ("x86_64", "AMD64"):
+        return "x86_64" if wide else "i686"
+    return machine
+
+
+def libc_name() -> str:
+    """The C library, as in ``glibc-2.36``; ``musl`` where it is not glibc."""
+    try:
+        name = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        name = ""
+    return name.replace(" ", "-") if name.startswith("glibc") else "musl"
+
+
+def cpu_features() -> List[str]:
+    """The CPU's feature words as the kernel tells them (ARM: ``Features``, x86: ``flags``)."""
+    found = re.search(r"^(?:Features|flags)\s*:\s*(.*)$", read_text("/proc/cpuinfo"), re.MULTILINE)
+    return sorted(set(found.group(1).split())) if found else []
+
+
+def is_emulated() -> bool:
+    """True under qemu-user: it hides behind /proc/self, but not behind the same link of this thread."""
+    with contextlib.suppress(OSError):
+        if "qemu" in os.path.basename(os.readlink(f"/proc/self/task/{os.getpid()}/exe")):
+            return True
+    arm = platform.machine().startswith(("aarch64", "arm"))
+    return arm and "vendor_id" in read_text("/proc/cpuinfo", 4096)
+
+
+def memory_bytes(field: str) -> Optional[int]:
+    """A field of /proc/meminfo in bytes; None where the kernel does not tell."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", read_text("/proc/meminfo"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+def installed_versions() -> Dict[str, str]:
+    """Which of the packages that a release needs this Python has already, without importing them."""
+    from importlib import metadata
+
+    versions = {}
+    for name in RUNTIME_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = str(metadata.version(name))
+    return versions
+
+
+def find_delegates() -> List[str]:
+    """The accelerator libraries of :data:`DELEGATES` that the dynamic linker would find."""
+    folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    for base in ("/usr/local/lib", "/usr/lib", "/lib", "/usr/lib64", "/opt/lib"):
+        folders += [base, os.path.join(base, f"{platform.machine()}-linux-gnu"), f"{base}/arm-linux-gnueabihf"]
+    return [name for name in DELEGATES if any(os.path.exists(os.path.join(folder, name)) for folder in folders)]
+
+
+def throttled_source() -> Optional[str]:
+    """Where this device tells whether it is throttled; None where it does not."""
+    path = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+    if os.access(path, os.R_OK):
+        return path
+    return shutil.which("vcgencmd") or None
+
+
+def find_pythons() -> List[str]:
+    """The paths of the Pythons (``python3.N``) on PATH."""
+    found = (shutil.which(f"python3.{minor}") for minor in range(8, 20))
+    return [path for path in found if path]
+
+
+def os_name() -> str:
+    """The system's name as its makers write it."""
+    found = re.search(r"^PRETTY_NAME=(.*)$", read_text("/etc/os-release"), re.MULTILINE)
+    return found.group(1).strip().strip("\"'") if found else platform.system()
+
+
+def current_umask() -> str:
+    """The umask, read without changing it where the kernel tells it."""
+    found = re.search(r"^Umask:\s*(\d+)", read_text("/proc/self/status"), re.MULTILINE)
+    return found.group(1) if found else "unknown"
+
+
+def read_facts(root: str) -> Dict[str, Any]:
+    """What this device is; read only, in some ten milliseconds."""
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "arch": userland_arch(),
+        "machine": platform.machine(),
+        "libc": libc_name(),
+        "system": platform.system(),
+        "release": platform.release(),
+        "os": os_name(),
+        "hostname": socket.gethostname(),
+        "model": read_text("/proc/device-tree/model").strip() or None,
+        "cpus": len(os.sched_getaffinity(0)),
+        "cpu_features": cpu_features(),
+        "memory_bytes": memory_bytes("MemTotal"),
+        "memory_available_bytes": memory_bytes("MemAvailable"),
+        "disk_free_bytes": free_bytes(root),
+        "home": os.path.expanduser("~"),
+        "umask": current_umask(),
+        "installed": installed_versions(),
+        "delegates": find_delegates(),
+        "throttled_source": throttled_source(),
+        "emulated": is_emulated(),
+        "pythons": find_pythons(),
+    }
+
+
+# --------------------------------------------------------------------------------------- releases, and one app's state
+
+
+def release_folder(root: str, app: str, release: str) -> str:
+    """Where a release lies."""
+    return confined(root, "apps", app, "releases", release)
+
+
+def list_names(folder: str, pattern: Any) -> List[str]:
+    """The folders in a folder whose names match, sorted; none where it does not exist."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(n for n in names if pattern.fullmatch(n) and os.path.isdir(os.path.join(folder, n)))
+
+
+def list_apps(root: str) -> List[str]:
+    """The apps on this device."""
+    return list_names(os.path.join(root, "apps"), APP_PATTERN)
+
+
+def list_releases(root: str, app: str) -> List[str]:
+    """The releases of an app that are committed on this device."""
+    return list_names(os.path.join(root, "apps", app, "releases"), RELEASE_PATTERN)
+
+
+def read_manifest(folder: str) -> Tuple[Dict[str, Any], str]:
+    """A release's manifest and the SHA-256 of its bytes; an empty one where there is none that can be read."""
+    try:
+        with open(os.path.join(folder, "manifest.json"), "rb") as file:
+            data = file.read(MANIFEST_LIMIT + 1)
+        value = json.loads(data)
+    except (OSError, ValueError):
+        return {}, ""
+    return (value if isinstance(value, dict) else {}), hashlib.sha256(data).hexdigest()
+
+
+def manifest_files(manifest: Dict[str, Any]) -> List[Tuple[str, int, str]]:
+    """(path, bytes, SHA-256) of the files that a release holds on the device: all but the wheels."""
+    files = []
+    for entry in take_list(manifest, "files"):
+        path, size, sha256 = take_path(entry), take_size(entry, "bytes"), take_name(entry, "sha256", DIGEST_PATTERN)
+        if not path.startswith("wheels/") and path != "manifest.json":
+            files.append((path, size, sha256))
+    return files
+
+
+def find_damage(folder: str, release: str) -> List[str]:
+    """The files of a release that are not what its id vouches for; every digest is computed anew."""
+    manifest, sha256 = read_manifest(folder)
+    if not sha256.startswith(release[-12:]) or not sha256:
+        return ["manifest.json"]
+    return [
+        path for path, size, digest in manifest_files(manifest) if not is_whole(confined(folder, path), size, digest)
+    ]
+
+
+def require_whole(root: str, app: str, release: str) -> str:
+    """The folder of a release whose digests, and whose runtime's, were all verified just now."""
+    folder = release_folder(root, app, release)
+    if not os.path.isdir(folder):
+        known = ", ".join(list_releases(root, app)) or "none"
+        raise AgentError(
+            "no-release",
+            f"{app} has no release {release} on this device (there: {known}).",
+            "Push its bundle first: edgepack push FILE.edgepack DEVICE.",
+        )
+    damaged = find_damage(folder, release)
+    runtime = runtime_of(folder)
+    if not damaged and runtime and not is_runtime_whole(confined(root, "runtimes", runtime)):
+        damaged = [f"runtimes/{runtime}"]
+    if damaged:
+        raise AgentError(
+            "release-damaged",
+            f"Release {release} of {app} is damaged on this device: {', '.join(damaged[:5])}.",
+            "Push its bundle again; that repairs it: edgepack push FILE.edgepack DEVICE.",
+            damaged=damaged[:100],
+        )
+    return folder
+
+
+def runtime_of(folder: str) -> Optional[str]:
+    """The id of the unpacked runtime that a release uses; None where it uses what the device has installed."""
+    runtime = read_json(os.path.join(folder, "device.json")).get("runtime")
+    found = runtime.get("id") if isinstance(runtime, dict) else None
+    return found if isinstance(found, str) and NAME_PATTERN.fullmatch(found) else None
+
+
+def read_current(root: str, app: str) -> Optional[str]:
+    """The active release: what the symlink names."""
+    try:
+        name = os.path.basename(os.readlink(os.path.join(root, "apps", app, "current")))
+    except OSError:
+        return None
+    return name if RELEASE_PATTERN.fullmatch(name) else None
+
+
+def point_current(root: str, app: str, release: Optional[str]) -> None:
+    """Switches ``current`` to a release in one rename; None takes it away."""
+    folder = confined(root, "apps", app)
+    current = os.path.join(folder, "current")
+    if release is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(current)
+    else:
+        temporary = f"{current}.new-{secrets.token_hex(4)}"
+        os.symlink(os.path.join("releases", release), temporary)
+        os.replace(temporary, current)
+    sync_folder(folder)
+
+
+def load_state(root: str, app: str) -> Dict[str, Any]:
+    """An app's ``state.json``; fields that this agent does not know are carried through."""
+    state = read_json(confined(root, "apps", app, "state.json"))
+    empty: Dict[str, Any] = {
+        "schema": SCHEMA,
+        "app": app,
+        "candidate": None,
+        "intent": None,
+        "verdicts": {},
+        "bad": [],
+        "history": [],
+        "operations": {},
+        "counter": None,
+    }
+    for key, value in empty.items():
+        if value is not None and not isinstance(state.get(key), type(value)):
+            state[key] = value
+        state.setdefault(key, value)
+    return state
+
+
+def save_state(root: str, app: str, state: Dict[str, Any]) -> None:
+    """Replaces an app's ``state.json`` atomically, with the lists that grow cut to their bounds."""
+    operations = state["operations"]
+    state["operations"] = {op: operations[op] for op in list(operations)[-OPERATIONS_KEPT:]}
+    state["history"] = state["history"][-HISTORY_KEPT:]
+    write_json(confined(root, "apps", app, "state.json"), state)
+
+
+def find_previous(root: str, app: str, state: Dict[str, Any], current: Optional[str]) -> Optional[str]:
+    """The release that was active before the current one, that is still here and did not fail its hooks."""
+    here = set(list_releases(root, app)) - set(state["bad"]) - {current}
+    for entry in reversed(state["history"]):
+        if entry.get("outcome") in ("done", "interrupted"):
+            for release in (entry.get("from"), entry.get("to")):
+                if release in here:
+                    return str(release)
+    return None
+
+
+def settle(root: str, app: str) -> None:
+    """Settles what a kill or a power cut left of an app: temporary names and an unfinished activation.
+
+    ``current`` decides. It names the new release: the activation happened, its hooks were not confirmed ("interrupted";
+    asking for it again runs them). It names the old one: nothing happened. A failed hook was being undone: that is
+    finished here.
+    """
+    folder = confined(root, "apps", app)
+    for name in os.listdir(folder):
+        if re.search(r"\.new-[0-9a-f]{8}$", name):
+            os.unlink(os.path.join(folder, name))
+    state = load_state(root, app)
+    intent = state["intent"]
+    if not isinstance(intent, dict):
+        return
+    entry = {key: intent.get(key) for key in ("op", "verb", "from", "to", "at", "by", "unchecked")}
+    if intent.get("back"):
+        if read_current(root, app) == intent.get("to"):
+            point_current(root, app, intent.get("from"))
+        conclude_failure(state, entry, intent.get("error") or {})
+    elif read_current(root, app) == intent.get("to"):
+        conclude(state, entry, "interrupted")
+    state["intent"] = None
+    save_state(root, app, state)
+
+
+def conclude(state: Dict[str, Any], entry: Dict[str, Any], outcome: str) -> None:
+    """Moves an activation to the history; one that was interrupted before is completed, not entered twice."""
+    last = state["history"][-1] if state["history"] else {}
+    if last.get("outcome") == "interrupted" and last.get("to") == entry["to"]:
+        state["history"].pop()
+        entry = dict(entry, **{"from": last.get("from")})
+    state["history"].append(dict(entry, outcome=outcome))
+    state["intent"] = None
+
+
+def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[str, Any]) -> None:
+    """Enters an activation whose hooks failed: the release is marked bad, the same operation fails the same way."""
+    conclude(state, entry, str(error.get("code", "hook-failed")))
+    if entry["to"] not in state["bad"]:
+        state["bad"].append(entry["to"])
+    if error:
+        state["operations"][str(entry["op"])] = {"error": error}
+
+
+def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
+    """A release's life on this device: the result of ``status``."""
+    state = load_state(root, app)
+    current = read_current(root, app)
+    return {
+        "app": app,
+        "current": current,
+        "previous": find_previous(root, app, state, current),
+        "candidate": state["candidate"],
+        "releases": [summarize_release(root, app, release, state) for release in list_releases(root, app)],
+        "counter": state["counter"],
+        "history": state["history"][-history:],
+    }
+
+
+def summarize_release(root: str, app: str, release: str, state: Dict[str, Any]) -> Dict[str, Any]:
+    """One line of ``status``."""
+    folder = release_folder(root, app, release)
+    try:
+        size = sum(size for _, size, _ in manifest_files(read_manifest(folder)[0]))
+    except AgentError:
+        size = 0
+    verdict = state["verdicts"].get(release)
+    return {
+        "release": release,
+        "version": release[:-13],
+        "bytes": size,
+        "verdict": verdict.get("verdict") if isinstance(verdict, dict) else None,
+        "bad": release in state["bad"],
+        "committed_at": read_json(os.path.join(folder, "device.json")).get("committed_at"),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- wheels, unpacked
+
+
+def installed_path(member: str) -> Optional[str]:
+    """Where a member of a wheel goes (PEP 427): ``*.data/purelib`` and ``platlib`` to the root, other data nowhere."""
+    found = re.match(r"[^/]+\.data/([^/]+)/(.+)", member)
+    if not found:
+        return member
+    return found.group(2) if found.group(1) in ("purelib", "platlib") else None
+
+
+def read_record(text: str) -> Dict[str, str]:
+    """The paths of a wheel's RECORD with their digests (URL-safe base64 of the SHA-256, without padding)."""
+    digests = {}
+    for row in csv.reader(io.StringIO(text)):
+        if len(row) >= 2 and row[1].startswith("sha256="):
+            digests[row[0]] = row[1][len("sha256=") :]
+    return digests
+
+
+def record_digest(sha256: Any) -> str:
+    """A finished SHA-256 as RECORD writes it."""
+    return urlsafe_b64encode(sha256.digest()).decode().rstrip("=")
+
+
+def wheel_error(wheel: str, message: str) -> AgentError:
+    """A wheel whose digest is right, but which is not what wheels are."""
+    return AgentError("digest-mismatch", f"The wheel {wheel} cannot be unpacked: {message}.", "Build the bundle again.")
+
+
+def unpack_wheel(archive: str, name: str, target: str) -> None:
+    """Unpacks a wheel with zipfile, each file against the wheel's RECORD, none outside of the target folder."""
+    with zipfile.ZipFile(archive) as wheel:
+        members = [info for info in wheel.infolist() if not info.is_dir()]
+        require_space(os.path.dirname(target), sum(info.file_size for info in members))
+        records = [info for info in members if re.fullmatch(r"[^/]+\.dist-info/RECORD", info.filename)]
+        if len(records) != 1 or records[0].file_size > BODY_LIMIT:
+            raise wheel_error(name, "it has no RECORD")
+        digests = read_record(wheel.read(records[0]).decode("utf-8", "replace"))
+        for info in members:
+            signature = re.fullmatch(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?", info.filename)
+            if not signature and info.filename not in digests:
+                raise wheel_error(name, f"{info.filename} is not in its RECORD")
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise wheel_error(name, f"{info.filename} is a symbolic link")
+            path = installed_path(take_path({"path": info.filename}))
+            if path is not None:
+                unpack_member(wheel, info, confined(target, path), digests.get(info.filename))
+
+
+def unpack_member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, expected: Optional[str]) -> None:
+    """Writes one file of a wheel; ``expected`` is its digest (None for RECORD itself)."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    sha256 = hashlib.sha256()
+    with wheel.open(info) as source, open(path, "xb") as file:
+        for chunk in iter(lambda: source.read(CHUNK), b""):
+            sha256.update(chunk)
+            file.write(chunk)
+    if expected is not None and record_digest(sha256) != expected:
+        raise wheel_error(str(wheel.filename), f"{info.filename} does not have the digest that its RECORD names")
+
+
+def is_runtime_whole(folder: str) -> bool:
+    """True where every file of every unpacked wheel has the digest that its RECORD names."""
+    dists = list_names(folder, NAME_PATTERN)
+    return bool(dists) and all(is_dist_whole(os.path.join(folder, dist)) for dist in dists)
+
+
+def is_dist_whole(folder: str) -> bool:
+    """True where the files of one unpacked wheel have the digests that its RECORD names."""
+    records = [name for name in os.listdir(folder) if name.endswith(".dist-info")]
+    if len(records) != 1:
+        return False
+    digests = read_record(read_text(os.path.join(folder, records[0], "RECORD"), BODY_LIMIT))
+    for member, expected in digests.items():
+        path = installed_path(member)
+        if path is None:
+            continue
+        try:
+            found = urlsafe_b64encode(bytes.fromhex(digest_file(os.path.join(folder, path)))).decode().rstrip("=")
+        except OSError:
+            return False
+        if found != expected:
+            return False
+    return bool(digests)
+
+
+# --------------------------------------------------------------------------------------------------------- children
+
+
+class Tail:
+    """Reads a child's output in a thread, so that the child never blocks, and keeps its end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._kept = b""
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for chunk in iter(lambda: os.read(self._stream.fileno(), 65536), b""):
+                self._kept = (self._kept + chunk)[-OUTPUT_TAIL:]
+
+    def text(self) -> str:
+        """The last 4 KiB, once the child is gone; what a daemon that it left behind writes is not waited for."""
+        self._thread.join(1.0)
+        return self._kept.decode("utf-8", "replace")
+
+
+class Children:
+    """The agent's child processes, each in a session (and so a process group) of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: Set[int] = set()
+        self._ending = False
+
+    def start(self, argv: List[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Starts a program; its standard output and error are one pipe."""
+        with self._lock:
+            self._wait_if_ending()
+            child = subprocess.Popen(
+                argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
+            )
+            self._live.add(child.pid)
+            return child
+
+    def done(self, child: subprocess.Popen[bytes]) -> None:
+        """Takes note that a child has ended. While the agent ends this never returns: the kill was the agent's own."""
+        with self._lock:
+            self._wait_if_ending()
+            self._live.discard(child.pid)
+
+    def kill(self, child: subprocess.Popen[bytes]) -> None:
+        """Ends a child and whatever it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        self.done(child)
+
+    def kill_all(self) -> None:
+        """Ends every child, for good: none is started afterwards."""
+        self._ending = True
+        for pid in list(self._live):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _wait_if_ending(self) -> None:
+        while self._ending:
+            time.sleep(1.0)
+
+
+CHILDREN = Children()
+
+
+def run_hook(hook: str, argv: List[str], timeout_s: float, environment: Dict[str, str]) -> Dict[str, Any]:
+    """Runs a user's hook: an argument vector, no shell, bounded in time; ``code`` is None where it ran out of time."""
+    outcome: Dict[str, Any] = {"hook": hook, "argv": argv, "code": None, "output": ""}
+    home = os.path.expanduser("~")
+    try:
+        child = CHILDREN.start(
+            argv, stdin=subprocess.DEVNULL, env=environment, cwd=home if os.path.isdir(home) else "/"
+        )
+    except OSError as error:
+        return dict(outcome, code=127, output=f"{argv[0]}: {error.strerror}")
+    tail = Tail(child.stdout)
+    try:
+        outcome["code"] = child.wait(timeout_s)
+        CHILDREN.done(child)
+    except subprocess.TimeoutExpired:
+        CHILDREN.kill(child)
+    return dict(outcome, output=tail.text())
+
+
+def hook_environment(root: str, app: str, release: str) -> Dict[str, str]:
+    """A hook's environment; ``systemctl --user`` needs XDG_RUNTIME_DIR, which a bare SSH login lacks."""
+    environment = dict(os.environ, EDGEPACK_ROOT=root, EDGEPACK_APP=app, EDGEPACK_RELEASE=release)
+    runtime = f"/run/user/{os.getuid()}"
+    if "XDG_RUNTIME_DIR" not in environment and os.path.isdir(runtime):
+        environment["XDG_RUNTIME_DIR"] = runtime
+    return environment
+
+
+def take_command(hooks: Dict[str, Any], key: str) -> List[str]:
+    """A hook's argument vector; empty where there is none."""
+    argv = hooks.get(key)
+    if argv is None:
+        return []
+    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) and "\0" not in a for a in argv):
+        raise bad_request(f"The hook {key!r} is not a list of arguments.")
+    return argv
+
+
+class Hooks:
+    """The hooks of one activation: ``after_activate`` once, ``health`` until it says yes or its tries are used up."""
+
+    def __init__(self, hooks: Any) -> None:
+        if hooks is None:
+            hooks = {}
+        if not isinstance(hooks, dict):
+            raise bad_request("'hooks' is not an object.")
+        self.after = take_command(hooks, "after_activate")
+        self.health = take_command(hooks, "health")
+        self.timeout_s = take_seconds(hooks, "hook_timeout_s", 60.0)
+        self.health_timeout_s = take_seconds(hooks, "health_timeout_s", 30.0)
+        retries = hooks.get("health_retries")
+        self.health_tries = 1 + (take_size(hooks, "health_retries") if retries is not None else 0)
+
+    def run(self, environment: Dict[str, str]) -> Tuple[List[Dict[str, Any]], Optional[AgentError]]:
+        """What each hook did, and the failure that undoes the activation, if there is one."""
+        ran: List[Dict[str, Any]] = []
+        if self.after:
+            ran.append(run_hook("after_activate", self.after, self.timeout_s, environment))
+            if ran[-1]["code"] != 0:
+                return ran, hook_error("hook-failed", ran[-1], self.timeout_s)
+        for attempt in range(self.health_tries if self.health else 0):
+            if attempt:
+                time.sleep(1.0)
+            ran = [hook for hook in ran if hook["hook"] != "health"]
+            ran.append(run_hook("health", self.health, self.health_timeout_s, environment))
+            if ran[-1]["code"] == 0:
+                break
+        if self.health and ran[-1]["code"] != 0:
+            return ran, hook_error("health-failed", ran[-1], self.health_timeout_s)
+        return ran, None
+
+
+def hook_error(code: str, hook: Dict[str, Any], timeout_s: float) -> AgentError:
+    """The failure of a hook, with what it printed last."""
+    how = f"ran longer than {timeout_s:g} s" if hook["code"] is None else f"ended with {hook['code']}"
+    lines = hook["output"].strip().splitlines()
+    said = f" Its last line: {lines[-1][:300]}" if lines else ""
+    return AgentError(
+        code,
+        f"The hook {hook['hook']} ({' '.join(hook['argv'])[:200]}) {how}; the release before it is active again.{said}",
+        "Mend the hook or the release; the whole output is in the error's details.",
+        hook=hook["hook"],
+        argv=hook["argv"],
+        exit=hook["code"],
+        output=hook["output"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the wire
+
+
+class Payload:
+    """The bytes that follow a request's header; read by the verb, or thrown away after it."""
+
+    def __init__(self, wire: Wire, size: int) -> None:
+        self._wire = wire
+        self.remaining = size
+        self.drained = threading.Event()
+        if not size:
+            self.drained.set()
+
+    def read(self) -> bytes:
+        """The next bytes, at most 1 MiB; empty at the payload's end."""
+        if not self.remaining:
+            return b""
+        chunk = self._wire.receive(min(CHUNK, self.remaining))
+        self.remaining -= len(chunk)
+        if not self.remaining:
+            self.drained.set()
+        return chunk
+
+    def drain(self) -> None:
+        """Throws away what was not read."""
+        while self.read():
+            continue
+
+
+class Wire:
+    """The two ends of the channel: frames in from standard input, frames out to what was standard output."""
+
+    def __init__(self) -> None:
+        self._input = sys.stdin.buffer
+        self._reply = os.dup(1)
+        os.dup2(2, 1)
+        self._sending = threading.Lock()
+        self.silence_s = SILENCE_S
+        self.heard_at = time.monotonic()
+        self.write(f"\nEDGEPACK1 {NONCE}\n".encode("ascii", "replace"))
+
+    def write(self, data: Any) -> None:
+        """Writes all of these bytes."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._reply, view) :]
+
+    def receive(self, size: int) -> bytes:
+        """Some bytes of a payload, at least one; the end of the input ends the agent."""
+        read = getattr(self._input, "read1", self._input.read)
+        chunk: bytes = read(size)
+        if not chunk:
+            end_agent(0)
+        self.heard_at = time.monotonic()
+        return chunk
+
+    def read_header(self) -> Dict[str, Any]:
+        """The next request's header, checked for the fields that every frame has."""
+        line = self._input.readline(HEADER_LIMIT + 1)
+        if not line:
+            end_agent(0)
+        self.heard_at = time.monotonic()
+        if not line.endswith(b"\n"):
+            raise bad_request("A header line is longer than 64 KiB, or was cut short.")
+        try:
+            header = json.loads(line)
+        except (ValueError, RecursionError):
+            raise bad_request("A header line is not JSON.") from None
+        if not isinstance(header, dict):
+            raise bad_request("A header line is not a JSON object.")
+        take(header, "id", int)
+        take(header, "verb", str)
+        take_size(header, "n")
+        return header
+
+    def send(self, header: Dict[str, Any], payload: Optional[Iterable[bytes]] = None) -> None:
+        """Sends one frame; a result that does not fit into its line becomes the body."""
+        line = json.dumps(header, allow_nan=False).encode("ascii") + b"\n"
+        if len(line) > HEADER_LIMIT:
+            body = json.dumps(header.pop("result"), allow_nan=False).encode("ascii")
+            line = json.dumps(dict(header, n=len(body), body=True)).encode("ascii") + b"\n"
+            payload = [body]
+        with self._sending:
+            self.write(line)
+            for chunk in payload or ():
+                self.write(chunk)
+
+
+class Request:
+    """A request: its header, its arguments and its payload."""
+
+    def __init__(self, header: Dict[str, Any], payload: Payload) -> None:
+        self.id: int = header["id"]
+        self.verb: str = header["verb"]
+        self.args = header
+        self.payload = payload
+
+    def read_body(self) -> None:
+        """Takes the arguments out of the payload where they did not fit into the header."""
+        if self.args.get("body") is not True:
+            return
+        if self.payload.remaining > BODY_LIMIT:
+            raise bad_request("The body of a request is larger than 16 MiB.")
+        data = b"".join(iter(self.payload.read, b""))
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            raise bad_request("The body of a request is not JSON.") from None
+        if not isinstance(body, dict):
+            raise bad_request("The body of a request is not a JSON object.")
+        self.args = dict(body, id=self.id, verb=self.verb, n=0)
+
+
+def end_agent(code: int) -> None:
+    """Ends the children and this process, now; what was going on is settled by the next locked session."""
+    CHILDREN.kill_all()
+    for path in MEASURE_FOLDERS:
+        with contextlib.suppress(OSError):
+            remove_tree(path)
+    os._exit(code)
+
+
+MEASURE_FOLDERS: List[str] = []
+
+
+# ------------------------------------------------------------------------------------------------------- the verbs
+
+
+class Agent:
+    """One session: the verbs, and what they remember of each other."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.root: Optional[str] = None
+        self.app: Optional[str] = None
+        self.lock_fd: Optional[int] = None
+        self.holder: Dict[str, Any] = {}
+        self.hashers: Dict[str, Tuple[int, Any]] = {}
+        self.verified: Set[Tuple[str, int, int, int, int]] = set()
+        self.verbs: Dict[str, Callable[[Request], Any]] = {
+            "hello": self.hello,
+            "probe": self.probe,
+            "missing": self.missing,
+            "put": self.put,
+            "commit": self.commit,
+            "activate": self.activate,
+            "rollback": self.rollback,
+            "status": self.status,
+            "manifest": self.manifest,
+            "measure": self.measure,
+            "collect": self.collect,
+            "record": self.record,
+            "gc": self.gc,
+        }
+
+    # -- the session itself
+
+    def answer(self, request: Request) -> None:
+        """Runs one request and sends its reply; every failure is data."""
+        header: Dict[str, Any] = {"id": request.id, "ok": True, "n": 0}
+        payload: Optional[Iterable[bytes]] = None
+        try:
+            result = self.dispatch(request)
+            if isinstance(result, tuple):
+                result, header["n"], payload = result
+            header["result"] = result
+        except AgentError as error:
+            header.update(ok=False, error=error.to_json())
+        except OSError as error:
+            header.update(ok=False, error=self.describe_os_error(error))
+        except MemoryError:
+            header.update(ok=False, error=AgentError("out-of-memory", "The device is out of memory.").to_json())
+        except Exception as error:  # noqa: BLE001 (the protocol promises: never a traceback on the wire)
+            header.update(ok=False, error=internal_error(error).to_json())
+        try:
+            self.wire.send(header, payload)
+        finally:
+            request.payload.drain()
+
+    def describe_os_error(self, error: OSError) -> Dict[str, Any]:
+        """An ``OSError`` as data; a full disk tells what is free."""
+        translated = translate_os_error(error)
+        if translated.code == "disk-full" and self.root:
+            with contextlib.suppress(OSError):
+                translated.details["free_bytes"] = free_bytes(self.root)
+        return translated.to_json()
+
+    def dispatch(self, request: Request) -> Any:
+        """Finds the verb, sees that it may run, runs it."""
+        verb = self.verbs.get(request.verb)
+        if verb is None:
+            raise bad_request(f"This agent has no verb {request.verb[:50]!r}; it speaks protocol {PROTOCOL}.")
+        if self.root is None and request.verb != "hello":
+            raise bad_request("The first request must be hello.")
+        request.read_body()
+        if request.verb in ("put", "commit", "activate", "rollback", "record", "gc"):
+            if self.lock_fd is None:
+                raise bad_request(f"{request.verb} needs the lock: say hello with lock true.")
+            self.note_verb(request.verb)
+        return verb(request)
+
+    def home(self) -> str:
+        """The root folder of this session."""
+        if self.root is None:
+            raise bad_request("The first request must be hello.")
+        return self.root
+
+    def hello(self, request: Request) -> Dict[str, Any]:
+        """Opens the session: root, app, and the lock where something is to be changed."""
+        args = request.args
+        if take(args, "protocol", int) != PROTOCOL:
+            raise bad_request(f"This agent speaks protocol {PROTOCOL}, not {args['protocol']}.")
+        self.wire.silence_s = take_seconds(args, "silence_s", SILENCE_S)
+        wanted: str = take(args, "root", str)
+        root = os.path.realpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
+        if self.lock_fd is not None and root != self.root:
+            raise bad_request("This session already holds the lock of another root.")
+        self.app = take_name(args, "app", APP_PATTERN) if args.get("app") is not None else None
+        if args.get("lock") is True and self.lock_fd is None:
+            self.take_lock(root, str(args.get("who", ""))[:200])
+        self.root = root
+        apps = {app: summarize(root, app, history=10) for app in list_apps(root)}
+        return {"protocol": PROTOCOL, "root": root, "facts": read_facts(root), "apps": apps}
+
+    def take_lock(self, root: str, who: str) -> None:
+        """Takes the lock of a root, which is the kernel's (flock): it falls with the process, so none is ever stale."""
+        make_folder(root)
+        path = confined(root, "lock")
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = read_json(path)
+                os.close(descriptor)
+                raise locked_error(root, holder) from None
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                    break
+            os.close(descriptor)
+        self.lock_fd = descriptor
+        self.holder = {"who": who, "since": now(), "verb": "hello", "pid": os.getpid()}
+        self.note_verb("hello")
+        make_folder(confined(root, "incoming"))
+        self.sweep_incoming(root, everything=False)
+        for app in list_apps(root):
+            settle(root, app)
+
+    def note_verb(self, verb: str) -> None:
+        """Writes into the lock who holds it and what for; it only tells people."""
+        self.holder["verb"] = verb
+        if self.lock_fd is not None:
+            data = json.dumps(self.holder).encode("ascii")
+            os.pwrite(self.lock_fd, data, 0)
+            os.ftruncate(self.lock_fd, len(data))
+
+    def sweep_incoming(self, root: str, everything: bool) -> None:
+        """Removes what others left in ``incoming/``: half-built folders, and after a commit the staged files as well.
+
+        A folder of a running measurement (younger than an hour; its session may hold no lock) stays.
+        """
+        folder = confined(root, "incoming")
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            staged = DIGEST_PATTERN.fullmatch(name[:64]) is not None
+            with contextlib.suppress(FileNotFoundError):
+                fresh = name.startswith("measure-") and time.time() - os.lstat(path).st_mtime < 3600
+                if not fresh and (everything or not staged):
+                    remove_tree(path)
+
+    def probe(self, request: Request) -> Dict[str, Any]:
+        """What this device is."""
+        return {"facts": read_facts(self.home())}
+
+    def choose_app(self, request: Request) -> str:
+        """The app that a request is about; it may stay unnamed where the device holds just one."""
+        if request.args.get("app") is not None:
+            return take_name(request.args, "app", APP_PATTERN)
+        if self.app is not None:
+            return self.app
+        apps = list_apps(self.home())
+        if not apps:
+            raise AgentError("no-app", "There is no app on this device.", "Push a bundle first.")
+        if len(apps) > 1:
+            raise AgentError(
+                "several-apps",
+                f"There are several apps on this device: {', '.join(apps)}.",
+                "Name one with --app.",
+                apps=apps,
+            )
+        return apps[0]
+
+    def known_app(self, request: Request) -> str:
+        """The app that a request is about, which must be on this device."""
+        app = self.choose_app(request)
+        apps = list_apps(self.home())
+        if app not in apps:
+            raise AgentError(
+                "no-app",
+                f"There is no app {app} on this device (there: {', '.join(apps) or 'none'}).",
+                "Push a bundle first, or name another app with --app.",
+                apps=apps,
+            )
+        return app
+
+    def status(self, request: Request) -> Dict[str, Any]:
+        """A release's life on this device."""
+        return summarize(self.home(), self.known_app(request), HISTORY_KEPT)
+
+    def replay(self, state: Dict[str, Any], request: Request) -> Optional[Dict[str, Any]]:
+        """The stored result of an operation that was done before; None for a new one."""
+        stored = state["operations"].get(take_name(request.args, "op", NAME_PATTERN))
+        if not isinstance(stored, dict):
+            return None
+        if isinstance(stored.get("error"), dict):
+            raise AgentError.from_json(stored["error"])
+        result = stored.get("result")
+        return result if isinstance(result, dict) else None
+
+    # -- staging
+
+    def missing(self, request: Request) -> Dict[str, Any]:
+        """Which of these files are here already (all their bytes, some from an interrupted push, or none)."""
+        root = self.home()
+        contents = index_contents(root)
+        have = {}
+        for entry in take_list(request.args, "files"):
+            sha256, size = take_name(entry, "sha256", DIGEST_PATTERN), take_size(entry, "bytes")
+            found = self.find_content(root, contents, sha256, size)
+            part = confined(root, "incoming", f"{sha256}.part")
+            have[sha256] = size if found else min(size_of(part), max(size - 1, 0))
+        runtime = request.args.get("runtime")
+        present = False
+        if isinstance(runtime, dict) and runtime.get("id") is not None:
+            present = is_runtime_whole(confined(root, "runtimes", take_name(runtime, "id", NAME_PATTERN)))
+        return {"have": have, "runtime_present": present}
+
+    def find_content(self, root: str, contents: Dict[str, List[str]], sha256: str, size: int) -> Optional[str]:
+        """The path of a verified file with this digest, staged or in a release."""
+        for path in [confined(root, "incoming", sha256), *contents.get(sha256, [])]:
+            with contextlib.suppress(OSError):
+                info = os.lstat(path)
+                seen = (sha256, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+                if seen in self.verified or is_whole(path, size, sha256):
+                    self.verified.add(seen)
+                    return path
+        return None
+
+    def put(self, request: Request) -> Dict[str, Any]:
+        """Stages one file under the name of its digest; the host may go on where an interrupted push stopped."""
+        root = self.home()
+        sha256 = take_name(request.args, "sha256", DIGEST_PATTERN)
+        size, offset = take_size(request.args, "bytes"), take_size(request.args, "offset")
+        if offset + request.payload.remaining > size:
+            raise bad_request("The payload goes beyond the end of the file.")
+        part, whole = confined(root, "incoming", f"{sha256}.part"), confined(root, "incoming", sha256)
+        make_folder(os.path.dirname(part))
+        if offset > size_of(part):
+            raise bad_request(f"The file starts at {offset}, but only {size_of(part)} bytes of it are here.")
+        require_space(part, request.payload.remaining)
+        try:
+            hasher = self.receive_part(request.payload, part, sha256, offset)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remove_tree(part)
+            raise
+        received = size_of(part)
+        if received == size:
+            if hasher.hexdigest() != sha256:
+                remove_tree(part)
+                raise AgentError("digest-mismatch", f"What arrived is not the file {sha256[:12]}…", "Push again.")
+            os.replace(part, whole)
+            sync_folder(os.path.dirname(whole))
+            info = os.lstat(whole)
+            self.verified.add((sha256, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns))
+        return {"bytes": received}
+
+    def receive_part(self, payload: Payload, part: str, sha256: str, offset: int) -> Any:
+        """Writes a payload at an offset of a partial file, durably; returns the running digest of the whole file."""
+        hashed, hasher = self.hashers.pop(sha256, (-1, None))
+        with open(part, "r+b" if os.path.exists(part) else "w+b", buffering=0) as file:
+            if hashed != offset:
+                hasher = hashlib.sha256()
+                for start in range(0, offset, CHUNK):
+                    hasher.update(file.read(min(CHUNK, offset - start)))
+            file.truncate(offset)
+            file.seek(offset)
+            for chunk in iter(payload.read, b""):
+                hasher.update(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
+            self.hashers[sha256] = (file.tell(), hasher)
+            os.fsync(file.fileno())
+        return hasher.copy()
+
+    # -- committing
+
+    def commit(self, request: Request) -> Dict[str, Any]:
+        """Makes a release out of staged files, verified and durable, and sets it as the candidate."""
+        root, args = self.home(), request.args
+        app, release = take_name(args, "app", APP_PATTERN), take_name(args, "release", RELEASE_PATTERN)
+        device: Dict[str, Any] = take(args, "device", dict)
+        make_folder(confined(root, "apps", app, "releases"))
+        state = load_state(root, app)
+        done = self.replay(state, request)
+        if done is not None:
+            return done
+        if args.get("runtime") is not None:
+            self.install_runtime(take(args, "runtime", dict))
+        folder = release_folder(root, app, release)
+        already = os.path.isdir(folder) and not find_damage(folder, release)
+        device = dict(device, schema=SCHEMA, interpreter=sys.executable)
+        if already:
+            self.rewrite_device(folder, device)
+        else:
+            self.place_release(root, folder, release, take_list(args, "files"), dict(device, committed_at=now()))
+        install_door(root, folder)
+        result = {"release": release, "already": already}
+        state["candidate"] = release
+        state["operations"][args["op"]] = {"result": result}
+        save_state(root, app, state)
+        self.sweep_incoming(root, everything=True)
+        return result
+
+    def place_release(
+        self, root: str, folder: str, release: str, files: List[Dict[str, Any]], device: Dict[str, Any]
+    ) -> None:
+        """Assembles a release in ``incoming/``, verifies it there and moves it into place (or mends a damaged one)."""
+        staged = confined(root, "incoming", f"release-{secrets.token_hex(8)}")
+        contents = index_contents(root)
+        require_space(root, DISK_MARGIN)
+        make_folder(staged)
+        try:
+            for entry in files:
+                path, sha256 = take_path(entry), take_name(entry, "sha256", DIGEST_PATTERN)
+                found = self.find_content(root, contents, sha256, take_size(entry, "bytes"))
+                if found is None:
+                    raise AgentError("digest-mismatch", f"{path} is not here, or not whole.", "Push again.", path=path)
+                make_folder(os.path.dirname(confined(staged, path)))
+                link_or_copy(found, confined(staged, path))
+            require_manifest(staged, release, [take_path(entry) for entry in files], files)
+            write_json(os.path.join(staged, "device.json"), device)
+            sync_tree(staged)
+            if os.path.isdir(folder):
+                mend_tree(staged, folder)
+            else:
+                os.rename(staged, folder)
+                sync_folder(os.path.dirname(folder))
+        finally:
+            remove_tree(staged)
+        change_tree_mode(folder, writable=False)
+
+    def rewrite_device(self, folder: str, device: Dict[str, Any]) -> None:
+        """Notes for a release that is there already what was chosen on this device today."""
+        path = os.path.join(folder, "device.json")
+        before = read_json(path)
+        device = dict(device, committed_at=before.get("committed_at") or now())
+        if before != device:
+            change_tree_mode(folder, writable=True)
+            write_json(path, device)
+        change_tree_mode(folder, writable=False)
+
+    def install_runtime(self, runtime: Dict[str, Any]) -> None:
+        """Unpacks a runtime's wheels, each into a folder of its own, unless the runtime is here and whole."""
+        root = self.home()
+        runtime_id = take_name(runtime, "id", NAME_PATTERN)
+        folder = confined(root, "runtimes", runtime_id)
+        if is_runtime_whole(folder):
+            return
+        make_folder(os.path.dirname(folder))
+        staged = confined(root, "incoming", f"runtime-{secrets.token_hex(8)}")
+        make_folder(staged)
+        try:
+            for wheel in take_list(runtime, "wheels"):
+                name = take_name(wheel, "filename", NAME_PATTERN)
+                sha256, size = take_name(wheel, "sha256", DIGEST_PATTERN), take_size(wheel, "bytes")
+                archive = confined(root, "incoming", sha256)
+                if self.find_content(root, {}, sha256, size) is None:
+                    raise AgentError("digest-mismatch", f"The wheel {name} is not here, or not whole.", "Push again.")
+                try:
+                    unpack_wheel(archive, name, confined(staged, take_name(wheel, "dist", NAME_PATTERN)))
+                except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+                    raise wheel_error(name, str(error)) from None
+            require_executable(staged)
+            # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
+            os.sync()
+            if os.path.isdir(folder):
+                mend_tree(staged, folder)
+            else:
+                os.rename(staged, folder)
+                sync_folder(os.path.dirname(folder))
+        finally:
+            remove_tree(staged)
+
+    # -- switching
+
+    def activate(self, request: Request) -> Dict[str, Any]:
+        """Switches to a release that passed its check here (or says that it was not checked)."""
+        root, app = self.home(), self.known_app(request)
+        state = load_state(root, app)
+        done = self.replay(state, request)
+        if done is not None:
+            return done
+        release = request.args.get("release")
+        if release is None:
+            release = state["candidate"]
+            if release is None:
+                raise AgentError("no-candidate", f"{app} has no candidate to activate.", "Push a bundle first.")
+        release = take_name({"release": release}, "release", RELEASE_PATTERN)
+        unchecked = request.args.get("unchecked") is True
+        require_whole(root, app, release)
+        if not unchecked:
+            require_pass(state, app, release)
+        return self.switch(request, app, state, release, unchecked)
+
+    def rollback(self, request: Request) -> Dict[str, Any]:
+        """Switches back to the release that was active before, or to a named one that was active or passed once."""
+        root, app = self.home(), self.known_app(request)
+        state = load_state(root, app)
+        done = self.replay(state, request)
+        if done is not None:
+            return done
+        release = request.args.get("release")
+        if release is None:
+            release = find_previous(root, app, state, read_current(root, app))
+            if release is None:
+                raise AgentError("no-previous", f"{app} has no earlier release to go back to.")
+        release = take_name({"release": release}, "release", RELEASE_PATTERN)
+        require_whole(root, app, release)
+        was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
+        if not was_active:
+            require_pass(state, app, release)
+        return self.switch(request, app, state, release, unchecked=False)
+
+    def switch(
+        self, request: Request, app: str, state: Dict[str, Any], release: str, unchecked: bool
+    ) -> Dict[str, Any]:
+        """Intent, swap, hooks, history; a hook that fails swaps back."""
+        root, op, hooks = self.home(), request.args["op"], Hooks(request.args.get("hooks"))
+        current = read_current(root, app)
+        last = state["history"][-1] if state["history"] else {}
+        interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
+        result: Dict[str, Any] = {
+            "app": app,
+            "current": release,
+            "previous": last.get("from") if interrupted else current,
+            "changed": current != release or interrupted,
+            "unchecked": unchecked,
+            "hooks": [],
+        }
+        if result["changed"]:
+            entry = {"op": op, "verb": request.verb, "from": result["previous"], "to": release, "at": now()}
+            entry.update(by=str(request.args.get("by", ""))[:200], unchecked=unchecked)
+            state["intent"] = entry
+            save_state(root, app, state)
+            if current != release:
+                point_current(root, app, release)
+            result["hooks"], failure = hooks.run(hook_environment(root, app, release))
+            if failure is not None:
+                self.swap_back(app, state, entry, hooks, failure)
+                raise failure
+            conclude(state, entry, "done")
+            state["bad"] = [name for name in state["bad"] if name != release]
+        state["operations"][op] = {"result": result}
+        save_state(root, app, state)
+        return result
+
+    def swap_back(
+        self, app: str, state: Dict[str, Any], entry: Dict[str, Any], hooks: Hooks, failure: AgentError
+    ) -> None:
+        """Undoes an activation whose hooks failed, and runs the hook again for the release that is back."""
+        root, before = self.home(), entry["from"]
+        state["intent"] = dict(entry, back=True, error=failure.to_json())
+        save_state(root, app, state)
+        point_current(root, app, before)
+        conclude_failure(state, entry, failure.to_json())
+        save_state(root, app, state)
+        if before is not None and hooks.after:
+            run_hook("after_activate", hooks.after, hooks.timeout_s, hook_environment(root, app, before))
+
+    def record(self, request: Request) -> Dict[str, Any]:
+        """Keeps the verdict of a check on this device; activate asks for it."""
+        root, app = self.home(), self.known_app(request)
+        release, verdict = take_name(request.args, "release", RELEASE_PATTERN), take(request.args, "verdict", dict)
+        state = load_state(root, app)
+        done = self.replay(state, request)
+        if done is not None:
+            return done
+        if release not in list_releases(root, app):
+            raise AgentError("no-release", f"{app} has no release {release} on this device.", "Push its bundle first.")
+        word = take(verdict, "verdict", str)
+        if word not in ("pass", "fail", "inconclusive"):
+            raise bad_request(f"Not a verdict: {word!r}.")
+        state["verdicts"][release] = dict(verdict, at=now())
+        state["operations"][request.args["op"]] = {"result": {}}
+        save_state(root, app, state)
+        return {}
+
+    def gc(self, request: Request) -> Dict[str, Any]:
+        """Removes old releases, and the runtimes that no release needs any more."""
+        root, app = self.home(), self.known_app(request)
+        keep = take_size(request.args, "keep")
+        state = load_state(root, app)
+        done = self.replay(state, request)
+        if done is not None:
+            return done
+        current = read_current(root, app)
+        wanted = {current, state["candidate"], find_previous(root, app, state, current)}
+        newest = sorted((committed_at(root, app, name), name) for name in list_releases(root, app))
+        wanted.update(name for _, name in newest[max(len(newest) - keep, 0) :])
+        removed = [name for _, name in newest if name not in wanted]
+        freed = sum(self.discard(release_folder(root, app, name)) for name in removed)
+        freed += self.discard_runtimes(root)
+        for name in removed:
+            state["verdicts"].pop(name, None)
+        state["bad"] = [name for name in state["bad"] if name not in removed]
+        result = {"removed": removed, "bytes": freed}
+        state["operations"][request.args["op"]] = {"result": result}
+        save_state(root, app, state)
+        return result
+
+    def discard(self, folder: str) -> int:
+        """Takes a folder out of its place in one rename, then removes it; returns the bytes that this freed."""
+        trash = confined(self.home(), "incoming", f"trash-{secrets.token_hex(8)}")
+        make_folder(os.path.dirname(trash))
+        change_tree_mode(folder, writable=True)
+        os.rename(folder, trash)
+        sync_folder(os.path.dirname(folder))
+        infos = [os.lstat(os.path.join(trash, path)) for path in walk_files(trash)]
+        remove_tree(trash)
+        return sum(info.st_size for info in infos if info.st_nlink == 1)
+
+    def discard_runtimes(self, root: str) -> int:
+        """Removes the unpacked runtimes that no release of any app uses."""
+        used = {
+            runtime_of(release_folder(root, app, release))
+            for app in list_apps(root)
+            for release in list_releases(root, app)
+        }
+        unused = set(list_names(os.path.join(root, "runtimes"), NAME_PATTERN)) - used
+        return sum(self.discard(confined(root, "runtimes", name)) for name in sorted(unused))
+
+    # -- measuring
+
+    def choose_release(self, request: Request) -> Tuple[str, str]:
+        """The release that a check is about, and its folder: the named one, the candidate or the current one."""
+        root, app = self.home(), self.known_app(request)
+        release = request.args.get("release") or load_state(root, app)["candidate"] or read_current(root, app)
+        if release is None:
+            raise AgentError("no-candidate", f"{app} has no release to check.", "Push a bundle first.")
+        return release, require_release(root, app, take_name({"release": release}, "release", RELEASE_PATTERN))
+
+    def manifest(self, request: Request) -> Tuple[Dict[str, Any], int, Iterable[bytes]]:
+        """A release's manifest as the payload: the budget and the way to measure stand in it."""
+        release, folder = self.choose_release(request)
+        path = confined(folder, "manifest.json")
+        size = size_of(path)
+        if not 0 < size <= MANIFEST_LIMIT:
+            raise AgentError("release-damaged", f"The manifest of {release} is gone.", "Push its bundle again.")
+        return {"release": release}, size, read_chunks(path, size)
+
+    def measure(self, request: Request) -> Dict[str, Any]:
+        """Runs a release's own loader with its own runtime, and hands on what it measured."""
+        root = self.home()
+        release, folder = self.choose_release(request)
+        options: Dict[str, Any] = take(request.args, "options", dict)
+        require_memory(folder)
+        make_folder(confined(root, "incoming"))
+        output = confined(root, "incoming", f"measure-{secrets.token_hex(8)}")
+        make_folder(output)
+        MEASURE_FOLDERS.append(output)
+        limit_s = take_seconds(options, "limit_s", take_seconds(options, "max_seconds", 60.0) + MEASURE_SLACK_S)
+        run = MeasureRun(folder, output, options, limit_s)
+        run.wait(lambda progress: self.wire.send({"id": request.id, "progress": progress, "n": 0}))
+        measurement = read_json(os.path.join(output, "measurement.json"))
+        if not measurement:
+            raise run.failure()
+        outputs = os.path.join(output, "outputs.npz")
+        here = os.path.isfile(outputs)
+        measurement["release"] = release
+        measurement["outputs"] = os.path.basename(output) if here else None
+        measurement["outputs_bytes"] = size_of(outputs) if here else 0
+        return measurement
+
+    def collect(self, request: Request) -> Tuple[Dict[str, Any], int, Iterable[bytes]]:
+        """The outputs that a measurement of this session wrote (.npz)."""
+        token = take_name(request.args, "token", NAME_PATTERN)
+        path = confined(self.home(), "incoming", token, "outputs.npz")
+        if os.path.dirname(path) not in MEASURE_FOLDERS or not os.path.isfile(path):
+            raise bad_request("There is no measurement with this token in this session.")
+        size = os.path.getsize(path)
+        return {"bytes": size, "sha256": digest_file(path)}, size, read_chunks(path, size)
+
+
+class MeasureRun:
+    """One run of a release's loader in a child: its progress comes through a pipe, its result is a file."""
+
+    def __init__(self, folder: str, output: str, options: Dict[str, Any], limit_s: float) -> None:
+        interpreter = read_json(os.path.join(folder, "device.json")).get("interpreter")
+        if not isinstance(interpreter, str) or not os.access(interpreter, os.X_OK):
+            raise AgentError(
+                "no-runtime",
+                f"The Python that this release was set up for is gone: {interpreter}.",
+                "Push its bundle again.",
+            )
+        self.output = output
+        self.limit_s = limit_s
+        self.timed_out = False
+        self._oom_kills = count_oom_kills()
+        self._progress, write_end = os.pipe()
+        options = dict(options, progress_fd=write_end, watch_stdin=True)
+        loader = os.path.join(folder, "loader.py")
+        argv = [interpreter, "-I", loader, "measure", output, "--options", json.dumps(options)]
+        try:
+            # The child ends when its standard input does, so it does not outlive an agent that was killed.
+            self.child = CHILDREN.start(argv, stdin=subprocess.PIPE, pass_fds=(write_end,), cwd=output)
+        finally:
+            os.close(write_end)
+        self.tail = Tail(self.child.stdout)
+
+    def wait(self, report: Callable[[Dict[str, Any]], None]) -> None:
+        """Waits for the child's end, at most ``limit_s``, and passes its progress on."""
+        deadline = time.monotonic() + self.limit_s
+        pending = b""
+        while self.child.poll() is None and not self.timed_out:
+            self.timed_out = time.monotonic() > deadline
+            if select.select([self._progress], [], [], 0.1)[0]:
+                data = os.read(self._progress, 65536)
+                if not data:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self.child.wait(0.1)
+                *lines, pending = (pending + data)[-65536:].split(b"\n")
+                for line in lines:
+                    report_line(line, report)
+        os.close(self._progress)
+        if self.timed_out:
+            CHILDREN.kill(self.child)
+        else:
+            CHILDREN.done(self.child)
+
+    def failure(self) -> AgentError:
+        """Why the child wrote no measurement."""
+        stated = read_json(os.path.join(self.output, "error.json"))
+        if stated:
+            return AgentError.from_json(stated)
+        code, tail = self.child.returncode, self.tail.text()
+        details: Dict[str, Any] = {"exit": code, "output": tail}
+        if self.timed_out:
+            return AgentError(
+                "timeout", f"The measurement took longer than {self.limit_s:g} s; it was ended.", **details
+            )
+        if code == -signal.SIGKILL:
+            sure = (
+                "ran out of memory" if count_oom_kills() > self._oom_kills else "was killed, most likely for its memory"
+            )
+            hint = "Stop other programs on the device, or take a smaller model."
+            return AgentError("out-of-memory", f"The measurement {sure}.", hint, **details)
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "The runtime or the delegate crashed; the error's details hold its output."
+            return AgentError("killed", f"The measurement died of {name}.", hint, signal=name, **details)
+        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        return AgentError("measure-failed", f"The loader ended with {code}: {last[0][:300]}", **details)
+
+
+def report_line(line: bytes, report: Callable[[Dict[str, Any]], None]) -> None:
+    """Passes on one line of progress, if it is one."""
+    try:
+        progress = json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(progress, dict) and len(line) < 4096:
+        report(progress)
+
+
+def count_oom_kills() -> int:
+    """How many processes the kernel has killed for memory since it started."""
+    found = re.search(r"^oom_kill (\d+)$", read_text("/proc/vmstat"), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def index_contents(root: str) -> Dict[str, List[str]]:
+    """Where the releases on this device hold which content: SHA-256 to paths (not verified)."""
+    contents: Dict[str, List[str]] = {}
+    for app in list_apps(root):
+        for release in list_releases(root, app):
+            folder = release_folder(root, app, release)
+            manifest, sha256 = read_manifest(folder)
+            with contextlib.suppress(AgentError):
+                contents.setdefault(sha256, []).append(os.path.join(folder, "manifest.json"))
+                for path, _, digest in manifest_files(manifest):
+                    contents.setdefault(digest, []).append(confined(folder, path))
+    return contents
+
+
+def read_chunks(path: str, size: int) -> Iterator[bytes]:
+    """Exactly ``size`` bytes of a file in chunks; zeros where it became shorter, so that the frame stays whole."""
+    with open(path, "rb") as file:
+        while size:
+            chunk = file.read(min(CHUNK, size)) or b"\0" * min(CHUNK, size)
+            size -= len(chunk)
+            yield chunk
+
+
+def size_of(path: str) -> int:
+    """A file's size; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def committed_at(root: str, app: str, release: str) -> str:
+    """When a release was committed, for ordering."""
+    return str(read_json(os.path.join(release_folder(root, app, release), "device.json")).get("committed_at") or "")
+
+
+def require_release(root: str, app: str, release: str) -> str:
+    """The folder of a release that is here."""
+    folder = release_folder(root, app, release)
+    if not os.path.isdir(folder):
+        known = ", ".join(list_releases(root, app)) or "none"
+        raise AgentError("no-release", f"{app} has no release {release} on this device (there: {known}).")
+    return folder
+
+
+def require_pass(state: Dict[str, Any], app: str, release: str) -> None:
+    """Raises ``not-checked`` where no PASS is recorded on this device for this release."""
+    verdict = state["verdicts"].get(release)
+    word = verdict.get("verdict") if isinstance(verdict, dict) else None
+    if word != "pass":
+        found = f"its last check here ended in {word}" if word else "it was not checked here"
+        raise AgentError(
+            "not-checked",
+            f"Release {release} of {app} has no PASS on this device: {found}.",
+            "Run `edgepack check DEVICE`, or activate it with --unchecked.",
+            verdict=word,
+        )
+
+
+def require_memory(folder: str) -> None:
+    """Raises ``memory-short`` where the model and its runtime cannot fit into the memory that is available."""
+    available = memory_bytes("MemAvailable")
+    needed = size_of(os.path.join(folder, "model.tflite")) + MEMORY_FOR_RUNTIME
+    if available is not None and available < needed:
+        raise AgentError(
+            "memory-short",
+            f"The device has {available} bytes of memory available; the model and its runtime need about {needed}.",
+            "Stop other programs on the device, or take a smaller model.",
+            available_bytes=available,
+            needed_bytes=needed,
+        )
+
+
+def require_executable(folder: str) -> None:
+    """Raises ``noexec`` where shared libraries may not be loaded from this file system."""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC and any(".so" in path for path in walk_files(folder)):
+        raise AgentError(
+            "noexec",
+            f"{folder} lies on a file system mounted noexec: the runtime's libraries cannot be loaded from it.",
+            "Choose another folder on the device with --root.",
+        )
+
+
+def require_manifest(staged: str, release: str, paths: List[str], files: List[Dict[str, Any]]) -> None:
+    """Sees that a staged release is exactly what its manifest says, and its id what its manifest's digest says."""
+    manifest, sha256 = read_manifest(staged)
+    if not sha256 or not sha256.startswith(release[-12:]):
+        raise AgentError(
+            "digest-mismatch", f"The manifest is not that of release {release}.", "Build the bundle again."
+        )
+    expected = {path: digest for path, _, digest in manifest_files(manifest)}
+    given = {entry["path"]: entry["sha256"] for entry in files if entry["path"] != "manifest.json"}
+    if len(set(paths)) != len(paths) or expected != given:
+        odd = sorted(path for path in set(expected) | set(given) if expected.get(path) != given.get(path))
+        raise AgentError("digest-mismatch", f"The files do not match the manifest of {release}: {', '.join(odd[:5])}.")
+
+
+def install_door(root: str, folder: str) -> None:
+    """Keeps ``lib/edgepack_device.py`` at the newest version that any release brought; mends a changed one."""
+    try:
+        with open(os.path.join(folder, DOOR), "rb") as file:
+            brought = file.read(MANIFEST_LIMIT)
+    except FileNotFoundError:
+        return
+    path = confined(root, "lib", DOOR)
+    try:
+        with open(path, "rb") as file:
+            there = file.read(MANIFEST_LIMIT)
+    except FileNotFoundError:
+        there = b""
+    if brought != there and door_version(brought) >= door_version(there):
+        make_folder(os.path.dirname(path))
+        write_atomically(path, brought)
+
+
+def door_version(source: bytes) -> int:
+    """The ``DOOR_VERSION`` of an ``edgepack_device.py``; -1 where it names none."""
+    found = DOOR_VERSION_PATTERN.search(source)
+    return int(found.group(1)) if found else -1
+
+
+def locked_error(root: str, holder: Dict[str, Any]) -> AgentError:
+    """Somebody else works on this root; the lock's content tells who."""
+    who, since, verb = (str(holder.get(key) or "somebody")[:200] for key in ("who", "since", "verb"))
+    return AgentError(
+        "locked",
+        f"{who} holds the lock of {root} on the device (doing {verb} since {since}).",
+        "Try again when that is done; the lock falls by itself when its session ends.",
+        holder=holder,
+    )
+
+
+def internal_error(error: Exception) -> AgentError:
+    """A fault of the agent itself, with the place where it happened."""
+    trace = error.__traceback__
+    places = []
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return AgentError(
+        "internal",
+        f"The agent failed: {type(error).__name__}: {error}",
+        "This is a fault of edgepack.",
+        where=places[-5:],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ the session
+
+
+def watch_silence(wire: Wire) -> None:
+    """Ends the agent when the host has sent nothing for too long: half-open connections hold no lock forever."""
+    while True:
+        time.sleep(min(1.0, wire.silence_s / 4))
+        if time.monotonic() - wire.heard_at > wire.silence_s:
+            end_agent(3)
+
+
+def read_requests(wire: Wire, requests: queue.Queue[Optional[Request]]) -> None:
+    """Reads frames for as long as there are any; answers pings at once and queues the rest."""
+    try:
+        while True:
+            header = wire.read_header()
+            payload = Payload(wire, header["n"])
+            if header["verb"] == "ping" and not header["n"]:
+                wire.send({"id": header["id"], "ok": True, "n": 0, "result": {}})
+                continue
+            requests.put(Request(header, payload))
+            payload.drained.wait()
+    except AgentError as error:
+        wire.send({"id": None, "ok": False, "n": 0, "error": error.to_json()})
+        end_agent(2)
+    except OSError:
+        end_agent(0)
+
+
+def main() -> None:
+    """Serves one session on standard input and output."""
+    for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(name, lambda *_: end_agent(0))
+    wire = Wire()
+    agent = Agent(wire)
+    requests: queue.Queue[Optional[Request]] = queue.Queue(64)
+    threading.Thread(target=watch_silence, args=(wire,), daemon=True).start()
+    threading.Thread(target=read_requests, args=(wire, requests), daemon=True).start()
+    try:
+        while True:
+            request = requests.get()
+            if request is not None:
+                agent.answer(request)
+    except BrokenPipeError:
+        end_agent(0)
+
+
+if __name__ == "__main__":
+    main()

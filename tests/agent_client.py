@@ -1,0 +1,227 @@
+"""A small client of the agent's protocol for the tests: a real agent in a real process, and releases made by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ONDEVICE = Path(__file__).parent.parent / "edgepack" / "ondevice"
+AGENT = ONDEVICE / "agent.py"
+
+
+class AgentFailure(Exception):
+    """The agent answered with an error; ``code`` is the protocol's word for it."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(f"{error['code']}: {error['message']}")
+        self.code = error["code"]
+        self.error = error
+
+
+class AgentClient:
+    """Speaks the protocol to an agent in a child process."""
+
+    def __init__(self, root: Path, *, python: str = sys.executable, env: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.process = subprocess.Popen(
+            [python, "-I", "-u", str(AGENT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )
+        self.progress: list[dict[str, Any]] = []
+        self._next_id = 0
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"\n"
+        assert self.process.stdout.readline() == b"EDGEPACK1 -\n"
+
+    def __enter__(self) -> AgentClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the session as a host does: by closing the agent's input."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # the test may have killed the agent
+                    stream.close()
+        self.process.wait(20)
+
+    def kill(self) -> None:
+        """Pulls the plug: SIGKILL."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def send_raw(self, data: bytes) -> None:
+        """Bytes as they are, frames or not."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def send(self, verb: str, payload: bytes = b"", **args: Any) -> int:
+        """Sends a request without waiting for its reply; returns its id."""
+        self._next_id += 1
+        header = {"id": self._next_id, "verb": verb, "n": len(payload), **args}
+        self.send_raw(json.dumps(header).encode() + b"\n" + payload)
+        return self._next_id
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        """The next frame that is no progress: its header and payload."""
+        assert self.process.stdout is not None
+        while True:
+            line = self.process.stdout.readline()
+            if not line:
+                raise EOFError("the agent ended")
+            header = json.loads(line)
+            payload = self.process.stdout.read(header["n"])
+            if "progress" not in header:
+                return header, payload
+            self.progress.append(header["progress"])
+
+    def request(self, verb: str, payload: bytes = b"", **args: Any) -> dict[str, Any]:
+        """Sends a request and returns its result; raises :class:`AgentFailure`."""
+        return self.request_with_payload(verb, payload, **args)[0]
+
+    def request_with_payload(self, verb: str, payload: bytes = b"", **args: Any) -> tuple[dict[str, Any], bytes]:
+        """As :meth:`request`, with the reply's payload."""
+        sent = self.send(verb, payload, **args)
+        header, received = self.receive()
+        assert header["id"] in (sent, None)
+        if not header["ok"]:
+            raise AgentFailure(header["error"])
+        if header.get("body"):
+            return json.loads(received), b""
+        return header["result"], received
+
+    def hello(self, *, lock: bool = True, app: str | None = None, **more: Any) -> dict[str, Any]:
+        """Opens the session on this client's root."""
+        return self.request("hello", protocol=1, root=str(self.root), app=app, lock=lock, who="a test", **more)
+
+    def put(self, data: bytes, offset: int = 0) -> dict[str, Any]:
+        """Stages one file."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        return self.request("put", data[offset:], sha256=sha256, bytes=len(data), offset=offset)
+
+    def push(self, release: FakeRelease) -> dict[str, Any]:
+        """Sends what is missing of a release and commits it."""
+        every = [*release.files.values(), *(data for data, _ in release.wheels.values())]
+        runtime = {"id": release.runtime_id} if release.wheels else None
+        wanted = [{"sha256": digest(data), "bytes": len(data)} for data in every]
+        found = self.request("missing", app=release.app, files=wanted, runtime=runtime)
+        self.sent = 0
+        for name, data in release.files.items():
+            if found["have"][digest(data)] < len(data):
+                self.put(data, found["have"][digest(data)])
+                self.sent += len(data) - found["have"][digest(data)]
+            assert name
+        if not found["runtime_present"]:
+            for data, _ in release.wheels.values():
+                self.put(data)
+        return self.request("commit", **release.commit_arguments())
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def new_op() -> str:
+    """A fresh operation id."""
+    return secrets.token_hex(8)
+
+
+@dataclass
+class FakeRelease:
+    """A release made by hand: its files, and a manifest that fits them."""
+
+    app: str = "kws"
+    version: str = "1.0.0"
+    contents: dict[str, bytes] = field(default_factory=lambda: {"model.tflite": b"no real model " * 100})
+    wheels: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    installed: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> bytes:
+        """The bytes of manifest.json."""
+        files = [
+            {"path": path, "bytes": len(data), "sha256": digest(data)} for path, data in sorted(self.contents.items())
+        ]
+        files += [
+            {"path": f"wheels/{name}", "bytes": len(data), "sha256": digest(data)}
+            for name, (data, _) in sorted(self.wheels.items())
+        ]
+        return json.dumps({"schema": 1, "name": self.app, "version": self.version, "files": files}).encode()
+
+    @property
+    def release(self) -> str:
+        """The release id."""
+        return f"{self.version}-{digest(self.manifest)[:12]}"
+
+    @property
+    def runtime_id(self) -> str:
+        """The id of its runtime."""
+        return digest(repr(sorted(self.wheels)).encode())[:16]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Everything that is installed into the release's folder."""
+        return {"manifest.json": self.manifest, **self.contents}
+
+    def commit_arguments(self) -> dict[str, Any]:
+        """The arguments of ``commit``."""
+        wheels = [
+            {"filename": name, "bytes": len(data), "sha256": digest(data), "dist": dist}
+            for name, (data, dist) in self.wheels.items()
+        ]
+        runtime_id = self.runtime_id if self.wheels else None
+        return {
+            "op": new_op(),
+            "app": self.app,
+            "release": self.release,
+            "files": [{"path": path, "bytes": len(data), "sha256": digest(data)} for path, data in self.files.items()],
+            "runtime": {"id": runtime_id, "wheels": wheels} if wheels else None,
+            "device": {
+                "platform": {"python": "3", "arch": "any", "libc": "any"},
+                "runtime": {
+                    "package": "none",
+                    "version": "0",
+                    "id": runtime_id,
+                    "dists": [dist for _, dist in self.wheels.values()],
+                    "installed": list(self.installed),
+                },
+            },
+        }
+
+
+def find_pythons() -> list[str]:
+    """Every Python from 3.8 on that tests may run the device's side with; at least this one.
+
+    ``EDGEPACK_TEST_PYTHONS`` (paths, separated as PATH is) names more of them.
+    """
+    named = os.environ.get("EDGEPACK_TEST_PYTHONS", "").split(os.pathsep)
+    found = [shutil.which(f"python3.{minor}") for minor in range(8, 15)]
+    working = {}
+    for python in [*named, sys.executable, *found]:
+        if python and os.access(python, os.X_OK):
+            answer = subprocess.run(
+                [python, "-I", "-c", "import sys; print(sys.version_info[:2] >= (3, 8), sys.version_info[:2])"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if answer.returncode == 0 and answer.stdout.startswith("True"):
+                working.setdefault(answer.stdout, python)
+    return list(working.values())
