@@ -157,8 +157,7 @@ class Session:
                 self._refusal = None
             if frame.header.get("ok") is not True:
                 raise error_from_reply(frame.header.get("error"), self.description)
-            result = frame.header.get("result")
-            return Reply(dict(result) if isinstance(result, Mapping) else {}, frame.payload)
+            return frame.reply()
 
     def stderr_tail(self) -> bytes:
         """The last 64 KiB that the device printed beside its replies."""

@@ -37,6 +37,13 @@ class Frame:
         """The request that it belongs to."""
         return int(self.header["id"])
 
+    def reply(self) -> Reply:
+        """What the verb returned; a result too large for the header line came as the payload ("body")."""
+        if self.header.get("body") is True:
+            return Reply(_object(self.payload))
+        result = self.header.get("result")
+        return Reply(dict(result) if isinstance(result, Mapping) else {}, self.payload)
+
 
 def request_header(id_: int, verb: str, n: int, args: Mapping[str, object]) -> bytes:
     """The header line of a request. InputError "request-too-large" where it would not fit into a frame."""
@@ -95,12 +102,19 @@ class FrameReader:
         return payload
 
 
-def _header(line: bytes) -> dict[str, Any]:
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(line)
+        value = json.loads(data)
     except ValueError:
-        raise broken_stream(f"sent {line[:80]!r} instead of a reply") from None
-    if not isinstance(header, dict) or type(header.get("id")) is not int:
+        value = None
+    if not isinstance(value, dict):
+        raise broken_stream(f"sent {data[:80]!r} instead of a reply")
+    return value
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    header = _object(line)
+    if type(header.get("id")) is not int:
         raise broken_stream(f"sent {line[:80]!r} instead of a reply")
     size = header.setdefault("n", 0)
     if type(size) is not int or not 0 <= size <= MAX_PAYLOAD_BYTES:
