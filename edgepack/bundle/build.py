@@ -32,8 +32,8 @@ from edgepack.bundle.wheels import fetch_wheels
 from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.target import Platform, Target
-from edgepack.tflite import buffer_regions, read_model
+from edgepack.target import Platform, Scheme, Target
+from edgepack.tflite import TfliteModel, buffer_regions, read_model
 
 DEVICE_FILES = ("loader.py", "edgepack_device.py")
 _MAX_PROVENANCE_BYTES = 256 * 1024
@@ -72,7 +72,7 @@ def build_bundle(
     check_label(version, "version")
     _check_output(output)
     report(Event("bundle", "reading the model"))
-    read_model(model)
+    scheme = observed_scheme(read_model(model))
     provenance = _provenance(model)
     needs = _platform_wheels(platforms if platforms is not None else target.platforms, target)
     shipped = [wheel for need in needs for wheel in need.wheels] if with_runtime else []
@@ -84,9 +84,7 @@ def build_bundle(
         name=name,
         version=version,
         target=target.to_json(),
-        model=ModelEntry(
-            MODEL_NAME, _scheme(provenance, target), entries[MODEL_NAME].bytes, entries[MODEL_NAME].sha256
-        ),
+        model=ModelEntry(MODEL_NAME, str(scheme), entries[MODEL_NAME].bytes, entries[MODEL_NAME].sha256),
         platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in needs),
         files=tuple(entries.values()),
         provenance=provenance,
@@ -134,11 +132,22 @@ def _provenance(model: Path) -> Mapping[str, Any] | None:
     return value
 
 
-def _scheme(provenance: Mapping[str, Any] | None, target: Target) -> str:
-    """The scheme that the model was quantized with; without provenance the one that the target asks for."""
-    recorded = (provenance or {}).get("model")
-    scheme = recorded.get("scheme") if isinstance(recorded, dict) else None
-    return scheme if isinstance(scheme, str) else str(target.quantization.scheme)
+def observed_scheme(model: TfliteModel) -> Scheme:
+    """How a .tflite is quantized, read from its tensors and not from what anyone says about it.
+
+    Integer activations decide first (int16 over int8), then how the constants are stored: float16 alone, or
+    integers that meet float activations (dynamic range).
+    """
+    activations = {tensor.dtype for tensor in model.tensors if not tensor.constant and tensor.scales}
+    constants = {tensor.dtype for tensor in model.tensors if tensor.constant}
+    quantized = {tensor.dtype for tensor in model.tensors if tensor.constant and tensor.scales}
+    if "int16" in activations:
+        return Scheme.INT16X8
+    if activations & {"int8", "uint8"}:
+        return Scheme.INT8
+    if quantized & {"int8", "uint8", "int4"}:
+        return Scheme.DYNAMIC
+    return Scheme.FLOAT16 if "float16" in constants else Scheme.FLOAT32
 
 
 def _platform_wheels(platforms: Sequence[Platform], target: Target) -> list[_PlatformWheels]:

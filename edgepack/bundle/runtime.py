@@ -137,8 +137,8 @@ def _platform_hint(manifest: Manifest, device: Platform) -> str:
     )
     if same_arch:
         return (
-            f"Name another Python of the device with --python (python {' or '.join(same_arch)}), or bundle with a target "
-            f'profile whose [[platforms]] has python = "{device.python}".'
+            f"Name another Python of the device with --python (python {' or '.join(same_arch)}), or bundle with a "
+            f'target profile whose [[platforms]] has python = "{device.python}".'
         )
     return f'Bundle with a target profile whose [[platforms]] has arch = "{device.arch}": `edgepack targets list`.'
 

@@ -39,8 +39,8 @@ def fetch_wheels(
 ) -> Mapping[str, Path]:
     """The path of each wheel by its file name.
 
-    With ``wheel_dir`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError` where
-    one cannot be had, :class:`IntegrityError` where one is not what the lock says.
+    With ``wheel_dir`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError`
+    where one cannot be had, :class:`IntegrityError` where one is not what the lock says.
     """
     cache = cache or wheel_cache()
     found: dict[str, Path] = {}

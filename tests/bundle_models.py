@@ -1,0 +1,105 @@
+"""Real, tiny .tflite models and bundles for tests, made without TensorFlow."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import flatbuffers
+import tflite
+
+from edgepack.bundle.build import build_bundle
+from edgepack.documents import BundleDocument
+from edgepack.target import Platform, load_target
+
+BOOKWORM = Platform("3.11", "aarch64", "glibc-2.36")
+
+
+def add_model(values: int = 4, *, fill: float = 1.5) -> bytes:
+    """The bytes of a float model ``y = x + c`` over vectors of ``values`` floats; c is constant, so it sets the size."""
+    b = flatbuffers.Builder(1024)
+    constant = b.CreateByteVector(struct.pack(f"<{values}f", *([fill] * values)))
+    buffers = []
+    for data in (None, constant):
+        tflite.BufferStart(b)
+        if data is not None:
+            tflite.BufferAddData(b, data)
+        buffers.append(tflite.BufferEnd(b))
+    tensors = [_tensor(b, name, values, buffer) for name, buffer in (("x", 0), ("c", 1), ("y", 0))]
+    inputs, both, outputs = _ints(b, [0]), _ints(b, [0, 1]), _ints(b, [2])
+    tflite.AddOptionsStart(b)
+    options = tflite.AddOptionsEnd(b)
+    tflite.OperatorStart(b)
+    tflite.OperatorAddOpcodeIndex(b, 0)
+    tflite.OperatorAddInputs(b, both)
+    tflite.OperatorAddOutputs(b, outputs)
+    tflite.OperatorAddBuiltinOptionsType(b, tflite.BuiltinOptions.AddOptions)
+    tflite.OperatorAddBuiltinOptions(b, options)
+    operators = _offsets(b, [tflite.OperatorEnd(b)])
+    tensor_vector = _offsets(b, tensors)
+    tflite.SubGraphStart(b)
+    tflite.SubGraphAddTensors(b, tensor_vector)
+    tflite.SubGraphAddInputs(b, inputs)
+    tflite.SubGraphAddOutputs(b, outputs)
+    tflite.SubGraphAddOperators(b, operators)
+    subgraphs = _offsets(b, [tflite.SubGraphEnd(b)])
+    tflite.OperatorCodeStart(b)
+    tflite.OperatorCodeAddDeprecatedBuiltinCode(b, tflite.BuiltinOperator.ADD)
+    tflite.OperatorCodeAddBuiltinCode(b, tflite.BuiltinOperator.ADD)
+    tflite.OperatorCodeAddVersion(b, 1)
+    codes = _offsets(b, [tflite.OperatorCodeEnd(b)])
+    buffer_vector = _offsets(b, buffers)
+    tflite.ModelStart(b)
+    tflite.ModelAddVersion(b, 3)
+    tflite.ModelAddOperatorCodes(b, codes)
+    tflite.ModelAddSubgraphs(b, subgraphs)
+    tflite.ModelAddBuffers(b, buffer_vector)
+    b.Finish(tflite.ModelEnd(b), b"TFL3")
+    return bytes(b.Output())
+
+
+def _tensor(b: flatbuffers.Builder, name: str, values: int, buffer: int) -> int:
+    label, shape = b.CreateString(name), _ints(b, [values])
+    tflite.TensorStart(b)
+    tflite.TensorAddName(b, label)
+    tflite.TensorAddShape(b, shape)
+    tflite.TensorAddType(b, tflite.TensorType.FLOAT32)
+    tflite.TensorAddBuffer(b, buffer)
+    return tflite.TensorEnd(b)
+
+
+def _ints(b: flatbuffers.Builder, values: list[int]) -> int:
+    b.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        b.PrependInt32(value)
+    return b.EndVector()
+
+
+def _offsets(b: flatbuffers.Builder, offsets: list[int]) -> int:
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return b.EndVector()
+
+
+def write_model(folder: Path, *, values: int = 4, check_set: bool = False) -> Path:
+    """A model file, with the check set and provenance that ``quantize`` would leave beside it where asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "m.tflite"
+    model.write_bytes(add_model(values))
+    if check_set:
+        model.with_suffix(".check.npz").write_bytes(b"PK\x05\x06" + bytes(18))
+        model.with_suffix(".provenance.json").write_text('{"schema": 1, "options": {"scheme": "float32"}}')
+    return model
+
+
+def make_bundle(folder: Path, *, version: str = "1.0.0", values: int = 4, check_set: bool = False) -> BundleDocument:
+    """A bundle without wheels for a Raspberry Pi 4, at ``folder/app.edgepack``."""
+    return build_bundle(
+        write_model(folder, values=values, check_set=check_set),
+        target=load_target("raspberry-pi-4"),
+        name="app",
+        version=version,
+        output=folder / "app.edgepack",
+        with_runtime=False,
+    )
