@@ -1,1 +1,1 @@
-
+"""Checking a release on a device: asking for the measurement, and the verdict (pure)."""

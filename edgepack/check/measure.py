@@ -1,0 +1,214 @@
+"""Checking a release: the device measures it, its outputs are compared here, the verdict is recorded there.
+
+What is measured and against which limits stands in the release's own manifest, which is read from the device and held
+against the release id. The device runs its own loader with its own runtime; every number comes from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgepack.check.verdict import DelegateUse, Measured, judge
+from edgepack.device.opened import chosen_app, opened
+from edgepack.documents import CheckDocument, LatencyMs
+from edgepack.errors import IntegrityError
+from edgepack.events import Event, Reporter, ignore_events
+from edgepack.statistics import MIN_RUNS, latency_summary
+from edgepack.target import Budget
+
+if TYPE_CHECKING:
+    from edgepack.bundle import Manifest
+    from edgepack.check.compare import Comparison
+    from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
+
+STEP = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one check does: on which release, how it measures (the loader's options), against which limits."""
+
+    app: str
+    release: str
+    model_bytes: int
+    measure: Mapping[str, Any]
+    budget: Budget
+    delegate: Mapping[str, Any]
+
+
+def check(
+    device: str | DeviceAddress | Session,
+    *,
+    app: str | None = None,
+    release: str | None = None,
+    options: ConnectOptions | None = None,
+    budget: Mapping[str, Any] | None = None,
+    metric: str = "top1",
+    min_runs: int | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+    report: Reporter = ignore_events,
+) -> CheckDocument:
+    """Measure the candidate (or ``release``) on the device and give a verdict, which the device keeps.
+
+    ``budget`` overrides limits of the release's own; the three numbers override its way to measure, but a gated
+    percentile always gets the runs that it needs, as far as ``max_seconds`` allows. ``metric`` is "top1" or
+    ``module:function`` of (outputs, labels). A verdict of "fail" or "inconclusive" is a result, not an error.
+
+    Raises InputError (no such app, release, metric or limit), MisfitError (the runtime or delegate refuses),
+    DeviceFailure (out of memory, killed).
+    """
+    from edgepack.metric import load_metric
+
+    started = time.monotonic()
+    wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
+    measure_metric = load_metric(metric)
+    with opened(device, options, app=app, lock=True) as session:
+        name = chosen_app(session, app)
+        found, manifest = _manifest(session, name, release)
+        plan = plan_check(name, found, manifest, budget or {}, wanted)
+        report(Event(STEP, f"measuring {name} {found} on {session.description}"))
+        measurement = _measure(session, plan, report)
+        comparison = _compare(session, measurement, measure_metric)
+        document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
+        verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
+        session.request("record", op=secrets.token_hex(8), app=name, release=found, verdict=verdict)
+    report(Event(STEP, f"{document.verdict}: {' '.join(document.reasons)}"))
+    return document
+
+
+def plan_check(
+    app: str, release: str, manifest: Manifest, budget: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> Plan:
+    """What to measure, and against what; pure.
+
+    ``wanted`` overrides the manifest's policy where its values are not None. Raises InputError "bad-budget".
+    """
+    limits = Budget().override(manifest.target.get("budget") or {}).override(budget)
+    policy = dict(manifest.target.get("measure") or {})
+    policy |= {key: value for key, value in wanted.items() if value is not None}
+    needed = MIN_RUNS[limits.gated_percentile] if limits.gated_percentile is not None else 1
+    measure = {
+        "threads": int(policy.get("threads", 1)),
+        "min_runs": max(int(policy.get("min_runs", 1)), needed),
+        "min_seconds": min(float(policy.get("min_seconds", 0.0)), float(policy.get("max_seconds", 60.0))),
+        "max_seconds": float(policy.get("max_seconds", 60.0)),
+        "check": True,
+    }
+    return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {})
+
+
+def conclude(
+    plan: Plan, measurement: Mapping[str, Any], comparison: Comparison | None, facts: DeviceFacts, seconds: float
+) -> CheckDocument:
+    """The document of a finished measurement, its verdict included; pure."""
+    measured = _measured(plan, measurement, comparison, facts)
+    accuracy = comparison.accuracy if comparison else None
+    verdict = judge(measured, accuracy, comparison.drop_bound if comparison else None, plan.budget)
+    return CheckDocument(
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        app=plan.app,
+        release=plan.release,
+        latency_ms=_rounded(latency_summary(measured.latency_ms)),
+        load_ms=measured.load_ms,
+        peak_rss_bytes=measured.peak_rss_bytes,
+        model_bytes=plan.model_bytes,
+        accuracy=accuracy,
+        parity=comparison.parity if comparison else None,
+        device=_device(facts),
+        runtime=dict(measurement.get("runtime") or {}) | {"delegate": measurement.get("delegate")},
+        conditions=dict(measurement.get("conditions") or {}) | {"emulated": measured.emulated},
+        budget=plan.budget.to_json(),
+        seconds=round(seconds, 3),
+    )
+
+
+def _manifest(session: Session, app: str, release: str | None) -> tuple[str, Manifest]:
+    """The release that is meant and its manifest, which is what the release id says."""
+    from edgepack.bundle.manifest import parse, release_id
+
+    reply = session.request("manifest", app=app, release=release)
+    found = str(reply.result["release"])
+    manifest = parse(reply.payload)
+    if release_id(reply.payload, manifest.version) != found:
+        raise IntegrityError(
+            "release-damaged",
+            f"The manifest of {app} {found} on {session.description} was changed: its digest differs.",
+            hint="Push the bundle again: `edgepack push FILE.edgepack DEVICE`.",
+        )
+    return found, manifest
+
+
+def _measure(session: Session, plan: Plan, report: Reporter) -> Mapping[str, Any]:
+    arguments: dict[str, Any] = {"app": plan.app, "release": plan.release, "options": dict(plan.measure)}
+    return session.request("measure", on_progress=_teller(report), **arguments).result
+
+
+def _teller(report: Reporter) -> Callable[[Mapping[str, Any]], None]:
+    def tell(progress: Mapping[str, Any]) -> None:
+        done, total = progress.get("done"), progress.get("total")
+        report(
+            Event(
+                STEP,
+                str(progress.get("step") or "measuring"),
+                done if isinstance(done, int) else None,
+                total if isinstance(total, int) else None,
+                str(progress.get("unit") or "runs"),
+            )
+        )
+
+    return tell
+
+
+def _compare(session: Session, measurement: Mapping[str, Any], metric: Any) -> Comparison | None:
+    """The device's outputs over the check set against the host's; None where there is no check set."""
+    from edgepack.check.compare import compare, read_outputs
+
+    token = measurement.get("outputs")
+    if not token:
+        return None
+    reply = session.request("collect", token=token)
+    if hashlib.sha256(reply.payload).hexdigest() != reply.result.get("sha256"):
+        raise IntegrityError(
+            "digest-mismatch", f"The outputs from {session.description} arrived changed.", hint="Again."
+        )
+    return compare(read_outputs(reply.payload), metric)
+
+
+def _measured(
+    plan: Plan, measurement: Mapping[str, Any], comparison: Comparison | None, facts: DeviceFacts
+) -> Measured:
+    conditions = measurement.get("conditions") or {}
+    taken = measurement.get("delegate") or {}
+    library = plan.delegate.get("library")
+    return Measured(
+        latency_ms=tuple(nanoseconds / 1e6 for nanoseconds in measurement.get("latency_ns") or ()),
+        load_ms=measurement.get("load_ms"),
+        peak_rss_bytes=measurement.get("peak_rss_bytes"),
+        model_bytes=plan.model_bytes,
+        throttled=conditions.get("throttled"),
+        emulated=facts.emulated or conditions.get("emulated") is True,
+        delegate=DelegateUse(library, plan.delegate.get("required") is True, taken.get("operators"))
+        if library
+        else None,
+        samples=comparison.samples if comparison else 0,
+        bad_outputs=comparison.bad_outputs if comparison else 0,
+    )
+
+
+def _rounded(latency: LatencyMs) -> LatencyMs:
+    """To whole nanoseconds, which is what was measured."""
+    fields = ("p50", "p90", "p95", "p99", "mean", "min")
+    values = {name: getattr(latency, name) for name in fields}
+    return LatencyMs(**{k: None if v is None else round(v, 6) for k, v in values.items()}, n=latency.n)
+
+
+def _device(facts: DeviceFacts) -> Mapping[str, Any]:
+    names = ("arch", "python", "libc", "model", "hostname", "os", "release", "cpus", "memory_bytes", "emulated")
+    return {name: getattr(facts, name) for name in names}

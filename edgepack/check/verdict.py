@@ -1,0 +1,278 @@
+"""The verdict on a release: a pure function of what was measured and of the budget.
+
+The rules, in this order:
+
+1. Each limit of the budget is one gate, and each gate says pass, fail or inconclusive with its numbers.
+2. A number that a gate needs and that was not measured, or not often enough, makes the gate inconclusive, never pass.
+3. What needs no limit fails by itself: outputs that are no numbers, and a required delegate that took no operator.
+4. Time on a throttled device, and time and memory on an emulated one, say nothing about the device: inconclusive.
+5. A latency whose first half of runs keeps to the limit and whose second half does not (or the other way round) is
+   unstable: inconclusive.
+6. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from edgepack.documents import Accuracy
+from edgepack.statistics import MIN_RUNS, percentile
+from edgepack.target import Budget
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+
+# Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateUse:
+    """An accelerator that the target names, and how many operators it took (None: the runtime cannot tell)."""
+
+    library: str
+    required: bool
+    operators: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the device measured: latencies in milliseconds in the order of the runs, sizes in bytes.
+
+    ``bad_outputs`` counts the samples of the check set (of ``samples``) with an output that is NaN, or infinite where
+    the reference is not. ``throttled`` is None where the device cannot tell.
+    """
+
+    latency_ms: tuple[float, ...]
+    load_ms: float | None
+    peak_rss_bytes: int | None
+    model_bytes: int
+    throttled: bool | None = None
+    emulated: bool = False
+    delegate: DelegateUse | None = None
+    samples: int = 0
+    bad_outputs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DropBound:
+    """The one-sided 95 % upper bound of the paired accuracy drop.
+
+    ``disagreements`` is the share of samples on which one model is right and the other wrong; None for a metric that is
+    no share of right samples.
+    """
+
+    upper: float
+    disagreements: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One gate's outcome ("pass", "fail", "inconclusive") and the sentence that says why, with the numbers."""
+
+    name: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict, "pass", "fail" or "inconclusive", and the gates that it follows from."""
+
+    verdict: str
+    gates: tuple[Gate, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence a gate; at least one."""
+        return tuple(gate.reason for gate in self.gates)
+
+
+def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: DropBound | None, budget: Budget) -> Verdict:
+    """Hold a measurement against a budget.
+
+    ``accuracy`` is None without a labelled check set; ``drop_bound`` is None where the drop has no interval.
+    """
+    gates = [
+        *_sanity_gates(measured),
+        *_latency_gates(measured, budget),
+        *_resource_gates(measured, budget),
+        *_accuracy_gates(accuracy, drop_bound, budget),
+    ]
+    if not gates:
+        runs = len(measured.latency_ms)
+        gates = [Gate("none", PASS, f"The budget sets no limit; the model was loaded and ran {runs} times.")]
+    outcomes = {gate.outcome for gate in gates}
+    verdict = next(outcome for outcome in (FAIL, INCONCLUSIVE, PASS) if outcome in outcomes)
+    return Verdict(verdict, tuple(gates))
+
+
+def _sanity_gates(measured: Measured) -> list[Gate]:
+    gates = []
+    if measured.bad_outputs:
+        gates.append(
+            Gate(
+                "outputs",
+                FAIL,
+                f"The device's outputs are no numbers (NaN or infinite) for {measured.bad_outputs} of"
+                f" {measured.samples} samples.",
+            )
+        )
+    if not measured.latency_ms:
+        gates.append(Gate("runs", INCONCLUSIVE, "Not a single run was measured."))
+    delegate = measured.delegate
+    if delegate is not None and delegate.required:
+        gates.append(_delegate_gate(delegate))
+    return gates
+
+
+def _delegate_gate(delegate: DelegateUse) -> Gate:
+    if delegate.operators is None:
+        reason = f"The runtime does not tell whether {delegate.library} took any operator."
+        return Gate("delegate", INCONCLUSIVE, reason)
+    if delegate.operators == 0:
+        return Gate("delegate", FAIL, f"{delegate.library} is required and took no operator: all of it ran on the CPU.")
+    return Gate("delegate", PASS, f"{delegate.library} took {delegate.operators} operators.")
+
+
+def _latency_gates(measured: Measured, budget: Budget) -> list[Gate]:
+    limits = {p: getattr(budget, f"p{p}_ms") for p in MIN_RUNS}
+    return [_latency_gate(measured, p, limit) for p, limit in limits.items() if limit is not None]
+
+
+def _latency_gate(measured: Measured, p: int, limit_ms: float) -> Gate:
+    name, runs, needed = f"p{p} latency", len(measured.latency_ms), MIN_RUNS[p]
+    key = f"p{p}_ms"
+    if runs < needed:
+        reason = f"{name} is not known: {runs} runs were made, {needed} are needed (raise --max-seconds)."
+        return Gate(key, INCONCLUSIVE, reason)
+    if not all(math.isfinite(sample) and sample >= 0 for sample in measured.latency_ms):
+        return Gate(key, INCONCLUSIVE, f"{name} is not known: the device reported latencies that are no times.")
+    value = percentile(measured.latency_ms, p)
+    if (untold := _says_nothing(measured, f"{name} was {value:.3f} ms (limit {limit_ms:g} ms)", key)) is not None:
+        return untold
+    first, second = (percentile(half, p) for half in _halves(measured.latency_ms))
+    if (first <= limit_ms) != (second <= limit_ms):
+        reason = (
+            f"{name} is unstable: {first:.3f} ms in the first half of {runs} runs, {second:.3f} ms in the second,"
+            f" on both sides of the limit of {limit_ms:g} ms."
+        )
+        return Gate(key, INCONCLUSIVE, reason)
+    return _at_most(key, f"{name} is {value:.3f} ms over {runs} runs", value, limit_ms, f"{limit_ms:g} ms")
+
+
+def _resource_gates(measured: Measured, budget: Budget) -> list[Gate]:
+    gates = []
+    if budget.load_ms is not None:
+        gates.append(_load_gate(measured, budget.load_ms))
+    if budget.peak_rss_bytes is not None:
+        gates.append(_memory_gate(measured, budget.peak_rss_bytes))
+    if budget.model_bytes is not None:
+        size, limit = measured.model_bytes, budget.model_bytes
+        gates.append(_at_most("model_bytes", f"The model has {size:,} bytes", size, limit, f"{limit:,} bytes"))
+    return gates
+
+
+def _load_gate(measured: Measured, limit_ms: float) -> Gate:
+    value = measured.load_ms
+    if value is None or not math.isfinite(value):
+        return Gate("load_ms", INCONCLUSIVE, f"The time to load was not measured (limit {limit_ms:g} ms).")
+    told = _says_nothing(measured, f"Loading took {value:.1f} ms (limit {limit_ms:g} ms)", "load_ms")
+    return told or _at_most("load_ms", f"Loading takes {value:.1f} ms", value, limit_ms, f"{limit_ms:g} ms")
+
+
+def _memory_gate(measured: Measured, limit: int) -> Gate:
+    value = measured.peak_rss_bytes
+    if value is None:
+        return Gate("peak_rss_bytes", INCONCLUSIVE, f"Peak memory was not measured (limit {limit:,} bytes).")
+    if measured.emulated:
+        reason = f"Peak memory was {value:,} bytes on an emulated device, which says nothing about a real one."
+        return Gate("peak_rss_bytes", INCONCLUSIVE, reason)
+    return _at_most("peak_rss_bytes", f"Peak memory is {value:,} bytes", value, limit, f"{limit:,} bytes")
+
+
+def _accuracy_gates(accuracy: Accuracy | None, bound: DropBound | None, budget: Budget) -> list[Gate]:
+    gates = []
+    if budget.max_accuracy_drop is not None:
+        gates.append(_drop_gate(accuracy, bound, budget.max_accuracy_drop, confident=budget.gate == "confident"))
+    if budget.min_accuracy is not None:
+        gates.append(_floor_gate(accuracy, budget.min_accuracy))
+    return gates
+
+
+def _drop_gate(accuracy: Accuracy | None, bound: DropBound | None, limit: float, *, confident: bool) -> Gate:
+    key = "max_accuracy_drop"
+    if accuracy is None or accuracy.samples < 1:
+        reason = f"The accuracy drop is not known (limit {limit:g}): the release carries no labelled check set."
+        return Gate(key, INCONCLUSIVE, reason)
+    if accuracy.drop is None or not math.isfinite(accuracy.drop):
+        reason = f"The accuracy drop is not known (limit {limit:g}): the check set holds no outputs of the float model."
+        return Gate(key, INCONCLUSIVE, reason)
+    shown = f"{accuracy.metric} drops by {accuracy.drop:.4f} over {accuracy.samples} samples"
+    if accuracy.interval is not None:
+        low, high = accuracy.interval.low, accuracy.interval.high
+        shown += f" ({accuracy.interval.confidence:.0%} interval {low:.4f} to {high:.4f})"
+    point = _at_most(key, shown, accuracy.drop, limit + _ROUNDING, f"{limit:g}")
+    if point.outcome == FAIL or not confident:
+        return point
+    if bound is None or not math.isfinite(bound.upper):
+        return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
+    if bound.upper <= limit + _ROUNDING:
+        return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound.upper:.4f} is within {limit:g}.")
+    needed = None
+    if bound.disagreements is not None:
+        needed = samples_to_settle(accuracy.drop, bound.disagreements, limit)
+    advice = f"about {needed} samples would settle it" if needed else "more samples may settle it"
+    reason = f"{shown}; its 95 % upper bound {bound.upper:.4f} is more than {limit:g}: {advice}."
+    return Gate(key, INCONCLUSIVE, reason)
+
+
+def samples_to_settle(drop: float, disagreements: float, limit: float) -> int | None:
+    """How many samples bring the one-sided 95 % bound of a drop within its limit, if the shares stay as they are.
+
+    ``disagreements`` is the share of samples on which one model is right and the other wrong. The normal
+    approximation for paired shares (variance of one pair: disagreements - drop²), and where they are too few for it,
+    Wilson's upper bound of a share of 0, z²/(n + z²). None where the drop is not below the limit: then no number of
+    samples is enough.
+    """
+    if drop >= limit:
+        return None
+    z = NormalDist().inv_cdf(0.95)
+    by_variance = z * z * max(disagreements - drop * drop, 0.0) / (limit - drop) ** 2
+    by_rarity = z * z * (1 - limit) / limit if limit > 0 else math.inf
+    needed = max(by_variance, by_rarity)
+    return math.ceil(needed) if math.isfinite(needed) else None
+
+
+def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
+    if accuracy is None or accuracy.samples < 1 or not math.isfinite(accuracy.quantized):
+        reason = f"Accuracy is not known (at least {floor:g} is asked): the release carries no labelled check set."
+        return Gate("min_accuracy", INCONCLUSIVE, reason)
+    shown = f"{accuracy.metric} is {accuracy.quantized:.4f} over {accuracy.samples} samples"
+    if accuracy.quantized >= floor - _ROUNDING:
+        return Gate("min_accuracy", PASS, f"{shown}, at least {floor:g}.")
+    return Gate("min_accuracy", FAIL, f"{shown}, less than {floor:g}.")
+
+
+def _says_nothing(measured: Measured, shown: str, key: str) -> Gate | None:
+    """The inconclusive gate of a time that was taken while the device was not itself; None where it was."""
+    if measured.emulated:
+        reason = f"{shown} on an emulated device, which says nothing about a real one."
+        return Gate(key, INCONCLUSIVE, reason)
+    if measured.throttled:
+        return Gate(key, INCONCLUSIVE, f"{shown} while the device was throttled: cool it or feed it, then check again.")
+    return None
+
+
+def _at_most(key: str, shown: str, value: float, limit: float, limit_text: str) -> Gate:
+    """A plain limit; a value that is no number never keeps to one."""
+    if value <= limit:
+        return Gate(key, PASS, f"{shown}, within {limit_text}.")
+    return Gate(key, FAIL, f"{shown}, more than {limit_text}.")
+
+
+def _halves(samples: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    middle = len(samples) // 2
+    return samples[:middle], samples[middle:]

@@ -1,0 +1,158 @@
+"""Pushing a release: staged and verified on the device, made the candidate, activating nothing.
+
+The order is a promise: what the device is comes first, then whether the bundle fits it, then how much is missing, and
+only then the first byte. A release that is there already costs one request after ``hello``, in which the device
+verifies it again; otherwise ``missing`` is asked, and the files that lack and the ``commit`` go out without a wait in
+between.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.bundle import Bundle, open_bundle
+from edgepack.deploy.staging import Piece, Staging, plan_staging
+from edgepack.device.opened import opened
+from edgepack.documents import ByteCount, PushDocument
+from edgepack.errors import DeviceFailure, IntegrityError, MisfitError
+from edgepack.events import Event, Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.device import ConnectOptions, DeviceAddress, Session
+
+STEP = "push"
+CHUNK_BYTES = 1 << 20
+
+
+def push(
+    bundle: str | Path,
+    device: str | DeviceAddress | Session,
+    *,
+    options: ConnectOptions | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> PushDocument:
+    """Bring a bundle's release to a device and make it the candidate.
+
+    Only files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies
+    every digest. ``bytes.sent`` counts the bytes of files that went over the wire (with ``dry_run``: that would). A
+    session that is handed in has to hold the device's lock.
+
+    Raises InputError or IntegrityError about the bundle, MisfitError before a byte of it moves, and whatever the way to
+    the device and its disk can do: UnreachableError, LockedError, DeviceFailure.
+    """
+    started = time.monotonic()
+    content = open_bundle(Path(bundle))
+    _require_deployable(content)
+    with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
+        staging = plan_staging(content, session.facts)
+        report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description}: {staging.fit}"))
+        already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
+        sent = 0 if already else _send_missing(session, content, staging, dry_run=dry_run, report=report)
+        return PushDocument(
+            app=staging.app,
+            release=staging.release,
+            device=session.description,
+            bytes=ByteCount(total=staging.bytes, sent=sent),
+            round_trips=session.round_trips,
+            seconds=round(time.monotonic() - started, 3),
+            already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
+        )
+
+
+def _require_deployable(content: Bundle) -> None:
+    target = content.manifest.target
+    if target.get("deployable") is False:
+        raise MisfitError(
+            "not-deployable",
+            f"The target {target.get('name')} is not reached over SSH: its bundle can be built, not pushed.",
+            hint="Take the model out of the bundle (a .edgepack file is a ZIP) and use the platform's own way.",
+        )
+
+
+def _is_there(session: Session, staging: Staging) -> bool:
+    app = (session.hello.get("apps") or {}).get(staging.app) or {}
+    return any(found.get("release") == staging.release for found in app.get("releases") or ())
+
+
+def _commit_again(session: Session, staging: Staging) -> bool:
+    """Let the device verify a release that it holds, and make it the candidate; False where it is damaged."""
+    try:
+        session.request("commit", **_commit_arguments(staging))
+    except IntegrityError:
+        return False
+    return True
+
+
+def _commit_arguments(staging: Staging) -> dict[str, Any]:
+    return {"op": secrets.token_hex(8), **staging.commit_arguments()}
+
+
+def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_run: bool, report: Reporter) -> int:
+    """Send what the device lacks and commit; returns the bytes of files that were (or would be) sent."""
+    answer = session.request("missing", **staging.missing_arguments()).result
+    lacking = staging.lacking(answer.get("have") or {}, runtime_present=answer.get("runtime_present") is True)
+    total = sum(piece.bytes - piece.offset for piece in lacking)
+    _require_space(session, total)
+    if dry_run:
+        return total
+    progress = _Progress(report, total)
+    waiting = [_send(session, content, piece, progress) for piece in lacking]
+    waiting.append(session.send("commit", **_commit_arguments(staging)))
+    report(Event(STEP, "the device verifies and unpacks"))
+    try:
+        for id_ in waiting:
+            session.receive(id_)
+    except IntegrityError:
+        # The device got other bytes than the manifest promises. If the bundle is at fault, say so.
+        content.verify()
+        raise
+    return total
+
+
+def _send(session: Session, content: Bundle, piece: Piece, progress: _Progress) -> int:
+    size = piece.bytes - piece.offset
+    return session.send(
+        "put", _chunks(content, piece, progress), size, sha256=piece.sha256, bytes=piece.bytes, offset=piece.offset
+    )
+
+
+def _chunks(content: Bundle, piece: Piece, progress: _Progress) -> Iterator[bytes]:
+    """The piece's bytes from its offset on, a MiB at a time: memory stays flat."""
+    with content.open_entry(piece.path) as stream:
+        passed = 0
+        while passed < piece.offset:
+            passed += len(stream.read(min(CHUNK_BYTES, piece.offset - passed)))
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+            progress.add(len(chunk))
+
+
+def _require_space(session: Session, needed: int) -> None:
+    free = session.facts.disk_free_bytes
+    if free is not None and needed > free:
+        raise DeviceFailure(
+            "disk-full",
+            f"{session.description} has {free:,} bytes free; this push needs {needed:,}.",
+            hint="Free some space on the device, or name a folder on another disk with --root.",
+            free_bytes=free,
+            needed_bytes=needed,
+        )
+
+
+class _Progress:
+    """Counts the bytes of a push and tells them."""
+
+    def __init__(self, report: Reporter, total: int) -> None:
+        self._report = report
+        self._total = total
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        """``count`` more bytes went out."""
+        self._done += count
+        self._report(Event(STEP, "sending", self._done, self._total, "bytes"))

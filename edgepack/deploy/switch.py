@@ -1,0 +1,135 @@
+"""Switching the active release: activate and rollback, one atomic step on the device, undone where a hook fails."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgepack.deploy.hooks import Hooks
+from edgepack.device.opened import chosen_app, opened
+from edgepack.documents import ActivateDocument
+from edgepack.errors import GateFailed, InputError
+from edgepack.events import Event, Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.device import ConnectOptions, DeviceAddress, Session
+
+
+def activate(
+    device: str | DeviceAddress | Session,
+    *,
+    app: str | None = None,
+    release: str | None = None,
+    unchecked: bool = False,
+    hooks: Hooks | None = None,
+    options: ConnectOptions | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> ActivateDocument:
+    """Switch to the candidate (or to ``release``), run the hooks, and go back where one fails.
+
+    Raises GateFailed where no PASS is recorded on the device for the release and ``unchecked`` is not given, and
+    where a hook failed (the release before is active again then); InputError where there is no such app or release;
+    IntegrityError where the release on the device is damaged.
+    """
+    with opened(device, options, app=app, lock=not dry_run) as session:
+        name = chosen_app(session, app)
+        if dry_run:
+            return _would_activate(_status(session, name), release, unchecked=unchecked)
+        return _switch(session, "activate", name, release, hooks, report, unchecked=unchecked)
+
+
+def rollback(
+    device: str | DeviceAddress | Session,
+    *,
+    app: str | None = None,
+    release: str | None = None,
+    hooks: Hooks | None = None,
+    options: ConnectOptions | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> ActivateDocument:
+    """Switch back to the release that was active before (or to a ``release`` that was active or passed once).
+
+    Raises as :func:`activate`; InputError "no-previous" where there is none to go back to.
+    """
+    with opened(device, options, app=app, lock=not dry_run) as session:
+        name = chosen_app(session, app)
+        if dry_run:
+            return _would_roll_back(_status(session, name), release)
+        return _switch(session, "rollback", name, release, hooks, report)
+
+
+def _switch(
+    session: Session,
+    verb: str,
+    app: str,
+    release: str | None,
+    hooks: Hooks | None,
+    report: Reporter,
+    **more: object,
+) -> ActivateDocument:
+    from edgepack.device.session import operator_name
+
+    report(Event(verb, f"{release or 'the ' + ('candidate' if verb == 'activate' else 'previous release')} of {app}"))
+    arguments: dict[str, Any] = {
+        "app": app,
+        "release": release,
+        "hooks": (hooks or Hooks()).to_json(),
+        "by": operator_name(),
+        **more,
+    }
+    result = session.request(verb, op=secrets.token_hex(8), **arguments).result
+    return ActivateDocument(
+        app=app,
+        current=result["current"],
+        previous=result.get("previous"),
+        changed=result.get("changed") is True,
+        unchecked=result.get("unchecked") is True,
+        hooks=tuple(result.get("hooks") or ()),
+    )
+
+
+def _status(session: Session, app: str) -> Mapping[str, Any]:
+    return session.request("status", app=app).result
+
+
+def _would_activate(status: Mapping[str, Any], release: str | None, *, unchecked: bool) -> ActivateDocument:
+    """What the device would answer, refusals included; pure."""
+    name = release or status.get("candidate")
+    if name is None:
+        raise InputError("no-candidate", f"{status['app']} has no candidate to activate.", hint="Push a bundle first.")
+    found = _found(status, name)
+    if found.get("verdict") != "pass" and not unchecked:
+        raise GateFailed(
+            "not-checked",
+            f"Release {name} of {status['app']} has no PASS on this device.",
+            hint="Run `edgepack check DEVICE`, or activate it with --unchecked.",
+            verdict=found.get("verdict"),
+        )
+    current = status.get("current")
+    return ActivateDocument(
+        app=status["app"], current=name, previous=current, changed=name != current, unchecked=unchecked
+    )
+
+
+def _would_roll_back(status: Mapping[str, Any], release: str | None) -> ActivateDocument:
+    name = release or status.get("previous")
+    if name is None:
+        raise InputError("no-previous", f"{status['app']} has no earlier release to go back to.")
+    _found(status, name)
+    current = status.get("current")
+    return ActivateDocument(app=status["app"], current=name, previous=current, changed=name != current, unchecked=False)
+
+
+def _found(status: Mapping[str, Any], release: str) -> Mapping[str, Any]:
+    for found in status.get("releases") or ():
+        if found.get("release") == release:
+            return dict(found)
+    known = ", ".join(str(found.get("release")) for found in status.get("releases") or ()) or "none"
+    raise InputError(
+        "no-release",
+        f"{status['app']} has no release {release} on this device (there: {known}).",
+        hint="`edgepack status DEVICE` lists them; push the bundle that you mean.",
+    )

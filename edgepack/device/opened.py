@@ -1,0 +1,55 @@
+"""What every verb does first: reach the device, or go on with an open session, and settle which app is meant."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepack.device.address import DeviceAddress
+    from edgepack.device.options import ConnectOptions
+    from edgepack.device.session import Session
+
+
+@contextlib.contextmanager
+def opened(
+    device: str | DeviceAddress | Session,
+    options: ConnectOptions | None = None,
+    *,
+    app: str | None = None,
+    lock: bool = False,
+) -> Iterator[Session]:
+    """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is)."""
+    from edgepack.device import Session, connect
+
+    if isinstance(device, Session):
+        yield device
+        return
+    with connect(device, options, app=app, lock=lock) as session:
+        yield session
+
+
+def chosen_app(session: Session, app: str | None) -> str:
+    """The app that is meant: the named one, else the only one that the device held when the session began.
+
+    Raises InputError "no-app" where it held none, "several-apps" where one must be named.
+    """
+    if app is not None:
+        return app
+    apps = sorted(str(name) for name in session.hello.get("apps") or {})
+    if len(apps) == 1:
+        return apps[0]
+    if not apps:
+        raise InputError(
+            "no-app",
+            f"{session.description} holds no app yet.",
+            hint="Push a bundle first: `edgepack push FILE.edgepack DEVICE`.",
+            apps=[],
+        )
+    held = ", ".join(apps)
+    raise InputError(
+        "several-apps", f"{session.description} holds several apps: {held}.", hint="Name one with --app.", apps=apps
+    )

@@ -1,0 +1,249 @@
+"""edgepack.toml: a project's own defaults, read strictly, and the starter that ``edgepack init`` writes.
+
+Every path in it is relative to the folder that it lies in; ``~`` is the user's home folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.deploy.hooks import Hooks
+from edgepack.errors import InputError
+from edgepack.strict_toml import Number, Table, Text, TextList, find_faults, read_toml, refuse_faults
+from edgepack.target import BUDGET
+
+if TYPE_CHECKING:
+    from edgepack.device.options import ConnectOptions
+
+FILE_NAME = "edgepack.toml"
+
+_NAME = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", form="1 to 64 letters, digits or . _ + -, a letter or digit first"
+)
+_PATH = Text(pattern=r"[^\r\n]+", form="a path")
+_SECONDS = Number(0.1, 86_400)
+PROJECT = Table(
+    {
+        "app": Table(
+            {
+                "name": _NAME,
+                "version": _NAME,
+                "target": _PATH,
+                "model": _PATH,
+                "calibration": _PATH,
+                "eval": _PATH,
+                "check_set": _PATH,
+            }
+        ),
+        "budget": BUDGET,
+        "hooks": Table(
+            {
+                "after_activate": TextList(minimum=1),
+                "health": TextList(minimum=1),
+                "hook_timeout_s": _SECONDS,
+                "health_timeout_s": _SECONDS,
+                "health_retries": Number(0, 1000, integer=True),
+            }
+        ),
+        "sign": Table({"key": _PATH, "allowed_signers": _PATH}),
+        "ssh": Table(
+            {
+                "config": _PATH,
+                "known_hosts": _PATH,
+                "identity": _PATH,
+                "transport": Text(("ssh", "openssh")),
+                "root": _PATH,
+                "python": _PATH,
+            }
+        ),
+    }
+)
+"""The schema of edgepack.toml; every key is optional."""
+
+STARTER = """\
+# What edgepack knows about this project. Every line is optional; a flag on the command line wins over it.
+# Paths are relative to this file.
+
+[app]
+name = "my-app"                   # the app's name on the device: edgepack_device.load("my-app")
+version = "0.1.0"
+target = "raspberry-pi-4"         # `edgepack targets list` shows them; a profile of your own: "./mine.toml"
+# model = "saved_model"           # SavedModel folder, .keras, .h5 or float .tflite
+# calibration = "samples.npz#0:100"   # rows that set the int8 ranges: typical inputs, 100 to 500 of them
+# eval = "samples.npz#100:500"    # other rows, with labels in "y": what accuracy is measured on, here and on the device
+# check_set = "check.npz"         # what the device is checked with, where that is not the eval rows
+
+[budget]                          # on top of the target's own; `edgepack targets show NAME` prints those
+# p95_ms = 50.0                   # also p50_ms, p90_ms, p99_ms, load_ms
+# max_accuracy_drop = 0.02        # two points; also min_accuracy
+# model_bytes = 1000000           # also peak_rss_bytes
+# gate = "point"                  # "confident" asks that the 95 % bound of the drop keeps to max_accuracy_drop
+
+[hooks]                           # run on the device after the switch; one that fails switches back
+# after_activate = ["systemctl", "--user", "restart", "my-app"]
+# health = ["curl", "-fsS", "http://127.0.0.1:8080/health"]
+# hook_timeout_s = 60.0
+# health_timeout_s = 10.0
+# health_retries = 3
+
+[ssh]                             # your ~/.ssh/config is honoured anyway
+# config = "ssh_config"
+# known_hosts = "known_hosts"
+# identity = "~/.ssh/id_ed25519"
+# transport = "ssh"               # "openssh" uses your own ssh program: FIDO keys, host certificates
+# root = "~/.edgepack"            # edgepack's folder on the device
+# python = "python3"              # Python on the device
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """An edgepack.toml, its paths resolved; None where it says nothing.
+
+    ``calibration``, ``eval`` and ``check_set`` may end in ``#first:last``. ``budget`` holds the limits that it sets,
+    ``ssh`` the keys of its ``[ssh]`` table.
+    """
+
+    folder: Path
+    name: str | None = None
+    version: str | None = None
+    target: str | None = None
+    model: Path | None = None
+    calibration: str | None = None
+    eval: str | None = None
+    check_set: str | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    hooks: Hooks | None = None
+    ssh: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_project(folder: Path) -> Project | None:
+    """The project of ``folder``: None where no edgepack.toml lies there."""
+    path = folder / FILE_NAME
+    return load_project(path) if path.is_file() else None
+
+
+def load_project(path: str | Path = FILE_NAME) -> Project:
+    """The project in that file. Raises InputError "bad-project" that tells every fault at once."""
+    path = Path(path)
+    content = read_toml(path, code="bad-project")
+    faults = find_faults(content, PROJECT)
+    if "sign" in content and not faults:
+        # Better no bundle than one that its owner believes to be signed.
+        faults.append("sign: this version of edgepack signs no bundles yet, remove the table")
+    refuse_faults(
+        faults, code="bad-project", subject=str(path), hint="`edgepack init` in an empty folder shows every key."
+    )
+    return _project(path.absolute().parent, content)
+
+
+def connect_options(flags: Mapping[str, Any], project: Project | None) -> ConnectOptions:
+    """How to reach a device: what ``flags`` say (None: nothing), then the project's ``[ssh]``, then the defaults.
+
+    ``flags`` has the names of the command line's options: ssh_config, identity, known_hosts, accept_new_host_key,
+    transport, connect_timeout (seconds), root, python.
+    """
+    from edgepack.device.options import ConnectOptions
+
+    own = project.ssh if project else {}
+    values = {("ssh_config" if key == "config" else key): value for key, value in own.items()}
+    for key, value in flags.items():
+        if value is not None:
+            values["connect_timeout_s" if key == "connect_timeout" else key] = value
+    return ConnectOptions(**values)
+
+
+def budget_from_pairs(pairs: Iterable[str]) -> dict[str, Any]:
+    """The limits of ``KEY=VALUE`` texts, such as ``p95_ms=20`` or ``gate=confident``; ``KEY=none`` lifts a limit.
+
+    Raises InputError "bad-budget" that tells every pair that is none, every unknown key and every value out of range.
+    """
+    values: dict[str, Any] = {}
+    faults = []
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            faults.append(f"{pair!r} is not of the form KEY=VALUE")
+            continue
+        values[key] = None if text == "none" else _plain_value(text)
+    given = {key: value for key, value in values.items() if value is not None or key not in BUDGET.keys}
+    refuse_faults(
+        faults + find_faults(given, BUDGET),
+        code="bad-budget",
+        subject="The budget",
+        hint=f"Write KEY=VALUE with one of {', '.join(BUDGET.keys)}.",
+    )
+    return values
+
+
+def write_starter(folder: Path, *, force: bool = False, dry_run: bool = False) -> Path:
+    """Write a starter edgepack.toml into ``folder`` (made where it is missing) and return its path.
+
+    Raises InputError "exists" where one is there and ``force`` is not given, "output" where it cannot be written.
+    """
+    path = folder / FILE_NAME
+    if path.exists() and not force:
+        raise InputError("exists", f"{path} is there already.", hint="Edit it, or give --force to overwrite it.")
+    if dry_run:
+        return path
+    partial = path.with_name(f".{FILE_NAME}.{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(STARTER, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            "output", f"{path} cannot be written: {error.strerror}.", hint="Name a folder of yours."
+        ) from error
+    return path
+
+
+def _project(folder: Path, content: Mapping[str, Any]) -> Project:
+    app = content.get("app", {})
+    ssh = dict(content.get("ssh", {}))
+    for key in ("config", "known_hosts", "identity"):
+        if key in ssh:
+            ssh[key] = _resolve(folder, ssh[key])
+    samples = {key: _samples(folder, app[key]) for key in ("calibration", "eval", "check_set") if key in app}
+    hooks: dict[str, Any] = dict(content.get("hooks", {}))
+    hooks |= {key: tuple(hooks[key]) for key in ("after_activate", "health") if key in hooks}
+    return Project(
+        folder=folder,
+        name=app.get("name"),
+        version=app.get("version"),
+        target=_target(folder, app["target"]) if "target" in app else None,
+        model=_resolve(folder, app["model"]) if "model" in app else None,
+        budget=content.get("budget", {}),
+        hooks=Hooks(**hooks) if hooks else None,
+        ssh=ssh,
+        **samples,
+    )
+
+
+def _resolve(folder: Path, text: str) -> Path:
+    return folder / Path(text).expanduser()
+
+
+def _samples(folder: Path, text: str) -> str:
+    """``samples.npz#0:100`` with its path resolved; the rows stay as they are."""
+    path, mark, rows = text.partition("#")
+    return f"{_resolve(folder, path)}{mark}{rows}"
+
+
+def _target(folder: Path, text: str) -> str:
+    """A profile's name as it is; anything with a slash or the ending ``.toml`` is a path."""
+    return str(_resolve(folder, text)) if "/" in text or text.endswith(".toml") else text
+
+
+def _plain_value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
