@@ -1,0 +1,1236 @@
+"""The loader: what runs a release's model on the device. Python 3.8; numpy and one TFLite runtime, nothing else.
+
+As a module (through ``edgepack_device.load``)::
+
+    model = Model("/home/pi/.edgepack/apps/kws/current")
+    scores = model.predict(x)            # float in, float out, whatever the scheme
+
+and as a command::
+
+    python3 loader.py info                                    what the model takes and gives, and what runs it
+    python3 loader.py predict INPUT.npy|INPUT.npz [-o OUT.npz]
+    python3 loader.py verify                                  every digest, and whether the model loads
+    python3 loader.py measure OUTDIR --options JSON           latency, memory, the check set (docs/protocol.md)
+
+It lies in the release's folder beside ``manifest.json`` and ``model.tflite``; ``device.json`` beside it says which
+runtime was chosen on this device. What the runtime needs is looked for in ``runtimes/<id>/<dist>``, then where Python
+looks anyway. A numpy that the program has imported already is never shadowed, and two runtimes never share a process:
+where that does not fit, the error names the way out, a worker process (:class:`IsolatedModel`).
+
+Numbers: a quantized input is ``clip(rint(x / scale) + zero_point)``, an output ``(q - zero_point) * scale``, both in
+float32, as the host computes them:
+https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHUNK = 1024 * 1024
+MODULES = {"tflite-runtime": "tflite_runtime.interpreter", "ai-edge-litert": "ai_edge_litert.interpreter"}
+# Import names of programs that bring a TFLite runtime of their own into the process.
+RUNTIME_MODULES = ("tflite_runtime", "ai_edge_litert", "tensorflow")
+WORKER_HEADER_LIMIT = 1024 * 1024
+
+# Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
+# windows in a row agree, and ends at the latest after this share of the time for measuring.
+WARMUP_WINDOW_S = 0.05
+WARMUP_WINDOW_RUNS = 5
+WARMUP_AGREEMENT = 0.03
+WARMUP_SHARE = 0.25
+MAX_RUNS = 1_000_000
+PROGRESS_INTERVAL_S = 0.25
+
+
+class LoaderError(Exception):
+    """The model cannot be loaded or run; ``code`` is a stable word, ``hint`` says what to do next."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} {hint}".strip())
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class InputMismatch(LoaderError, ValueError):
+    """What was handed to ``predict`` is not what the model takes."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__("bad-input", message, hint)
+
+
+# ------------------------------------------------------------------------------------------------ a release on disk
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(path + ".new", path)
+
+
+def digest_file(path: str) -> str:
+    """The SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Release:
+    """A release's folder: its manifest, and what was chosen on this device."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.realpath(folder)
+        self.manifest = read_json(os.path.join(self.folder, "manifest.json"))
+        if not self.manifest:
+            raise LoaderError("no-release", f"{folder} holds no release: its manifest.json is missing or broken.")
+        device = read_json(os.path.join(self.folder, "device.json"))
+        runtime = device.get("runtime")
+        self.runtime: Dict[str, Any] = runtime if isinstance(runtime, dict) else {}
+        self.platform: Dict[str, Any] = device.get("platform") or {}
+        self.interpreter = str(device.get("interpreter") or sys.executable)
+        target = self.manifest.get("target")
+        self.target: Dict[str, Any] = target if isinstance(target, dict) else {}
+
+    @property
+    def model_path(self) -> str:
+        """The model's file."""
+        return os.path.join(self.folder, str(self._model().get("file", "model.tflite")))
+
+    @property
+    def check_path(self) -> str:
+        """The check set's file, which may not exist."""
+        return os.path.join(self.folder, "check.npz")
+
+    @property
+    def threads(self) -> Optional[int]:
+        """How many threads the target profile asks for, not more than there are cores; None where it does not say."""
+        measure = self.target.get("measure")
+        threads = measure.get("threads") if isinstance(measure, dict) else None
+        return min(int(threads), len(os.sched_getaffinity(0))) if threads else None
+
+    def _model(self) -> Dict[str, Any]:
+        model = self.manifest.get("model")
+        return model if isinstance(model, dict) else {}
+
+    def verify_model(self) -> None:
+        """Raises LoaderError "release-damaged" where the model is not the one that the manifest names."""
+        expected = self._model().get("sha256")
+        try:
+            found = digest_file(self.model_path)
+        except OSError as error:
+            raise LoaderError(
+                "release-damaged", f"The model cannot be read: {error}.", "Push the bundle again."
+            ) from None
+        if found != expected:
+            raise LoaderError(
+                "release-damaged",
+                f"{self.model_path} is damaged: its digest is not the manifest's.",
+                "Push the bundle again.",
+            )
+
+    def find_damage(self) -> List[str]:
+        """The files that are not what the manifest says (wheels are unpacked elsewhere)."""
+        damaged = []
+        for entry in self.manifest.get("files") or []:
+            path = str(entry["path"])
+            if not path.startswith("wheels/"):
+                full = os.path.join(self.folder, path)
+                if not os.path.isfile(full) or digest_file(full) != entry["sha256"]:
+                    damaged.append(path)
+        return damaged
+
+    def runtime_folders(self) -> Dict[str, str]:
+        """The unpacked wheels of this release: distribution name (as in ``numpy``) to folder."""
+        runtime_id = self.runtime.get("id")
+        if not runtime_id:
+            return {}
+        root = os.path.normpath(os.path.join(self.folder, "..", "..", "..", ".."))
+        base = os.path.join(root, "runtimes", str(runtime_id))
+        return {
+            str(dist).replace("_", "-").lower(): os.path.join(base, str(dist)) for dist in self.runtime.get("dists", [])
+        }
+
+
+# ----------------------------------------------------------------------------------------------------- the runtime
+
+
+def isolated_hint() -> str:
+    """The way out of every clash inside one process."""
+    return "Let the model run in a process of its own: edgepack_device.load(app, isolated=True)."
+
+
+def check_python(release: Release) -> None:
+    """Raises LoaderError "runtime-refused" where this is not the Python that the runtime's wheels are for."""
+    wanted = str(release.platform.get("python") or "")
+    found = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if release.runtime.get("id") and re.fullmatch(r"\d+\.\d+", wanted) and wanted != found:
+        raise LoaderError(
+            "runtime-refused",
+            f"This release's runtime is for Python {wanted}; this program runs on Python {found}.",
+            f"Run it with {release.interpreter}, or: {isolated_hint()}",
+        )
+
+
+def check_numpy(package: str, folders: Mapping[str, str]) -> None:
+    """Raises LoaderError "numpy-mismatch" where the numpy that this process has imported does not fit the runtime.
+
+    tflite-runtime is compiled against numpy 1; with numpy 2 its interpreter dies (FACTS: ``_ARRAY_API not found``).
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return
+    version = str(getattr(numpy, "__version__", "0"))
+    if package == "tflite-runtime" and int(version.split(".")[0] or 0) >= 2:
+        raise LoaderError(
+            "numpy-mismatch",
+            f"This program has imported numpy {version}; the release's runtime ({package}) needs numpy 1.",
+            isolated_hint(),
+        )
+
+
+def check_alone(package: str, folder: Optional[str]) -> None:
+    """Raises LoaderError "runtime-clash" where this process holds another runtime already: two crash each other."""
+    wanted = MODULES[package].split(".")[0]
+    for name in RUNTIME_MODULES:
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        where = os.path.realpath(os.path.dirname(str(getattr(module, "__file__", "") or "")))
+        if name == wanted and (folder is None or where.startswith(os.path.realpath(folder) + os.sep)):
+            continue
+        raise LoaderError(
+            "runtime-clash",
+            f"This program has loaded {name} from {where}; the release's own {package} cannot share a process with it.",
+            isolated_hint(),
+        )
+
+
+def import_runtime(release: Release) -> Tuple[Any, Any, str]:
+    """Imports numpy and the release's runtime: (numpy, the interpreter module, the package's name).
+
+    Without ``device.json`` (a release that is not deployed) whichever runtime this Python has is taken. ``sys.path`` is
+    left as it was.
+    """
+    check_python(release)
+    folders = release.runtime_folders()
+    package = str(release.runtime.get("package") or "")
+    packages = [package] if package in MODULES else list(MODULES)
+    absent = [path for path in folders.values() if not os.path.isdir(path)]
+    if absent:
+        raise LoaderError("no-runtime", f"The release's runtime is gone: {absent[0]}.", "Push the bundle again.")
+    before = list(sys.path)
+    ours = [path for name, path in folders.items() if name != "numpy" or "numpy" not in sys.modules]
+    sys.path[:0] = ours
+    importlib.invalidate_caches()
+    try:
+        return import_first(packages, folders)
+    finally:
+        sys.path[:] = [path for path in sys.path if path not in ours or path in before]
+
+
+def import_first(packages: List[str], folders: Mapping[str, str]) -> Tuple[Any, Any, str]:
+    """Imports numpy and the first of these runtimes that is there."""
+    failures = []
+    for package in packages:
+        check_numpy(package, folders)
+        check_alone(package, folders.get(package))
+        try:
+            numpy = importlib.import_module("numpy")
+            check_numpy(package, folders)
+            return numpy, importlib.import_module(MODULES[package]), package
+        except ImportError as error:
+            failures.append(f"{package}: {error}")
+    raise LoaderError(
+        "no-runtime",
+        f"No TFLite runtime can be imported ({'; '.join(failures)}).",
+        "Push the bundle again; it brings its runtime along (or install numpy and tflite-runtime for this Python).",
+    )
+
+
+def package_version(package: str, release: Release) -> Optional[str]:
+    """The version of the runtime in use."""
+    module = sys.modules.get(MODULES[package].split(".")[0])
+    version = getattr(module, "__version__", None)
+    return str(version) if version else release.runtime.get("version")
+
+
+def load_delegate(runtime: Any, target: Mapping[str, Any]) -> Tuple[List[Any], Optional[str]]:
+    """The target's delegate, loaded: ([delegate], its library); a required one that cannot be loaded is an error."""
+    wanted = target.get("delegate")
+    if not isinstance(wanted, dict) or not wanted.get("library"):
+        return [], None
+    library = wanted["library"]
+    options = wanted.get("options") or {}
+    try:
+        return [runtime.load_delegate(str(library), dict(options) or None)], str(library)
+    except (ValueError, OSError, RuntimeError) as error:
+        if wanted.get("required"):
+            raise LoaderError(
+                "delegate-missing",
+                f"The delegate {library}, which the target requires, cannot be loaded: {error}.",
+                "Install the accelerator's library on the device and plug the accelerator in.",
+            ) from None
+        return [], None
+
+
+def open_interpreter(release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]) -> Any:
+    """An interpreter with its tensors allocated; what the runtime refuses is LoaderError "runtime-refused"."""
+    try:
+        interpreter = runtime.Interpreter(
+            model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise LoaderError(
+            "runtime-refused",
+            f"{runtime.__name__.split('.')[0]} does not take this model: {error}",
+            "Quantize it for a target whose runtime knows its operators, and push that.",
+        ) from None
+    return interpreter
+
+
+def count_delegated(interpreter: Any) -> Optional[int]:
+    """How many of the model's operators the target's delegate took; None where the runtime does not tell.
+
+    A delegate adds nodes that make tensors which nodes before them (the replaced ones) make as well. XNNPACK is the
+    runtime's own and does not count.
+    """
+    try:
+        nodes = interpreter._get_ops_details()
+    except (AttributeError, ValueError, RuntimeError):
+        return None
+    makers: Dict[int, Tuple[int, List[int]]] = {}
+    taken = set()
+    for node in nodes:
+        outputs = [int(i) for i in node["outputs"]]
+        inputs = [int(i) for i in node["inputs"]]
+        if outputs and all(i in makers for i in outputs):
+            if "xnnpack" not in str(node["op_name"]).lower():
+                taken |= upstream(makers, outputs, set(inputs))
+        else:
+            makers.update({i: (int(node["index"]), inputs) for i in outputs})
+    return len(taken)
+
+
+def upstream(makers: Mapping[int, Tuple[int, List[int]]], outputs: List[int], inputs: Any) -> Any:
+    """The nodes between these inputs and outputs."""
+    found = set()
+    open_tensors = list(outputs)
+    while open_tensors:
+        tensor = open_tensors.pop()
+        if tensor in inputs or tensor not in makers or makers[tensor][0] in found:
+            continue
+        node, sources = makers[tensor]
+        found.add(node)
+        open_tensors += sources
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- tensors
+
+
+class TensorInfo:
+    """An input or output: ``name``, ``shape`` (-1: may vary), ``dtype``, ``scale`` and ``zero_point`` (or None)."""
+
+    def __init__(self, name: str, details: Mapping[str, Any], numpy: Any) -> None:
+        self.name = name
+        self.index = int(details["index"])
+        self.dtype = numpy.dtype(details["dtype"])
+        signature = details.get("shape_signature")
+        shape = details["shape"] if signature is None or not len(signature) else signature
+        self.shape: Tuple[int, ...] = tuple(int(n) for n in shape)
+        scales = details["quantization_parameters"]["scales"]
+        quantized = len(scales) == 1 and self.dtype.kind in "iu"
+        self.scale = numpy.float32(scales[0]) if quantized else None
+        self.zero_point = int(details["quantization_parameters"]["zero_points"][0]) if quantized else None
+        if quantized:
+            limits = numpy.iinfo(self.dtype)
+            self._low, self._high = numpy.float32(limits.min), numpy.float32(limits.max)
+            self._zero = numpy.float32(self.zero_point)
+        self._numpy = numpy
+
+    def to_json(self) -> Dict[str, Any]:
+        """The tensor as plain values."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "scale": None if self.scale is None else float(self.scale),
+            "zero_point": self.zero_point,
+        }
+
+    def quantize(self, x: Any) -> Any:
+        """A float array in the tensor's own dtype: ``clip(rint(x / scale) + zero_point)``, in float32."""
+        numpy = self._numpy
+        values = x / self.scale
+        numpy.rint(values, values)
+        values += self._zero
+        numpy.maximum(values, self._low, values)
+        numpy.minimum(values, self._high, values)
+        return values.astype(self.dtype)
+
+    def dequantize(self, q: Any) -> Any:
+        """A tensor's content as float32: ``(q - zero_point) * scale``."""
+        if self.scale is None:
+            return q
+        values = q.astype(self._numpy.float32)
+        values -= self._zero
+        values *= self.scale
+        return values
+
+    def accept(self, x: Any) -> Any:
+        """An array-like as an array of a dtype that this tensor can take: float32 for a quantized one."""
+        numpy = self._numpy
+        if self.scale is not None:
+            array = numpy.asarray(x, numpy.float32)
+        else:
+            array = numpy.asarray(x)
+            if array.dtype != self.dtype:
+                array = self._convert(array)
+        return array
+
+    def _convert(self, array: Any) -> Any:
+        kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(self.dtype.kind, self.dtype.kind)
+        if array.dtype.kind not in kinds:
+            raise InputMismatch(f"The input {self.name!r} takes {self.dtype.name}, not {array.dtype.name}.")
+        return array.astype(self.dtype)
+
+
+def named_details(interpreter: Any) -> Tuple[List[Tuple[str, Any]], List[Tuple[str, Any]]]:
+    """The inputs and outputs with the names that the model's signature gives them (else the tensors' names)."""
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    signatures = interpreter.get_signature_list()
+    if signatures:
+        key = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+        runner = interpreter.get_signature_runner(key)
+        by_input = {int(d["index"]): name for name, d in runner.get_input_details().items()}
+        by_output = {int(d["index"]): name for name, d in runner.get_output_details().items()}
+        if {int(d["index"]) for d in inputs} == set(by_input) and {int(d["index"]) for d in outputs} == set(by_output):
+            return (
+                [(by_input[int(d["index"])], d) for d in inputs],
+                [(by_output[int(d["index"])], d) for d in outputs],
+            )
+    return [(str(d["name"]), d) for d in inputs], [(str(d["name"]), d) for d in outputs]
+
+
+# --------------------------------------------------------------------------------------------------------- the model
+
+
+class Model:
+    """A release's model, loaded and verified; safe to use from several threads, which take turns.
+
+    ``inputs`` and ``outputs`` describe its tensors (:class:`TensorInfo`). ``threads`` is how many the runtime may use
+    (None: as the target profile says). Raises :class:`LoaderError` where the release is damaged or cannot run here.
+    """
+
+    def __init__(self, folder: str = HERE, threads: Optional[int] = None) -> None:
+        self.release = Release(folder)
+        started = time.perf_counter()
+        self._numpy, runtime, self.package = import_runtime(self.release)
+        imported = time.perf_counter()
+        self.import_ms = (imported - started) * 1e3
+        self.release.verify_model()
+        self.threads = threads or self.release.threads
+        delegates, self.delegate = load_delegate(runtime, self.release.target)
+        self._interpreter = open_interpreter(self.release, runtime, self.threads, delegates)
+        self.load_ms = (time.perf_counter() - imported) * 1e3
+        inputs, outputs = named_details(self._interpreter)
+        self.inputs = tuple(TensorInfo(name, details, self._numpy) for name, details in inputs)
+        self.outputs = tuple(TensorInfo(name, details, self._numpy) for name, details in outputs)
+        self._shapes = [tuple(int(n) for n in details["shape"]) for _, details in inputs]
+        self._single = len(self.inputs) == 1 and len(self.outputs) == 1
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def predict(self, x: Any = None, **named: Any) -> Any:
+        """Runs the model on floats and returns floats, whatever its scheme.
+
+        ``x`` is an array-like for a model with one input, a mapping of name to array-like (or keywords) for several.
+        Shapes are the model's; the batch axis may be left out for one sample, and any number of samples may be given:
+        a model that cannot be resized runs them one batch at a time. The result has the batch axis; it is an array
+        for a model with one output, a dict of arrays for several. Raises :class:`InputMismatch` (a ValueError) on
+        anything else.
+        """
+        arrays = self._take(x, named)
+        with self._lock:
+            shaped = [a.shape for a in arrays]
+            if shaped != self._shapes:
+                results = self._run_other_shape(arrays)
+            else:
+                results = self._run([self._to_tensor(info, a) for info, a in zip(self.inputs, arrays)])
+                results = [info.dequantize(q) for info, q in zip(self.outputs, results)]
+        if len(results) == 1:
+            return results[0]
+        return {info.name: result for info, result in zip(self.outputs, results)}
+
+    def predict_raw(self, x: Any = None, **named: Any) -> Any:
+        """As :meth:`predict`, with the bare tensors: dtypes and shapes are the model's own, nothing is converted."""
+        numpy = self._numpy
+        arrays = [numpy.asarray(value) for value in self._match(x, named)]
+        for info, array in zip(self.inputs, arrays):
+            if array.dtype != info.dtype:
+                raise InputMismatch(f"The input {info.name!r} takes {info.dtype.name}, not {array.dtype.name}.")
+        with self._lock:
+            self._resize([array.shape for array in arrays])
+            results = self._run(arrays)
+        if len(results) == 1:
+            return results[0]
+        return {info.name: result for info, result in zip(self.outputs, results)}
+
+    def close(self) -> None:
+        """Frees the model; it cannot be used afterwards."""
+        with self._lock:
+            self._interpreter = None
+
+    def info(self) -> Dict[str, Any]:
+        """What the model takes and gives, and what runs it, as plain values."""
+        manifest = self.release.manifest
+        return {
+            "app": manifest.get("name"),
+            "version": manifest.get("version"),
+            "release": os.path.basename(self.release.folder),
+            "target": self.release.target.get("name"),
+            "runtime": self.runtime_info(),
+            "delegate": self.delegate_info(),
+            "threads": self.threads,
+            "inputs": [info.to_json() for info in self.inputs],
+            "outputs": [info.to_json() for info in self.outputs],
+        }
+
+    def runtime_info(self) -> Dict[str, Any]:
+        """The versions that run the model."""
+        return {
+            "package": self.package,
+            "version": package_version(self.package, self.release),
+            "numpy": self._numpy.__version__,
+            "python": sys.version.split()[0],
+        }
+
+    def delegate_info(self) -> Optional[Dict[str, Any]]:
+        """The target's delegate and how many operators it took; None where the target names none."""
+        wanted = self.release.target.get("delegate")
+        if not isinstance(wanted, dict) or not wanted.get("library"):
+            return None
+        return {
+            "library": wanted["library"],
+            "operators": count_delegated(self._interpreter) if self.delegate else 0,
+        }
+
+    def zeros(self) -> List[Any]:
+        """One zero tensor per input, in the model's own dtypes and current shapes."""
+        return [self._numpy.zeros(shape, info.dtype) for info, shape in zip(self.inputs, self._shapes)]
+
+    # -- one inference
+
+    def _take(self, x: Any, named: Mapping[str, Any]) -> List[Any]:
+        """The arguments of predict as one array per input, in a dtype that the input can take."""
+        if self._single and not named and not isinstance(x, Mapping) and x is not None:
+            return [self.inputs[0].accept(x)]
+        return [info.accept(value) for info, value in zip(self.inputs, self._match(x, named))]
+
+    def _match(self, x: Any, named: Mapping[str, Any]) -> List[Any]:
+        """The arguments of predict, one per input, in the inputs' order."""
+        given: Dict[str, Any] = dict(named)
+        names = [info.name for info in self.inputs]
+        if isinstance(x, Mapping):
+            given.update(x)
+        elif x is not None:
+            if len(names) != 1 or named:
+                raise InputMismatch(f"The model has {len(names)} inputs; give them by name: {', '.join(names)}.")
+            return [x]
+        unknown, absent = sorted(set(given) - set(names)), [name for name in names if name not in given]
+        if unknown or absent:
+            raise InputMismatch(
+                f"The model's inputs are {', '.join(names)}"
+                + (f"; not among them: {', '.join(unknown)}" if unknown else "")
+                + (f"; not given: {', '.join(absent)}" if absent else "")
+                + "."
+            )
+        return [given[name] for name in names]
+
+    def _to_tensor(self, info: TensorInfo, array: Any) -> Any:
+        return array if info.scale is None else info.quantize(array)
+
+    def _run(self, tensors: List[Any]) -> List[Any]:
+        """Sets the inputs, invokes, returns copies of the outputs; the caller holds the lock."""
+        interpreter = self._interpreter
+        if interpreter is None:
+            raise LoaderError("closed", "The model is closed.")
+        for info, tensor in zip(self.inputs, tensors):
+            interpreter.set_tensor(info.index, tensor)
+        interpreter.invoke()
+        return [interpreter.get_tensor(info.index) for info in self.outputs]
+
+    def _run_other_shape(self, arrays: List[Any]) -> List[Any]:
+        """Runs arrays whose shapes are not the current ones: resized, or one batch at a time."""
+        arrays = [a[None] if a.ndim == len(i.shape) - 1 else a for i, a in zip(self.inputs, arrays)]
+        if all(self._allows(info, a.shape) for info, a in zip(self.inputs, arrays)):
+            self._resize([a.shape for a in arrays])
+            results = self._run([self._to_tensor(info, a) for info, a in zip(self.inputs, arrays)])
+            return [info.dequantize(q) for info, q in zip(self.outputs, results)]
+        return self._run_in_batches(arrays)
+
+    def _allows(self, info: TensorInfo, shape: Tuple[int, ...]) -> bool:
+        return len(shape) == len(info.shape) and all(want in (-1, n) for want, n in zip(info.shape, shape))
+
+    def _resize(self, shapes: List[Tuple[int, ...]]) -> None:
+        """Gives the inputs these shapes, where the model allows them."""
+        if shapes == self._shapes:
+            return
+        for info, shape in zip(self.inputs, shapes):
+            if not self._allows(info, shape) or 0 in shape:
+                raise InputMismatch(f"The input {info.name!r} takes the shape {list(info.shape)}, not {list(shape)}.")
+        try:
+            for info, shape in zip(self.inputs, shapes):
+                self._interpreter.resize_tensor_input(info.index, list(shape))
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            for info, shape in zip(self.inputs, self._shapes):
+                self._interpreter.resize_tensor_input(info.index, list(shape))
+            self._interpreter.allocate_tensors()
+            raise InputMismatch(f"The runtime cannot resize the model to {shapes}: {error}") from None
+        self._shapes = list(shapes)
+
+    def _run_in_batches(self, arrays: List[Any]) -> List[Any]:
+        """Runs any number of samples on a model of a fixed batch size; the last batch is filled up with its end."""
+        numpy = self._numpy
+        size, count = self._shapes[0][0] if self._shapes[0] else 0, len(arrays[0]) if arrays[0].ndim else 0
+        for info, array, shape in zip(self.inputs, arrays, self._shapes):
+            if not shape or array.shape[1:] != shape[1:] or len(array) != count or shape[0] != size or not count:
+                raise InputMismatch(
+                    f"The input {info.name!r} takes the shape {list(info.shape)}, not {list(array.shape)}."
+                )
+        parts = []
+        for start in range(0, count, size):
+            blocks = [array[start : start + size] for array in arrays]
+            short = size - len(blocks[0])
+            if short:
+                blocks = [numpy.concatenate([b, numpy.repeat(b[-1:], short, axis=0)]) for b in blocks]
+            raw = self._run([self._to_tensor(info, block) for info, block in zip(self.inputs, blocks)])
+            parts.append([info.dequantize(q)[: size - short or None] for info, q in zip(self.outputs, raw)])
+        return [numpy.concatenate(list(column)) for column in zip(*parts)]
+
+    # -- for the measurement
+
+    def set_raw(self, tensors: List[Any]) -> None:
+        """Sets the inputs without running; only the measurement uses it, which is alone with the model."""
+        for info, tensor in zip(self.inputs, tensors):
+            self._interpreter.set_tensor(info.index, tensor)
+
+    def bare_invoke(self) -> Callable[[], None]:
+        """The interpreter's own ``invoke``, so that nothing of edgepack is inside the time that is measured."""
+        invoke: Callable[[], None] = self._interpreter.invoke
+        return invoke
+
+
+# ------------------------------------------------------------------------------------------ a model in a worker process
+
+
+def write_arrays(stream: Any, header: Dict[str, Any], arrays: Mapping[str, Any], numpy: Any) -> None:
+    """One message between a program and its worker: a JSON line, then each array as .npy (never pickled)."""
+    blobs = {}
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        numpy.lib.format.write_array(buffer, numpy.asarray(array), allow_pickle=False)
+        blobs[name] = buffer.getvalue()
+    header = dict(header, arrays=[[name, len(blob)] for name, blob in blobs.items()])
+    stream.write(json.dumps(header).encode("ascii") + b"\n")
+    for blob in blobs.values():
+        stream.write(blob)
+    stream.flush()
+
+
+def read_arrays(stream: Any, numpy: Any) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The next message: (header, arrays); an empty header at the stream's end."""
+    line = stream.readline(WORKER_HEADER_LIMIT)
+    if not line.endswith(b"\n"):
+        return {}, {}
+    header = json.loads(line)
+    arrays = {}
+    for name, size in header["arrays"]:
+        blob = stream.read(size)
+        if len(blob) < size:
+            return {}, {}
+        arrays[name] = numpy.lib.format.read_array(io.BytesIO(blob), allow_pickle=False)
+    return header, arrays
+
+
+class IsolatedModel:
+    """A model in a worker process with the release's own Python, numpy and runtime; used just as :class:`Model` is.
+
+    The program's own numpy, whichever it is, stays untouched. Raises :class:`LoaderError` as :class:`Model` does, and
+    "worker-died" where the worker ended.
+    """
+
+    def __init__(self, folder: str = HERE, threads: Optional[int] = None) -> None:
+        self._numpy = importlib.import_module("numpy")
+        release = Release(folder)
+        argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "worker"]
+        if threads:
+            argv += ["--threads", str(threads)]
+        try:
+            self._worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise LoaderError(
+                "no-runtime", f"The release's Python cannot be started: {error}.", "Push again."
+            ) from None
+        self._lock = threading.Lock()
+        try:
+            header, _ = self._receive()
+        except LoaderError:
+            self.close()
+            raise
+        self._info: Dict[str, Any] = header["info"]
+        self.inputs: List[Dict[str, Any]] = self._info["inputs"]
+        self.outputs: List[Dict[str, Any]] = self._info["outputs"]
+
+    def __enter__(self) -> IsolatedModel:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def info(self) -> Dict[str, Any]:
+        """What the model takes and gives, and what runs it, as plain values."""
+        return dict(self._info)
+
+    def predict(self, x: Any = None, **named: Any) -> Any:
+        """As :meth:`Model.predict`."""
+        return self._ask("predict", x, named)
+
+    def predict_raw(self, x: Any = None, **named: Any) -> Any:
+        """As :meth:`Model.predict_raw`."""
+        return self._ask("predict_raw", x, named)
+
+    def close(self) -> None:
+        """Ends the worker."""
+        for stream in (self._worker.stdin, self._worker.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            self._worker.wait(5)
+        except subprocess.TimeoutExpired:
+            self._worker.kill()
+            self._worker.wait()
+
+    def _ask(self, verb: str, x: Any, named: Mapping[str, Any]) -> Any:
+        arrays = {f"={name}": value for name, value in named.items()}
+        if isinstance(x, Mapping):
+            arrays.update({f"={name}": value for name, value in x.items()})
+        elif x is not None:
+            arrays["x"] = x
+        with self._lock:
+            if self._worker.stdin is None or self._worker.stdin.closed:
+                raise LoaderError("closed", "The model is closed.")
+            try:
+                write_arrays(self._worker.stdin, {"verb": verb}, arrays, self._numpy)
+            except BrokenPipeError:
+                raise self._died() from None
+            except ValueError as error:
+                raise InputMismatch(f"The input is no array of numbers: {error}") from None
+            header, results = self._receive()
+        return results["="] if header["single"] else {name[1:]: array for name, array in results.items()}
+
+    def _receive(self) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        header, arrays = read_arrays(self._worker.stdout, self._numpy)
+        if not header:
+            raise self._died()
+        error = header.get("error")
+        if error and error["code"] == "bad-input":
+            raise InputMismatch(error["message"], error["hint"])
+        if error:
+            raise LoaderError(error["code"], error["message"], error["hint"])
+        return header, arrays
+
+    def _died(self) -> LoaderError:
+        code = self._worker.wait()
+        return LoaderError("worker-died", f"The model's worker process ended ({code}).", "Load the model again.")
+
+
+def serve_worker(threads: Optional[int]) -> int:
+    """The worker's side: answers requests on standard input until it ends; stray prints go to standard error."""
+    reply = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        model = Model(HERE, threads)
+    except LoaderError as error:
+        header = {"error": {"code": error.code, "message": error.message, "hint": error.hint}, "arrays": []}
+        reply.write(json.dumps(header).encode("ascii") + b"\n")
+        reply.flush()
+        return 1
+    numpy = importlib.import_module("numpy")
+    write_arrays(reply, {"info": model.info()}, {}, numpy)
+    while True:
+        header, arrays = read_arrays(sys.stdin.buffer, numpy)
+        if not header:
+            return 0
+        named = {name[1:]: array for name, array in arrays.items() if name.startswith("=")}
+        ask = model.predict_raw if header["verb"] == "predict_raw" else model.predict
+        try:
+            result = ask(arrays.get("x"), **named)
+        except (LoaderError, ValueError, RuntimeError) as error:
+            code, message = getattr(error, "code", "bad-input"), getattr(error, "message", str(error))
+            hint = getattr(error, "hint", "")
+            write_arrays(reply, {"error": {"code": code, "message": message, "hint": hint}}, {}, numpy)
+            continue
+        single = not isinstance(result, dict)
+        results = {"=": result} if single else {f"={name}": array for name, array in result.items()}
+        write_arrays(reply, {"single": single}, results, numpy)
+
+
+# ------------------------------------------------------------------------------------------ the device's conditions
+
+
+def read_text(path: str) -> str:
+    """A small text file of the system; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(65536).decode("utf-8", "replace").replace("\0", "").strip()
+    except OSError:
+        return ""
+
+
+def throttled_bits() -> Optional[int]:
+    """The Raspberry Pi's throttling bits (0–3: now, 16–19: since boot); None on other devices.
+
+    https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+    """
+    text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    if not text and shutil.which("vcgencmd"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            answer = subprocess.run(["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, timeout=5, check=False)
+            text = answer.stdout.decode("ascii", "replace").strip().rpartition("=")[2]
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def throttle_count() -> Optional[int]:
+    """How often an x86 CPU has throttled since boot, over its cores; None on other devices."""
+    base, counts = "/sys/devices/system/cpu", []
+    for name in os.listdir(base) if os.path.isdir(base) else []:
+        text = read_text(f"{base}/{name}/thermal_throttle/core_throttle_count")
+        if text.isdigit():
+            counts.append(int(text))
+    return sum(counts) if counts else None
+
+
+def temperature_c() -> Optional[float]:
+    """The hottest thermal zone, in degrees Celsius."""
+    base = "/sys/class/thermal"
+    names = [name for name in (os.listdir(base) if os.path.isdir(base) else []) if name.startswith("thermal_zone")]
+    texts = [read_text(f"{base}/{name}/temp") for name in names]
+    found = [int(text) / 1000 for text in texts if re.fullmatch(r"-?\d+", text)]
+    return max(found) if found else None
+
+
+def memory_available() -> Optional[int]:
+    """MemAvailable in bytes."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", read_text("/proc/meminfo"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+def is_emulated() -> bool:
+    """True under qemu-user: it hides behind /proc/self, but not behind the same link of this thread."""
+    with contextlib.suppress(OSError):
+        if "qemu" in os.path.basename(os.readlink(f"/proc/self/task/{os.getpid()}/exe")):
+            return True
+    return os.uname().machine.startswith(("aarch64", "arm")) and "vendor_id" in read_text("/proc/cpuinfo")
+
+
+class Conditions:
+    """What the device was like before and after a measurement."""
+
+    def __init__(self) -> None:
+        self._bits, self._count = throttled_bits(), throttle_count()
+        self._load1, self._memory = os.getloadavg()[0], memory_available()
+
+    def finish(self) -> Dict[str, Any]:
+        """The conditions as plain values; ``throttled`` is None where the device does not tell."""
+        bits, count = throttled_bits(), throttle_count()
+        throttled: Optional[bool] = None
+        if bits is not None and self._bits is not None:
+            new = (bits >> 16) & ~(self._bits >> 16) & 0xF
+            throttled = bool(bits & 0xF or self._bits & 0xF or new)
+        elif count is not None and self._count is not None:
+            throttled = count > self._count
+        return {
+            "throttled": throttled,
+            "throttled_before": self._bits if self._bits is not None else self._count,
+            "throttled_after": bits if bits is not None else count,
+            "temperature_c": temperature_c(),
+            "governor": read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+            "load1": self._load1,
+            "memory_available_bytes": self._memory,
+            "emulated": is_emulated(),
+        }
+
+
+# ----------------------------------------------------------------------------------------------------- measuring
+
+
+class Progress:
+    """Tells the agent how far a measurement is, a few times a second, through a pipe of its own."""
+
+    def __init__(self, descriptor: Optional[int]) -> None:
+        self._descriptor = descriptor
+        self._told_at = 0.0
+
+    def tell(self, step: str, done: int, total: Optional[int], unit: str, last: bool = False) -> None:
+        """Reports ``done`` of ``total`` (None where the end is unknown)."""
+        now = time.monotonic()
+        if self._descriptor is None or (now - self._told_at < PROGRESS_INTERVAL_S and not last):
+            return
+        self._told_at = now
+        line = json.dumps({"step": step, "done": done, "total": total, "unit": unit}).encode("ascii") + b"\n"
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, line)
+
+
+class CheckSet:
+    """The release's check set: inputs, and what they are held against; without one, random inputs."""
+
+    def __init__(self, model: Model, path: str) -> None:
+        self._numpy = importlib.import_module("numpy")
+        self._model = model
+        self.arrays: Dict[str, Any] = {}
+        if os.path.isfile(path):
+            with self._numpy.load(path, allow_pickle=False) as archive:
+                self.arrays = {name: archive[name] for name in archive.files}
+        names = [info.name for info in model.inputs]
+        missing = [name for name in names if f"input/{name}" not in self.arrays]
+        if self.arrays and missing:
+            raise LoaderError("bad-check-set", f"check.npz has no samples for the input {missing[0]!r} of the model.")
+        self.inputs: List[Any] = [self.arrays[f"input/{name}"] for name in names] if self.arrays else []
+        self.samples = len(self.inputs[0]) if self.arrays else 0
+
+    def tensors(self, limit: int) -> List[List[Any]]:
+        """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
+        model, numpy = self._model, self._numpy
+        shapes = [tensor.shape for tensor in model.zeros()]
+        size = shapes[0][0] if shapes[0] else 1
+        if self.samples < size:
+            return self._random(shapes, limit)
+        batches = []
+        for start in range(0, min(self.samples - size + 1, limit * size), size):
+            blocks = [info.accept(a[start : start + size]) for info, a in zip(model.inputs, self.inputs)]
+            if [block.shape for block in blocks] != shapes:
+                raise LoaderError(
+                    "bad-check-set", f"check.npz holds samples of other shapes ({blocks[0].shape}) than the model's."
+                )
+            batches.append([numpy.ascontiguousarray(model._to_tensor(i, b)) for i, b in zip(model.inputs, blocks)])
+        return batches
+
+    def _random(self, shapes: List[Tuple[int, ...]], limit: int) -> List[List[Any]]:
+        numpy = self._numpy
+        random = numpy.random.RandomState(0)
+        batches = []
+        for _ in range(min(limit, 8)):
+            batch = []
+            for info, shape in zip(self._model.inputs, shapes):
+                if info.dtype.kind == "f":
+                    batch.append(random.uniform(-1, 1, shape).astype(info.dtype))
+                elif info.scale is not None:
+                    limits = numpy.iinfo(info.dtype)
+                    batch.append(random.randint(limits.min, limits.max + 1, shape).astype(info.dtype))
+                else:
+                    batch.append(numpy.zeros(shape, info.dtype))
+            batches.append(batch)
+        return batches
+
+    def run(self, progress: Progress) -> Dict[str, Any]:
+        """The model's outputs over the whole check set, and the references to hold them against."""
+        numpy, model = self._numpy, self._model
+        columns: Dict[str, List[Any]] = {info.name: [] for info in model.outputs}
+        step = max(model.zeros()[0].shape[:1] or (1,))
+        for start in range(0, self.samples, step):
+            named = {i.name: array[start : start + step] for i, array in zip(model.inputs, self.inputs)}
+            result = model.predict(named)
+            result = result if isinstance(result, dict) else {model.outputs[0].name: result}
+            for name, value in result.items():
+                columns[name].append(value if getattr(value, "ndim", 0) else numpy.asarray([value]))
+            progress.tell("check", min(start + step, self.samples), self.samples, "samples")
+        outputs = {f"device/{name}": numpy.concatenate(parts).astype("f4") for name, parts in columns.items()}
+        kept = {k: a for k, a in self.arrays.items() if k == "labels" or k.startswith(("float/", "quantized/"))}
+        return {**outputs, **kept}
+
+
+def median(values: List[int]) -> float:
+    """The middle value."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return float(ordered[half]) if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def timed_runs(model: Model, batches: List[List[Any]]) -> Iterator[int]:
+    """Endless runs over the samples in turn: the nanoseconds of each ``invoke``, and of nothing else."""
+    invoke, clock = model.bare_invoke(), time.perf_counter_ns
+    while True:
+        for batch in batches:
+            model.set_raw(batch)
+            start = clock()
+            invoke()
+            yield clock() - start
+
+
+def warm_up(runs: Iterator[int], limit_s: float, progress: Progress) -> int:
+    """Runs until the medians of three windows in a row agree, at most ``limit_s``; returns how many runs that took."""
+    deadline = time.monotonic() + limit_s
+    medians: List[float] = []
+    count = 0
+    while True:
+        window: List[int] = []
+        window_end = time.monotonic() + WARMUP_WINDOW_S
+        while len(window) < WARMUP_WINDOW_RUNS or time.monotonic() < window_end:
+            window.append(next(runs))
+            if time.monotonic() > deadline:
+                return count + len(window)
+        count += len(window)
+        medians.append(median(window))
+        last = medians[-3:]
+        progress.tell("warm-up", count, None, "runs")
+        if len(last) == 3 and max(last) <= min(last) * (1 + WARMUP_AGREEMENT):
+            return count
+
+
+def measure_latency(runs: Iterator[int], options: Mapping[str, Any], progress: Progress) -> Tuple[List[int], str]:
+    """(nanoseconds of each run, what ended it: "runs", or "seconds" where the time was up before enough were made)."""
+    min_runs = min(int(options.get("min_runs", 50)), MAX_RUNS)
+    min_s, max_s = float(options.get("min_seconds", 2.0)), float(options.get("max_seconds", 60.0))
+    latency: List[int] = []
+    started = time.monotonic()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while True:
+            latency.append(next(runs))
+            elapsed = time.monotonic() - started
+            if (len(latency) >= min_runs and elapsed >= min(min_s, max_s)) or len(latency) >= MAX_RUNS:
+                return latency, "runs"
+            if elapsed >= max_s:
+                return latency, "seconds"
+            progress.tell("latency", len(latency), min_runs, "runs")
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def peak_rss_bytes() -> Optional[int]:
+    """The most memory this process has had resident: the kernel's VmHWM, which, unlike ru_maxrss, begins at exec."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+def measure_peak(folder: str, output: str, threads: Optional[int]) -> Optional[int]:
+    """The peak memory of a process that does nothing but load the model and run it; no timed run shares it."""
+    path = os.path.join(output, "peak.json")
+    argv = [sys.executable, "-I", os.path.join(folder, "loader.py"), "peak", path]
+    if threads:
+        argv += ["--threads", str(threads)]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
+    value = read_json(path).get("peak_rss_bytes")
+    return int(value) if value else None
+
+
+def write_peak(path: str, threads: Optional[int]) -> int:
+    """The child of :func:`measure_peak`."""
+    model = Model(HERE, threads)
+    for _ in range(3):
+        model.set_raw(model.zeros())
+        model.bare_invoke()()
+    write_json(path, {"peak_rss_bytes": peak_rss_bytes()})
+    return 0
+
+
+def measure(output: str, options: Mapping[str, Any]) -> int:
+    """Writes ``measurement.json`` and, with a check set, ``outputs.npz`` into ``output``; or ``error.json``."""
+    if options.get("watch_stdin"):
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+    try:
+        measurement = take_measurement(output, options)
+    except LoaderError as error:
+        write_json(
+            os.path.join(output, "error.json"), {"code": error.code, "message": error.message, "hint": error.hint}
+        )
+        return 1
+    except MemoryError:
+        message = "The device ran out of memory while the model was measured."
+        write_json(os.path.join(output, "error.json"), {"code": "out-of-memory", "message": message})
+        return 1
+    write_json(os.path.join(output, "measurement.json"), measurement)
+    return 0
+
+
+def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """What :func:`measure` writes down."""
+    progress = Progress(options.get("progress_fd"))
+    threads = int(options["threads"]) if options.get("threads") else None
+    conditions = Conditions()
+    progress.tell("load", 0, None, "")
+    model = Model(HERE, threads)
+    check = CheckSet(model, model.release.check_path if options.get("check", True) else "")
+    batches = check.tensors(limit=256)
+    runs = timed_runs(model, batches)
+    first_ms = next(runs) / 1e6
+    max_s = float(options.get("max_seconds", 60.0))
+    warmup_runs = 1 + warm_up(runs, max_s * WARMUP_SHARE, progress)
+    latency, stopped_by = measure_latency(runs, options, progress)
+    runtime, delegate, threads = model.runtime_info(), model.delegate_info(), model.threads
+    if check.samples:
+        numpy = importlib.import_module("numpy")
+        path = os.path.join(output, "outputs.npz")
+        with open(path + ".new", "wb") as file:
+            numpy.savez(file, **check.run(progress))
+        os.replace(path + ".new", path)
+    finished = conditions.finish()
+    model.close()
+    return {
+        "schema": 1,
+        "latency_ns": latency,
+        "warmup_runs": warmup_runs,
+        "import_ms": model.import_ms,
+        "load_ms": model.load_ms,
+        "first_ms": first_ms,
+        "peak_rss_bytes": measure_peak(HERE, output, threads),
+        "threads": threads,
+        "runs": len(latency),
+        "stopped_by": stopped_by,
+        "runtime": runtime,
+        "delegate": delegate,
+        "conditions": finished,
+        "check": {"samples": check.samples} if check.samples else None,
+    }
+
+
+def end_with_stdin() -> None:
+    """Ends this process when its standard input does: the agent that started it is gone."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            continue
+    os._exit(9)
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def predict_file(source: str, target: Optional[str]) -> int:
+    """Runs the model on a file's arrays; writes an .npz, or prints shapes and the largest entries."""
+    with Model() as model:
+        numpy = importlib.import_module("numpy")
+        try:
+            loaded = numpy.load(source, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputMismatch(
+                f"{source} cannot be read: {error}.", "Give a .npy or .npz file without pickles."
+            ) from None
+        if isinstance(loaded, numpy.ndarray):
+            result = model.predict(loaded)
+        else:
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+            only = next(iter(arrays.values())) if len(arrays) == 1 and len(model.inputs) == 1 else None
+            result = model.predict(only) if only is not None else model.predict(arrays)
+        results = result if isinstance(result, dict) else {model.outputs[0].name: result}
+        if target:
+            with open(target, "wb") as file:
+                numpy.savez(file, **results)
+        for name, array in results.items():
+            print(f"{name} {list(array.shape)} {array.dtype}")
+            if not target:
+                print(numpy.array2string(array, threshold=64, precision=6))
+    return 0
+
+
+def verify() -> int:
+    """Every digest, and whether the model loads; prints what it found."""
+    release = Release(HERE)
+    damaged = release.find_damage()
+    if damaged:
+        raise LoaderError("release-damaged", f"Damaged: {', '.join(damaged)}.", "Push the bundle again.")
+    with Model() as model:
+        runtime = model.runtime_info()
+    print(f"{os.path.basename(release.folder)}: whole; loads on {runtime['package']} {runtime['version']}")
+    return 0
+
+
+def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="loader.py", description="Runs the model of the release that this file lies in."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="what the model takes and gives, and what runs it (JSON)")
+    predict = commands.add_parser("predict", help="run the model on a .npy or .npz file")
+    predict.add_argument("input")
+    predict.add_argument("-o", "--output", help="write the results here (.npz)")
+    commands.add_parser("verify", help="compute every digest anew and load the model")
+    measuring = commands.add_parser("measure", help="measure latency, memory and the check set's outputs")
+    measuring.add_argument("outdir")
+    measuring.add_argument("--options", type=json.loads, default={}, help="JSON: threads, min_runs, min_seconds, ...")
+    peak = commands.add_parser("peak")
+    peak.add_argument("path")
+    worker = commands.add_parser("worker")
+    for command in (peak, worker):
+        command.add_argument("--threads", type=int)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs one command; returns the exit code."""
+    args = parse(arguments)
+    try:
+        if args.command == "measure":
+            return measure(args.outdir, args.options)
+        if args.command == "worker":
+            return serve_worker(args.threads)
+        if args.command == "peak":
+            return write_peak(args.path, args.threads)
+        if args.command == "predict":
+            return predict_file(args.input, args.output)
+        if args.command == "verify":
+            return verify()
+        with Model() as model:
+            print(json.dumps(model.info(), indent=2))
+        return 0
+    except LoaderError as error:
+        print(f"loader.py: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
