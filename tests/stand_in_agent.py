@@ -1,5 +1,7 @@
 """A small agent that speaks the protocol and does what a test asks; sent to the device in place of the real one."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
@@ -13,13 +15,15 @@ pings = 0
 children = []
 
 
-def answer(id_, result=None, error=None, payload=b""):
+def answer(id_: int, result: object = None, error: object = None, payload: bytes = b"") -> None:
+    """Send one reply."""
     header = {"id": id_, "ok": error is None, "n": len(payload)}
     header.update({"error": error} if error else {"result": result or {}})
     replies.write(json.dumps(header).encode() + b"\n" + payload)
 
 
-def read_payload(n):
+def read_payload(n: int) -> int:
+    """Drain a payload."""
     total = 0
     while total < n:
         data = stdin.read(min(65536, n - total))
@@ -29,7 +33,16 @@ def read_payload(n):
     return total
 
 
-print("a stray print goes to stderr")
+def hello(id_: int, request: dict) -> None:
+    """Answer the handshake; the app "locked-app" is always locked."""
+    if request["app"] == "locked-app":
+        answer(id_, error={"code": "locked", "message": "held", "details": {"holder": {"who": "ada@host"}}})
+        return
+    facts = {"python": "3.11.2"}
+    answer(id_, {"protocol": 1, "root": request["root"], "facts": facts, "apps": {}, "pid": os.getpid()})
+
+
+sys.stdout.write("a stray print goes to stderr\n")
 replies.write(b"\nEDGEPACK1 " + EDGEPACK_NONCE.encode() + b"\n")  # noqa: F821 (given by the bootstrap)
 while True:
     line = stdin.readline()
@@ -47,10 +60,7 @@ while True:
         continue
     received = read_payload(n)
     if verb == "hello":
-        if request["app"] == "locked-app":
-            answer(id_, error={"code": "locked", "message": "held", "details": {"holder": {"who": "ada@host"}}})
-        else:
-            answer(id_, {"protocol": 1, "root": request["root"], "facts": {"python": "3.11.2"}, "apps": {}, "pid": os.getpid()})
+        hello(id_, request)
     elif verb == "ping":
         pings += 1
         answer(id_)
@@ -59,8 +69,8 @@ while True:
     elif verb == "fail":
         answer(id_, error=request["error"])
     elif verb == "progress":
-        for i in range(3):
-            replies.write(json.dumps({"id": id_, "progress": {"done": i}, "n": 0}).encode() + b"\n")
+        for done in range(3):
+            replies.write(json.dumps({"id": id_, "progress": {"done": done}, "n": 0}).encode() + b"\n")
         answer(id_)
     elif verb == "die":
         sys.stderr.write("Out of luck\n")

@@ -34,8 +34,9 @@ def test_what_people_write_is_understood(text: str, address: DeviceAddress) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        "", "@host", "user@", "host:", "host:0", "host:65536", "host:-1", "host:2a", "host:٣", "ssh://", "-oProxyCommand=x", "-l@h",
-        "u@-h", "a b", "h\n", "h;reboot", "u'@h", "[::1", "[host]:22", "[::1]22", "local:relative", "local:-x", "local:/a\nb",
+        "", "@host", "user@", "host:", "host:0", "host:65536", "host:-1", "host:2a", "host:٣", "ssh://",
+        "-oProxyCommand=x", "-l@h", "u@-h", "a b", "h\n", "h;reboot", "u'@h", "[::1", "[host]:22", "[::1]22",
+        "local:relative", "local:-x", "local:/a\nb",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import shlex
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +34,7 @@ OPTIONS = ConnectOptions(python=sys.executable)
 
 @pytest.fixture
 def session() -> Iterator[Session]:
+    """A session with the stand-in agent on this machine."""
     with open_session(LocalTransport(), OPTIONS, agent=STAND_IN) as opened:
         yield opened
 
@@ -117,7 +118,7 @@ def test_a_payload_of_the_wrong_size_is_our_own_fault(session: Session, size: in
 
 @pytest.mark.parametrize("code", [*ERROR_KINDS, "something-new"])
 def test_a_refusal_has_its_exit_code(session: Session, code: str) -> None:
-    """What the device refuses ends with the exit code that the table says, with the device's words, and the session goes on."""
+    """What the device refuses has the exit code of the table and the device's words, and the session goes on."""
     error = {"code": code, "message": "said there", "hint": "do that", "details": {"bytes": 7, "code": "shadow"}}
     with pytest.raises(ERROR_KINDS.get(code, DeviceFailure)) as caught:
         session.request("fail", error=error)
@@ -275,8 +276,8 @@ def test_a_request_that_fits_no_frame_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\n", b"[]\n", b'{"n":1}\n', b'{"id":"1"}\n', b'{"id":1,"n":-1}\n', b'{"id":1,"n":true}\n', b'{"id":1,"n":99999999999}\n',
-     b"x" * 70_000, b"\xff\n"],
+    [b"\n", b"[]\n", b'{"n":1}\n', b'{"id":"1"}\n', b'{"id":1,"n":-1}\n', b'{"id":1,"n":true}\n', b"x" * 70_000,
+     b'{"id":1,"n":99999999999}\n', b"\xff\n"],
 )  # fmt: skip
 def test_what_is_no_frame_is_told(sent: bytes) -> None:
     """A far side that is not our agent makes exit code 7 with a hint at its shell, and takes no memory."""
@@ -310,4 +311,4 @@ def test_memory_stays_flat_while_sending(session: Session) -> None:
 def test_nothing_heavy_is_imported() -> None:
     """Reaching for the device package costs no paramiko and no numpy."""
     code = "import sys, edgepack.device; sys.exit(any(m in sys.modules for m in ('paramiko', 'numpy')))"
-    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+    subprocess.run([sys.executable, "-c", code], check=True)

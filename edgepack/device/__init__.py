@@ -31,8 +31,8 @@ def connect(
     """Log in to a device and start the agent there.
 
     ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed. Raises
-    InputError (a bad address), UnreachableError (no way there, login refused), IntegrityError (host key), MisfitError (no
-    Python there), LockedError.
+    InputError (a bad address), UnreachableError (no way there, login refused), IntegrityError (host key), MisfitError
+    (no Python there), LockedError.
     """
     place = DeviceAddress.parse(address) if isinstance(address, str) else address
     options = options or ConnectOptions()

@@ -19,8 +19,9 @@ class DeviceAddress:
     """Where a device is: over SSH, or this machine itself.
 
     ``host`` is a name, an IP address (IPv6 without brackets) or an alias of the user's ssh configuration; ``user`` and
-    ``port`` are None where the ssh configuration or its defaults decide. ``root`` is set by ``local:/some/root`` only: the
-    edgepack folder to use on this machine. ``str()`` gives an address that :meth:`parse` reads back to the same value.
+    ``port`` are None where the ssh configuration or its defaults decide. ``root`` is set by ``local:/some/root`` only:
+    the edgepack folder to use on this machine. ``str()`` gives an address that :meth:`parse` reads back to the same
+    value.
     """
 
     kind: Literal["ssh", "local"]

@@ -13,8 +13,9 @@ from edgepack.target import Platform
 class DeviceFacts:
     """The agent's ``facts``, typed. What the agent did not say is None or empty; what a newer one adds is in ``extra``.
 
-    ``arch`` is that of the userland ("aarch64", "armv7l", "x86_64"), which is what wheels are chosen by; ``machine`` is the
-    kernel's word for it. Sizes in bytes. ``installed`` maps distributions (numpy, tflite-runtime, ai-edge-litert) to versions.
+    ``arch`` is that of the userland ("aarch64", "armv7l", "x86_64"), which is what wheels are chosen by; ``machine`` is
+    the kernel's word for it. Sizes in bytes. ``installed`` maps distributions (numpy, tflite-runtime, ai-edge-litert)
+    to versions.
     """
 
     python: str

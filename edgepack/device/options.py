@@ -15,10 +15,11 @@ DEFAULT_ROOT = "~/.edgepack"
 class ConnectOptions:
     """The options of every command that reaches a device.
 
-    ``ssh_config`` is a file as for ``ssh -F``; ``identity`` a private key to try first; ``known_hosts`` the only file of host
-    keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that is not known
-    yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program. ``root`` is the
-    device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in seconds.
+    ``ssh_config`` is a file as for ``ssh -F``; ``identity`` a private key to try first; ``known_hosts`` the only file
+    of host keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that
+    is not known yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program.
+    ``root`` is the device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in
+    seconds.
     """
 
     ssh_config: Path | None = None

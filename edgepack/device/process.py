@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from typing import IO, cast
 
 from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
 from edgepack.errors import DeviceFailure, EdgepackError
@@ -33,12 +34,16 @@ class ProcessChannel:
             bufsize=0,
             start_new_session=True,
         )
-        assert self._process.stdin and self._process.stdout and self._process.stderr
-        self._stdin, self._stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        # Popen types its pipes as optional; these three were asked for.
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
+        stderr = cast("IO[bytes]", self._process.stderr)
         os.set_blocking(self._stdin.fileno(), False)
         self._closed = threading.Event()
         self._input_lock = threading.Lock()
         self._reading = threading.Lock()
+        self._waiting = threading.Lock()
+        self._status: int | None = None
         self._stderr_stream = stderr
         self._stderr = TailReader(lambda size: self._read_from(stderr.fileno(), size))
 
@@ -75,10 +80,7 @@ class ProcessChannel:
         if not self._ended(timeout_s):
             return None
         self._stderr.join(timeout_s)
-        if self._closed.is_set():
-            return self._process.wait()
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return ended.si_status if ended is not None and ended.si_code == os.CLD_EXITED else -1
+        return self._status
 
     def failure(self) -> EdgepackError | None:
         """Nothing: a process that ended has simply ended."""
@@ -93,20 +95,26 @@ class ProcessChannel:
         if not self._ended(_GRACE_S):
             self._signal(signal.SIGTERM)
             self._ended(_GRACE_S)
-        # What outlived the process too. It is not reaped before, so that its number cannot belong to somebody else.
+        # What outlived the process too.
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        self._ended(_GRACE_S)
+        with self._waiting:
+            self._process.wait()
+            self._status = -1 if self._status is None else self._status
         self._stderr.join()
         self._stderr_stream.close()
         with self._reading:
             self._stdout.close()
 
     def _ended(self, timeout_s: float) -> bool:
-        """Whether the process ends within this time; it stays a zombie until :meth:`close`."""
+        """Whether the process ends within this time. It stays a zombie until :meth:`close`: its number stays its own."""
         deadline, pause = time.monotonic() + timeout_s, 0.001
-        while self._process.returncode is None:
-            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return True
+        while self._status is None:
+            with self._waiting:
+                ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is not None:
+                    self._status = ended.si_status if ended.si_code == os.CLD_EXITED else -1
+                    return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(pause)

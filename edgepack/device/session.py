@@ -1,8 +1,9 @@
 """Typed calls to the agent on a device: one process there, one channel, frames both ways.
 
-The host starts ``python3 -I -u -c <bootstrap>`` on the device and sends, without waiting for anything in between: the agent's
-source, then the ``hello`` request. So opening a session costs one round trip after the login. A thread reads every frame as
-it comes, another one pings while nobody else writes; the agent ends itself when it hears nothing for a minute.
+The host starts ``python3 -I -u -c <bootstrap>`` on the device and sends, without waiting for anything in between: the
+agent's source, then the ``hello`` request. So opening a session costs one round trip after the login. A thread reads
+every frame as it comes, another one pings while nobody else writes; the agent ends itself when it hears nothing for a
+minute.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _END_TIMEOUT_S = 5.0
 
 TOO_OLD_EXIT_CODE = 97
 _CUT_SHORT_EXIT_CODE = 98
-# One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish, csh)
-# passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
+# One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish,
+# csh) passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
 BOOTSTRAP = (
     "import sys,zlib;v=sys.version_info;"
     'v>=(3,8) or (sys.stderr.write("EDGEPACK-PYTHON-TOO-OLD %d.%d "%v[:2]),sys.exit(97));'
@@ -58,9 +59,10 @@ def agent_source() -> bytes:
 class Session:
     """A conversation with the agent on one device; made by :func:`open_session` or :func:`edgepack.device.connect`.
 
-    ``hello`` is the result of the first request: ``facts``, ``root``, ``apps``. ``round_trips`` counts how often the host had to
-    wait for the device, ``bytes_sent`` everything written to the channel, the agent's source included. Calls come from one
-    thread at a time. After "connection-lost", or an error while a payload was under way, the session is over.
+    ``hello`` is the result of the first request: ``facts``, ``root``, ``apps``. ``round_trips`` counts how often the
+    host had to wait for the device, ``bytes_sent`` everything written to the channel, the agent's source included.
+    Calls come from one thread at a time. After "connection-lost", or an error while a payload was under way, the
+    session is over.
     """
 
     def __init__(self, transport: Transport, channel: Channel) -> None:
@@ -112,8 +114,8 @@ class Session:
     ) -> int:
         """Send a request without waiting for its reply; returns the id that :meth:`receive` takes.
 
-        ``payload`` gives ``n`` bytes in chunks of any size (64 KiB to 1 MiB are good); no chunk is kept. An error that the
-        device reports while the payload is still under way is raised at once, and ends the session.
+        ``payload`` gives ``n`` bytes in chunks of any size (64 KiB to 1 MiB are good); no chunk is kept. An error that
+        the device reports while the payload is still under way is raised at once, and ends the session.
         """
         id_ = self._new_inbox()
         header = request_header(id_, verb, n, args)
@@ -133,8 +135,9 @@ class Session:
     ) -> Reply:
         """The reply to a request. Replies come in the order of their requests; they may be received in any order.
 
-        ``timeout_s`` bounds the silence before the reply and between its progress reports; without it, the reply is waited
-        for as long as the connection lives. Raises what the device reports as an edgepack error (see ``faults.py``).
+        ``timeout_s`` bounds the silence before the reply and between its progress reports; without it, the reply is
+        waited for as long as the connection lives. Raises what the device reports as an edgepack error (see
+        ``faults.py``).
         """
         inbox = self._inboxes[id_]
         if self._something_unanswered:
@@ -327,9 +330,10 @@ def open_session(
 ) -> Session:
     """Start the agent on a device and shake hands.
 
-    ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without it,
-    nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the agent's
-    deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed start.
+    ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without
+    it, nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the
+    agent's deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed
+    start.
     """
     command = f"exec {_quoted_program(options.python)} -I -u -c {shlex.quote(BOOTSTRAP)}"
     hello = {
@@ -337,7 +341,7 @@ def open_session(
         "root": root or options.root or DEFAULT_ROOT,
         "app": app,
         "lock": lock,
-        "who": who or _who(),
+        "who": who or operator_name(),
     }
     try:
         session = Session(transport, transport.open(command))
@@ -355,8 +359,8 @@ def open_session(
 def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
     """What to say when the channel ended before the agent's first word. Pure.
 
-    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the bootstrap's
-    own), ``said`` what came on its standard output.
+    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the
+    bootstrap's own), ``said`` what came on its standard output.
     """
     last = _last_line(stderr) or _last_line(said)
     too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
@@ -383,7 +387,7 @@ def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> 
         "no-agent",
         f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"
         + (f": {last}" if last else "."),
-        hint=f"Try `ssh {device} python3 --version`: the account needs a shell that runs commands, and Python 3.8 or newer.",
+        hint=f"Try `ssh {device} python3 --version`: it takes a shell that runs commands, and Python 3.8 or newer.",
         exit_status=status,
     )
 
@@ -395,7 +399,8 @@ def _quoted_program(python: str) -> str:
     return shlex.quote(python)
 
 
-def _who() -> str:
+def operator_name() -> str:
+    """Who works here, for the lock and the history on the device: "user@machine"."""
     # The environment first, as getpass does; without the account database's exception where a container has no entry.
     user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
     return f"{user}@{os.uname().nodename}"

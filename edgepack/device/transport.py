@@ -1,13 +1,13 @@
 """The port between a session and whatever carries its bytes.
 
-Two small protocols. Every transport (ssh, openssh, local, and ssh to an embedded server) keeps the same contract, which one
-test class holds against all of them:
+Two small protocols. Every transport (ssh, openssh, local, and ssh to an embedded server) keeps the same contract, which
+one test class holds against all of them:
 
 - A command runs through a shell on the device. Its input and output are bytes, untouched, many MiB of them, in both
   directions at once.
 - Its error output is read all the time, so it never blocks the command; the last 64 KiB are kept for messages.
-- ``close`` ends the channel at once: what runs behind it sees the end of its input, blocked reads return, and nothing of it
-  is left on this machine.
+- ``close`` ends the channel at once: what runs behind it sees the end of its input, blocked reads return, and nothing
+  of it is left on this machine.
 - What the far side or the network does comes out as an :class:`edgepack.errors.EdgepackError`, never as an exception of
   the library that carries the bytes.
 """
@@ -31,7 +31,8 @@ class Channel(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data`` to the command's input.
 
-        Raises DeviceFailure: "connection-lost" when nobody reads any more, "stalled" when nothing moves for two minutes.
+        Raises DeviceFailure: "connection-lost" when nobody reads any more, "stalled" when nothing moves for two
+        minutes.
         """
 
     def finish_input(self) -> None:
@@ -44,7 +45,9 @@ class Channel(Protocol):
         """The last 64 KiB of the error output so far."""
 
     def wait(self, timeout_s: float) -> int | None:
-        """The command's exit status, or None where it is not known within ``timeout_s`` seconds (-1: killed, no status)."""
+        """The command's exit status, or None where it is not known within ``timeout_s`` seconds (-1: killed, no
+        status).
+        """
 
     def failure(self) -> EdgepackError | None:
         """Why the transport itself broke (refused login, lost line), or None where the command simply ended."""

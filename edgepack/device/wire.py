@@ -1,4 +1,6 @@
-"""The frames that host and agent exchange: pure functions and a reader; the protocol stands in ``ondevice/agent.py``."""
+"""The frames that host and agent exchange: pure functions and a reader; the protocol stands in
+``ondevice/agent.py``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from edgepack.errors import DeviceFailure, EdgepackError, InputError
 MAX_HEADER_BYTES = 64 * 1024
 # What a login may print before the agent speaks: banners, an echo in .bashrc.
 MAX_NOISE_BYTES = 64 * 1024
-# A reply's payload is a model's outputs over its check set: far below this, which only bounds what a broken agent can ask for.
+# A reply's payload is a model's outputs over its check set: far below this, which only bounds what a broken agent can
+# ask for.
 MAX_PAYLOAD_BYTES = 1 << 30
 _READ_BYTES = 256 * 1024
 
@@ -52,7 +55,7 @@ def request_header(id_: int, verb: str, n: int, args: Mapping[str, object]) -> b
     if len(line) > MAX_HEADER_BYTES:
         raise InputError(
             "request-too-large",
-            f"The request {verb!r} to the device takes {len(line)} bytes, more than the {MAX_HEADER_BYTES} of one frame.",
+            f"The request {verb!r} takes {len(line)} bytes, more than the {MAX_HEADER_BYTES} of one frame.",
             hint="The bundle holds too many files; pack them into fewer.",
         )
     return line
@@ -66,7 +69,8 @@ class FrameReader:
         self._buffer = bytearray()
 
     def skip_past(self, marker: bytes) -> bytes | None:
-        """Discard everything up to and with ``marker``. None when it came; else what there was instead, at the stream's end.
+        """Discard everything up to and with ``marker``. None when it came; else what there was instead, at the stream's
+        end.
 
         Raises DeviceFailure "not-the-agent" after 64 KiB without it.
         """
@@ -127,6 +131,6 @@ def broken_stream(what: str) -> EdgepackError:
     return DeviceFailure(
         "not-the-agent",
         f"The device {what}.",
-        hint="Something in its shell's start-up files (~/.bashrc, /etc/profile.d) writes into the connection: let it write "
-        "only in interactive shells.",
+        hint="Something in its shell's start-up files (~/.bashrc, /etc/profile.d) writes into the connection: "
+        "let it write only in interactive shells.",
     )

@@ -1,0 +1,48 @@
+"""What tests of several rooms share: a real sshd, and the MLPerf Tiny models and samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_sshd import RealSshd, sshd_program
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--slow`` runs the long proofs too."""
+    parser.addoption("--slow", action="store_true", help="run the long proofs too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips the long proofs unless they were asked for."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="a long proof: --slow runs it"))
+
+
+def need_sshd() -> None:
+    """Without sshd, tests of the real thing are skipped on a laptop and fail where CI promises to run them."""
+    if sshd_program() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI has to have OpenSSH's sshd (Debian: openssh-server)")
+        pytest.skip("there is no sshd (Debian: sudo apt install openssh-server)")
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSshd]:
+    """A real OpenSSH sshd for the whole test run."""
+    need_sshd()
+    with RealSshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of the MLPerf Tiny models and samples, beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "mlperf-tiny"
+    if not folder.is_dir():
+        pytest.skip("the MLPerf Tiny data is not beside the repository")
+    return folder
