@@ -1,0 +1,92 @@
+"""One release on one device: push, then check, then activate, in one session; a step only if the one before allows it.
+
+This is what ``deploy`` does for one device and a rollout for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.check.measure import check
+from edgepack.deploy.hooks import Hooks
+from edgepack.deploy.push import push
+from edgepack.deploy.switch import activate
+from edgepack.documents import ActivateDocument, CheckDocument, PushDocument
+from edgepack.events import Event, Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.device import Session
+
+STEP = "deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """How a release goes onto a device.
+
+    ``budget`` overrides limits of the bundle's own. ``unchecked`` activates whatever the check says; the device's
+    history says so.
+    """
+
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "top1"
+    unchecked: bool = False
+    hooks: Hooks | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a release came: ``activate`` is None where the check did not pass, ``check`` where none was needed."""
+
+    push: PushDocument
+    check: CheckDocument | None
+    activate: ActivateDocument | None
+
+
+def deploy_release(
+    session: Session,
+    bundle: Path,
+    *,
+    policy: ReleasePolicy | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> Outcome:
+    """Push a bundle, check it on the device, and activate it if it passes (or the policy says ``unchecked``).
+
+    A release that is active already and passed there is not checked again, unless the policy overrides its budget.
+    The session has to hold the device's lock (not for a ``dry_run``, which asks what a push would send and stops
+    there). Raises what push, check and activate raise; what was done before stays done, and running it again goes on
+    from there.
+    """
+    policy = policy or ReleasePolicy()
+    settled = _settled(session)
+    pushed = push(bundle, session, dry_run=dry_run, report=report)
+    if dry_run:
+        report(Event(STEP, "then it would be checked on the device, and activated if it passes"))
+        return Outcome(pushed, None, None)
+    where: dict[str, Any] = {"app": pushed.app, "release": pushed.release, "report": report}
+    checked = None
+    if (pushed.app, pushed.release) in settled and not policy.budget:
+        report(Event(STEP, f"{pushed.release} is active and has passed here; it is not checked again"))
+    else:
+        checked = check(session, budget=policy.budget, metric=policy.metric, **where)
+        if checked.verdict != "pass" and not policy.unchecked:
+            report(Event(STEP, f"not activated: the verdict is {checked.verdict}"))
+            return Outcome(pushed, checked, None)
+    unchecked = checked is not None and checked.verdict != "pass"
+    activated = activate(session, unchecked=unchecked, hooks=policy.hooks, **where)
+    return Outcome(pushed, checked, activated)
+
+
+def _settled(session: Session) -> set[tuple[str, str]]:
+    """The releases that were active, with a PASS, when the session began: (app, release)."""
+    apps: Mapping[str, Any] = session.hello.get("apps") or {}
+    return {
+        (app, str(found.get("release")))
+        for app, summary in apps.items()
+        for found in summary.get("releases") or ()
+        if found.get("release") == summary.get("current") and found.get("verdict") == "pass"
+    }
