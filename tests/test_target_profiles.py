@@ -26,13 +26,13 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
-def write(path: Path, text: str) -> Path:
+def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def refusal(name_or_path: str | Path) -> InputError:
+def _refusal(name_or_path: str | Path) -> InputError:
     with pytest.raises(InputError) as caught:
         load_target(name_or_path)
     assert caught.value.exit_code == 2
@@ -90,7 +90,7 @@ def test_a_raspberry_pi_may_run_bookworm_or_trixie(name: str) -> None:
 
 def test_an_unknown_target_is_told_the_nearest_names() -> None:
     """A mistyped name is answered with what was probably meant."""
-    error = refusal("rasberry-pi4")
+    error = _refusal("rasberry-pi4")
     assert error.code == "unknown-target"
     assert "raspberry-pi-4" in error.hint
     assert "raspberry-pi-4" in error.details["nearest"]
@@ -98,11 +98,11 @@ def test_an_unknown_target_is_told_the_nearest_names() -> None:
 
 def test_three_faults_are_told_at_once() -> None:
     """A profile with three faults is mended in one go, not in three."""
-    path = write(
+    path = _write(
         Path("mine.toml"),
         'extends = "generic-cpu"\ndescripton = "x"\n[measure]\nthreads = "four"\n[quantization]\nscheme = "int9"\n',
     )
-    error = refusal(path)
+    error = _refusal(path)
     assert error.code == "bad-target"
     assert len(error.details["faults"]) == 3
     assert "did you mean description?" in error.message
@@ -112,9 +112,9 @@ def test_three_faults_are_told_at_once() -> None:
 
 def test_faults_of_a_parent_are_told_with_its_name() -> None:
     """A fault in the file that a profile extends is told together with the profile's own."""
-    write(Path("targets/base.toml"), 'tested = "maybe"\n')
-    path = write(Path("targets/mine.toml"), 'extends = "base"\ndeployable = 1\n')
-    faults = refusal(path).details["faults"]
+    _write(Path("targets/base.toml"), 'tested = "maybe"\n')
+    path = _write(Path("targets/mine.toml"), 'extends = "base"\ndeployable = 1\n')
+    faults = _refusal(path).details["faults"]
     assert any(fault.startswith("base.toml: tested") for fault in faults)
     assert any(fault.startswith("deployable") for fault in faults)
     assert any(fault.startswith("runtime.package: missing") for fault in faults)
@@ -122,8 +122,8 @@ def test_faults_of_a_parent_are_told_with_its_name() -> None:
 
 def test_a_missing_parent_is_one_fault_among_the_others() -> None:
     """What the missing parent would have given is not counted as missing again."""
-    path = write(Path("mine.toml"), 'extends = "generic-cpy"\ncolour = "red"\n')
-    faults = refusal(path).details["faults"]
+    path = _write(Path("mine.toml"), 'extends = "generic-cpy"\ncolour = "red"\n')
+    faults = _refusal(path).details["faults"]
     assert len(faults) == 2
     assert any("generic-cpu" in fault for fault in faults)
 
@@ -132,25 +132,25 @@ def test_a_missing_parent_is_one_fault_among_the_others() -> None:
 def test_profiles_that_extend_each_other_are_refused(chain: tuple[str, ...]) -> None:
     """A circle of `extends` ends in an error that shows the circle, not in a hang."""
     for name, parent in zip(chain, (*chain[1:], chain[0]), strict=True):
-        write(Path(f"targets/{name}.toml"), f'extends = "{parent}"\n')
-    assert "circle" in refusal("a").message
+        _write(Path(f"targets/{name}.toml"), f'extends = "{parent}"\n')
+    assert "circle" in _refusal("a").message
 
 
 def test_contradictions_are_refused() -> None:
     """Values that are each legal but do not go together are refused before anything is quantized."""
-    path = write(
+    path = _write(
         Path("mine.toml"),
         'extends = "generic-cpu"\n[delegate]\nrequired = true\n[quantization]\nscheme = "float16"\nio = "int8"\n'
         "[measure]\nmin_seconds = 9\nmax_seconds = 3\n",
     )
-    assert len(refusal(path).details["faults"]) == 3
+    assert len(_refusal(path).details["faults"]) == 3
 
 
 def test_a_users_file_works_wherever_a_name_does() -> None:
     """The same profile is reached by path and, from ./targets or the user's configuration folder, by name."""
     text = 'extends = "raspberry-pi-4"\ndescription = "mine"\n[budget]\np95_ms = 5\n'
-    write(Path("targets/kiosk.toml"), text)
-    write(Path("config/edgepack/targets/lobby.toml"), text)
+    _write(Path("targets/kiosk.toml"), text)
+    _write(Path("config/edgepack/targets/lobby.toml"), text)
     for reference in ("kiosk", "lobby", "targets/kiosk.toml", Path("targets/kiosk.toml")):
         target = load_target(reference)
         assert target.description == "mine"
@@ -161,7 +161,7 @@ def test_a_users_file_works_wherever_a_name_does() -> None:
 
 def test_a_users_profile_may_refine_the_built_in_one_of_the_same_name() -> None:
     """./targets/raspberry-pi-4.toml that extends raspberry-pi-4 refines the built-in profile instead of itself."""
-    write(Path("targets/raspberry-pi-4.toml"), 'extends = "raspberry-pi-4"\n[budget]\np95_ms = 7.5\n')
+    _write(Path("targets/raspberry-pi-4.toml"), 'extends = "raspberry-pi-4"\n[budget]\np95_ms = 7.5\n')
     target = load_target("raspberry-pi-4")
     assert target.budget.p95_ms == 7.5
     assert target.measure.threads == 4
@@ -169,7 +169,7 @@ def test_a_users_profile_may_refine_the_built_in_one_of_the_same_name() -> None:
 
 def test_a_new_scheme_brings_its_own_io() -> None:
     """Whoever extends an int8 profile and asks for float16 does not inherit int8 inputs."""
-    write(Path("targets/half.toml"), 'extends = "generic-cpu"\n[quantization]\nscheme = "float16"\n')
+    _write(Path("targets/half.toml"), 'extends = "generic-cpu"\n[quantization]\nscheme = "float16"\n')
     assert load_target("half").quantization.io == "float32"
 
 
@@ -177,7 +177,7 @@ def test_a_new_scheme_brings_its_own_io() -> None:
 def test_what_is_no_toml_is_refused_in_words(text: bytes) -> None:
     """Broken, binary, bottomless and huge files end in a sentence, not in a traceback."""
     Path("mine.toml").write_bytes(text)
-    assert refusal("mine.toml").code == "bad-target"
+    assert _refusal("mine.toml").code == "bad-target"
 
 
 def test_a_budget_is_overridden_strictly() -> None:

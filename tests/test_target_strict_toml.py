@@ -72,7 +72,8 @@ def test_a_fault_names_the_key_and_says_what_would_do(text: str, fault: str) -> 
 
 def test_a_sound_file_has_no_faults() -> None:
     """What follows the schema passes, integers where fractions are allowed included."""
-    text = 'name = "a"\nkind = "two"\ncount = 1\nshare = 1\non = true\nargv = ["a b"]\n[[item]]\nid = 2\n[group.x]\nsize = 1'
+    text = 'name = "a"\nkind = "two"\ncount = 1\nshare = 1\non = true\nargv = ["a b"]\n'
+    text += "[[item]]\nid = 2\n[group.x]\nsize = 1"
     assert find_faults(tomllib.loads(text), SCHEMA) == []
 
 

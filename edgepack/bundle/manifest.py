@@ -187,8 +187,10 @@ def _build(value: dict[str, Any]) -> Manifest:
         version=_text(value.pop("version")),
         target=_table(value.pop("target")),
         model=ModelEntry(_text(model["file"]), _text(model["scheme"]), _size(model["bytes"]), _text(model["sha256"])),
-        platforms=tuple(_platform_need(entry) for entry in platforms),
-        files=tuple(FileEntry(_text(file["path"]), _size(file["bytes"]), _text(file["sha256"])) for file in files),
+        platforms=tuple(_platform_need(entry) for entry in _array(platforms)),
+        files=tuple(
+            FileEntry(_text(file["path"]), _size(file["bytes"]), _text(file["sha256"])) for file in _array(files)
+        ),
         provenance=None if (provenance := value.pop("provenance")) is None else _table(provenance),
         counter=None if (counter := value.pop("counter")) is None else _size(counter),
         extra=value,
@@ -203,7 +205,7 @@ def _platform_need(entry: Any) -> PlatformNeed:
             id=None if runtime["id"] is None else _text(runtime["id"]),
             package=_text(runtime["package"]),
             version=_text(runtime["version"]),
-            wheels=tuple(_text(wheel) for wheel in runtime["wheels"]),
+            wheels=tuple(_text(wheel) for wheel in _array(runtime["wheels"])),
             numpy=_text(runtime["numpy"]),
         ),
     )
@@ -212,6 +214,12 @@ def _platform_need(entry: Any) -> PlatformNeed:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a string was expected, not {type(value).__name__}")
+    return value
+
+
+def _array(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"an array was expected, not {type(value).__name__}")
     return value
 
 
@@ -229,7 +237,7 @@ def _size(value: Any) -> int:
 
 def _fault(manifest: Manifest, schema: object) -> str:
     """What the manifest says that cannot be; empty where all is well."""
-    if schema != SCHEMA:
+    if schema != SCHEMA or isinstance(schema, bool):
         return f"schema is {schema!r}"
     if not _LABEL.fullmatch(manifest.name) or not _LABEL.fullmatch(manifest.version):
         return "its name or version is malformed"

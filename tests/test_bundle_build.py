@@ -1,0 +1,245 @@
+"""Making, inspecting and verifying bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model
+
+from edgepack.bundle import diff_bundles, document, open_bundle, verify_bundle
+from edgepack.bundle.build import build_bundle, observed_scheme
+from edgepack.documents import to_json_value
+from edgepack.errors import EdgepackError, InputError, MisfitError
+from edgepack.events import Event
+from edgepack.target import Platform, load_target
+from edgepack.tflite import read_model
+
+TESTS = Path(__file__).parent
+
+
+def test_a_bundle_holds_what_a_device_needs(tmp_path: Path) -> None:
+    """Model, loader, door, recipe, check set and provenance are in the bundle, and the document says so."""
+    made = make_bundle(tmp_path, check_set=True)
+    bundle = open_bundle(tmp_path / "app.edgepack")
+    assert set(bundle.entries) == {
+        "model.tflite", "loader.py", "edgepack_device.py", "recipe.json", "check.npz", "provenance.json",
+    }  # fmt: skip
+    assert bundle.read_entry("model.tflite") == (tmp_path / "m.tflite").read_bytes()
+    assert bundle.manifest.provenance == {"schema": 1, "options": {"scheme": "float32"}}
+    assert bundle.manifest.target == load_target("raspberry-pi-4").to_json()
+    assert made == document(bundle)
+    shown = to_json_value(made)
+    assert (shown["name"], shown["version"], shown["target"], shown["signature"]) == (
+        "app",
+        "1.0.0",
+        "raspberry-pi-4",
+        None,
+    )
+    assert shown["release"] == bundle.release
+    assert shown["budget"]["p95_ms"] == 100.0
+    assert shown["bytes"] == (tmp_path / "app.edgepack").stat().st_size
+    assert json.loads(bundle.read_entry("recipe.json"))["file"] == "model.tflite"
+    assert verify_bundle(tmp_path / "app.edgepack").files == 6
+
+
+def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
+    """Folder, time zone, umask, locale, hash seed, file times and day change nothing about a bundle."""
+    made = []
+    for index, (zone, mask, seed) in enumerate([("UTC", 0o022, "0"), ("Asia/Tokyo", 0o077, "1")]):
+        folder = tmp_path / f"somewhere {index}" / ("deep" * index)
+        model = write_model(folder, values=40_000, check_set=True)
+        for path in folder.iterdir():
+            os.utime(path, (index * 1_000_000_000, index * 1_000_000_000))
+        script = (
+            f"import os, sys; os.umask({mask}); sys.path.insert(0, {str(TESTS)!r})\n"
+            "from pathlib import Path\nfrom edgepack.bundle.build import build_bundle\n"
+            "from edgepack.target import load_target\n"
+            f"build_bundle(Path({str(model)!r}), target=load_target('raspberry-pi-4'), name='app', version='1',\n"
+            f"    output=Path({str(folder / 'out.edgepack')!r}), with_runtime=False)"
+        )
+        environment = {**os.environ, "TZ": zone, "PYTHONHASHSEED": seed, "LC_ALL": "C"}
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=TESTS.parent)
+        made.append((folder / "out.edgepack").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_another_model_is_another_release(tmp_path: Path) -> None:
+    """Two bundles of one version with different models never share a release id."""
+    assert make_bundle(tmp_path / "a").release != make_bundle(tmp_path / "b", values=5).release
+    assert make_bundle(tmp_path / "a").release == make_bundle(tmp_path / "c").release
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 65])
+def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """An app's name goes into paths on the device; one that cannot is refused before anything is written."""
+    with pytest.raises(InputError) as caught:
+        build_bundle(
+            write_model(tmp_path), target=load_target("generic-cpu"), name=name, version="1", output=tmp_path / "o"
+        )
+    assert caught.value.code == "bad-name"
+    assert not (tmp_path / "o").exists()
+
+
+def test_bad_input_leaves_what_was_there(tmp_path: Path) -> None:
+    """A model that is missing or no model, and a folder that is not there, change nothing and are exit 2."""
+    output = tmp_path / "o.edgepack"
+    output.write_text("before")
+    (tmp_path / "text.tflite").write_text("hello, this is no model")
+    model = write_model(tmp_path)
+    for path, out in (
+        (tmp_path / "missing.tflite", output),
+        (tmp_path / "text.tflite", output),
+        (model, tmp_path / "no" / "folder.edgepack"),
+        (model, tmp_path),
+    ):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(InputError) as caught:
+            build_bundle(path, target=load_target("generic-cpu"), name="a", version="1", output=out, with_runtime=False)
+        assert caught.value.exit_code == 2
+        assert caught.value.hint
+        assert sorted(tmp_path.iterdir()) == before
+    assert output.read_text() == "before"
+
+
+def test_provenance_of_another_model_is_refused(tmp_path: Path) -> None:
+    """A check set and provenance that a later model left behind are never packed with an older one."""
+    model = write_model(tmp_path)
+    beside = model.with_suffix(".provenance.json")
+    for text, code in (
+        (json.dumps({"model": {"sha256": "0" * 64}}), "stale-provenance"),
+        ("{", "bad-provenance"),
+        ("[]", "bad-provenance"),
+        ('{"a": NaN}', "bad-provenance"),
+    ):
+        beside.write_text(text)
+        with pytest.raises(InputError) as caught:
+            build_bundle(
+                model,
+                target=load_target("generic-cpu"),
+                name="a",
+                version="1",
+                output=tmp_path / "o",
+                with_runtime=False,
+            )
+        assert caught.value.code == code
+
+
+def test_a_platform_without_a_runtime_is_refused(tmp_path: Path) -> None:
+    """A platform for which no wheel is locked is exit 5, and the error names it."""
+    with pytest.raises(MisfitError) as caught:
+        build_bundle(
+            write_model(tmp_path),
+            target=load_target("generic-cpu"),
+            name="a",
+            version="1",
+            output=tmp_path / "o",
+            platforms=[Platform("3.13", "armv7l", "glibc-2.41")],
+        )
+    assert caught.value.exit_code == 5
+    assert "python 3.13, armv7l" in caught.value.message
+
+
+def test_a_target_without_sshd_can_be_bundled(tmp_path: Path) -> None:
+    """A profile that is not deployable still gives a bundle, without platforms."""
+    made = build_bundle(
+        write_model(tmp_path), target=load_target("android-gpu"), name="a", version="1", output=tmp_path / "o"
+    )
+    assert made.platforms == ()
+
+
+def test_the_scheme_is_read_from_the_model(tmp_path: Path) -> None:
+    """The document says how the model is really quantized, not what the target would have liked."""
+    assert load_target("raspberry-pi-4").quantization.scheme == "int8"
+    assert make_bundle(tmp_path).model["scheme"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("relative", "scheme"),
+    [
+        ("wakeword/str_ww_ref_model.tflite", "int8"),
+        ("anomaly/ad01_fp32.tflite", "float32"),
+        ("image/pretrainedResnet.tflite", "float32"),
+    ],
+)
+def test_the_scheme_of_real_models_is_recognised(data: Path, relative: str, scheme: str) -> None:
+    """MLPerf Tiny's own models are recognised for what they are."""
+    assert observed_scheme(read_model(data / relative)) == scheme
+
+
+def test_progress_is_reported(tmp_path: Path) -> None:
+    """Whoever calls hears what is being done."""
+    events: list[Event] = []
+    build_bundle(
+        write_model(tmp_path),
+        target=load_target("generic-cpu"),
+        name="a",
+        version="1",
+        output=tmp_path / "o",
+        with_runtime=False,
+        report=events.append,
+    )
+    assert {event.step for event in events} == {"bundle"}
+    assert len(events) >= 3
+
+
+def test_a_diff_names_what_changed(tmp_path: Path) -> None:
+    """Between two bundles the changed files and fields are told, and the rest is counted."""
+    make_bundle(tmp_path / "a", check_set=True)
+    make_bundle(tmp_path / "b", version="2.0.0", values=5)
+    found = diff_bundles(open_bundle(tmp_path / "a/app.edgepack"), open_bundle(tmp_path / "b/app.edgepack"))
+    assert found["removed"] == ["check.npz", "provenance.json"]
+    assert found["added"] == []
+    assert [change["path"] for change in found["changed"]] == ["model.tflite", "recipe.json"]
+    assert found["fields"] == ["version", "model", "provenance"]
+    assert found["unchanged"] == 2
+
+
+def test_verify_names_the_file_that_differs(tmp_path: Path) -> None:
+    """A changed byte in the model is exit 6, and the message says that it is the model."""
+    make_bundle(tmp_path)
+    path = tmp_path / "app.edgepack"
+    entry = open_bundle(path).entries["model.tflite"]
+    content = bytearray(path.read_bytes())
+    content[entry.offset + 10] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(EdgepackError, match=r"model\.tflite") as caught:
+        verify_bundle(path)
+    assert caught.value.exit_code == 6
+    with pytest.raises(EdgepackError, match="digest"):
+        open_bundle(path).read_entry("model.tflite")
+
+
+def test_inspecting_a_bundle_is_light(tmp_path: Path) -> None:
+    """Looking into a bundle and choosing a runtime import neither numpy nor TensorFlow nor paramiko nor tflite."""
+    make_bundle(tmp_path)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom edgepack.bundle import document, open_bundle, verify_bundle\n"
+        f"path = Path({str(tmp_path / 'app.edgepack')!r})\ndocument(open_bundle(path)); verify_bundle(path)\n"
+        "heavy = {'numpy', 'tensorflow', 'paramiko', 'tflite', 'ai_edge_litert', 'typer'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=TESTS.parent)
+
+
+@pytest.mark.network
+def test_a_bundle_carries_its_runtime(tmp_path: Path) -> None:
+    """For bookworm's Python the bundle brings tflite-runtime and NumPy 1.26, each with the digest that is locked."""
+    with through_the_index():
+        made = build_bundle(
+            write_model(tmp_path),
+            target=load_target("raspberry-pi-4"),
+            name="app",
+            version="1",
+            output=tmp_path / "o.edgepack",
+            platforms=[BOOKWORM],
+        )
+    wheels = [file.path for file in made.files if file.path.startswith("wheels/")]
+    assert [wheel.split("-")[0] for wheel in wheels] == ["wheels/numpy", "wheels/tflite_runtime"]
+    assert made.platforms[0]["runtime"]["wheels"] == wheels
+    assert made.platforms[0]["runtime"]["numpy"] == ">=1.23.2,<2"
+    verify_bundle(tmp_path / "o.edgepack")

@@ -1,0 +1,206 @@
+"""Wheels: locked by digest, fetched through pip, cached, never taken on trust."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform as host
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from bundle_models import BOOKWORM, add_model, through_the_index
+
+from edgepack.bundle.lock import (
+    WANTED,
+    Wheel,
+    choose_wheel,
+    lock_text,
+    lock_wheel,
+    oldest_glibc,
+    platform_tags,
+    read_lock,
+)
+from edgepack.bundle.wheels import fetch_wheels, wheel_cache
+from edgepack.errors import InputError, IntegrityError
+from edgepack.target import Platform, builtin_folder
+
+NAME = "numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A folder with one small wheel that pip accepts."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / NAME, "w") as wheel:
+        wheel.writestr("numpy-1.26.4.dist-info/METADATA", "Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.4\n")
+        wheel.writestr("numpy-1.26.4.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: cp311-cp311-manylinux_2_17_aarch64\n")
+        wheel.writestr("numpy-1.26.4.dist-info/RECORD", "")
+    return folder
+
+
+@pytest.fixture
+def wheel(shelf: Path) -> Wheel:
+    """The lock's line for the wheel on the shelf."""
+    content = (shelf / NAME).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return Wheel("numpy", "1.26.4", NAME, digest, len(content), "3.11", "aarch64", "2.17")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A pip that reaches no index."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    return monkeypatch
+
+
+def test_pip_fetches_what_the_lock_names_and_the_cache_keeps_it(
+    tmp_path: Path, shelf: Path, wheel: Wheel, offline: pytest.MonkeyPatch
+) -> None:
+    """What was fetched once is there without any index; a damaged copy in the cache is fetched again."""
+    cache = tmp_path / "cache"
+    offline.setenv("PIP_FIND_LINKS", str(shelf))
+    first = fetch_wheels([wheel], cache=cache)[NAME]
+    assert first.read_bytes() == (shelf / NAME).read_bytes()
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == [NAME]
+    offline.setenv("PIP_FIND_LINKS", "")
+    assert fetch_wheels([wheel, wheel], cache=cache) == {NAME: first}
+    first.write_bytes(b"damaged")
+    with pytest.raises(InputError):
+        fetch_wheels([wheel], cache=cache)
+    offline.setenv("PIP_FIND_LINKS", str(shelf))
+    assert fetch_wheels([wheel], cache=cache)[NAME].stat().st_size == wheel.bytes
+
+
+def test_an_index_that_serves_another_file_is_refused(
+    tmp_path: Path, shelf: Path, wheel: Wheel, offline: pytest.MonkeyPatch
+) -> None:
+    """A wheel of the right name with other bytes never gets into a bundle."""
+    offline.setenv("PIP_FIND_LINKS", str(shelf))
+    (shelf / NAME).write_bytes((shelf / NAME).read_bytes() + b"x")
+    with pytest.raises(InputError, match="pip could not fetch"):
+        fetch_wheels([wheel], cache=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("offline")
+def test_without_a_network_the_error_names_the_way_out(tmp_path: Path, wheel: Wheel) -> None:
+    """No index: exit 2, what was wanted, and the option that takes wheels from a folder."""
+    with pytest.raises(InputError) as caught:
+        fetch_wheels([wheel], cache=tmp_path / "cache")
+    assert caught.value.code == "wheels-unavailable"
+    assert "numpy==1.26.4" in caught.value.message
+    assert "--wheel-dir" in caught.value.hint
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_folder_of_wheels_needs_no_network(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:
+    """--wheel-dir is enough, and what it lacks is named with the command that fetches it."""
+    assert fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=shelf) == {NAME: shelf / NAME}
+    with pytest.raises(InputError) as caught:
+        fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=tmp_path)
+    assert caught.value.details["missing"] == [NAME]
+    assert "--platform manylinux_2_17_aarch64" in caught.value.hint
+
+
+def test_a_wrong_file_in_the_folder_is_an_integrity_error(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:
+    """A file in --wheel-dir that only has the right name is exit 6."""
+    content = bytearray((shelf / NAME).read_bytes())
+    content[40] ^= 1
+    (shelf / NAME).write_bytes(content)
+    with pytest.raises(IntegrityError, match="is not the wheel"):
+        fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=shelf)
+
+
+def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG_CACHE_HOME moves the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert wheel_cache() == tmp_path / "edgepack" / "wheels"
+
+
+def test_the_shipped_lock_is_complete_and_canonical() -> None:
+    """Every wheel that is wanted is locked once, in the form that the renewing command writes, without an address."""
+    lock = read_lock()
+    wanted = [
+        (package, version, python, arch)
+        for package, version, pythons, archs in WANTED
+        for python in pythons
+        for arch in archs
+    ]
+    assert [(wheel.package, wheel.version, wheel.python, wheel.arch) for wheel in lock] == wanted
+    text = (builtin_folder() / "runtimes.lock").read_text()
+    assert text == lock_text(lock)
+    assert "://" not in text
+    for wheel in lock:
+        assert wheel.glibc == oldest_glibc(wheel.filename)
+        assert any(tag in wheel.filename for tag in platform_tags(wheel.arch))
+
+
+def test_the_newest_wheel_that_loads_is_chosen() -> None:
+    """The C library decides: what was built for a newer one is passed over."""
+    lock = read_lock()
+    assert choose_wheel(lock, "tflite-runtime", Platform("3.11", "aarch64", "glibc-2.31")) is None
+    chosen = choose_wheel(lock, "tflite-runtime", BOOKWORM)
+    assert chosen is not None
+    assert chosen.glibc == "2.34"
+    newer = Wheel("numpy", "1.26.10", "numpy-1.26.10-x.whl", "0" * 64, 1, "3.11", "aarch64", "2.17")
+    assert choose_wheel([*lock, newer], "numpy", BOOKWORM) == newer
+
+
+def test_a_broken_lock_tells_all_its_faults(tmp_path: Path) -> None:
+    """A lock file that was edited by hand is refused with every fault."""
+    path = tmp_path / "runtimes.lock"
+    path.write_text('[[wheel]]\npackage = "scipy"\nsha256 = "x"\n')
+    with pytest.raises(InputError) as caught:
+        read_lock(path)
+    assert len(caught.value.details["faults"]) == 8
+
+
+def here() -> Platform:
+    """The platform of the Python that runs the tests."""
+    return Platform(f"3.{sys.version_info.minor}", host.machine(), f"glibc-{host.libc_ver()[1]}")
+
+
+@pytest.mark.network
+def test_the_index_still_serves_what_is_locked() -> None:
+    """The digest in runtimes.lock is that of the wheel that pip gets today (the smallest one stands for all)."""
+    smallest = min(read_lock(), key=lambda wheel: wheel.bytes)
+    with through_the_index():
+        fetched = lock_wheel(smallest.package, smallest.version, smallest.python, smallest.arch)
+    assert fetched == smallest
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("package", ["tflite-runtime", "ai-edge-litert"])
+def test_a_runtime_needs_nothing_but_its_wheel_and_numpy(tmp_path: Path, package: str) -> None:
+    """The slim set is enough: a bare Python with the two unpacked wheels and nothing else runs a model."""
+    chosen = [choose_wheel(read_lock(), name, here()) for name in (package, "numpy")]
+    wheels = [wheel for wheel in chosen if wheel is not None]
+    if package == "tflite-runtime" and sys.version_info >= (3, 12):
+        assert wheels[0].package == "numpy", "tflite-runtime has wheels for newer Pythons: use them"
+        return
+    assert [wheel.package for wheel in wheels] == [package, "numpy"]
+    site = tmp_path / "site"
+    with through_the_index():
+        fetched = fetch_wheels(wheels)
+    for path in fetched.values():
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(site)
+    (tmp_path / "m.tflite").write_bytes(add_model(4))
+    module = "tflite_runtime" if package == "tflite-runtime" else "ai_edge_litert"
+    script = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        f"from {module}.interpreter import Interpreter\nimport numpy\n"
+        f"interpreter = Interpreter(model_path={str(tmp_path / 'm.tflite')!r}); interpreter.allocate_tensors()\n"
+        "interpreter.set_tensor(interpreter.get_input_details()[0]['index'], numpy.ones(4, numpy.float32))\n"
+        "interpreter.invoke()\n"
+        "assert interpreter.get_tensor(interpreter.get_output_details()[0]['index']).tolist() == [2.5] * 4\n"
+        f"assert numpy.__file__.startswith({str(site)!r})"
+    )
+    # -S: no site-packages, so that nothing of this environment can help.
+    subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True, timeout=120)
