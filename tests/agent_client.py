@@ -17,6 +17,26 @@ from typing import Any
 
 ONDEVICE = Path(__file__).parent.parent / "edgepack" / "ondevice"
 AGENT = ONDEVICE / "agent.py"
+TINY = Path(__file__).parent / "data"
+
+# Runs the agent with every call that changes the disk counted; at the Nth the process dies, before the call is made.
+DYING_AGENT = """
+import os, runpy, signal, sys
+left = int(sys.argv[2])
+def dying(call):
+    def wrapper(*args, **more):
+        global left
+        if call is not real_open or len(args) > 1 and args[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **more)
+    return wrapper
+real_open = os.open
+for name in ("open", "replace", "rename", "symlink", "link", "unlink", "rmdir", "mkdir", "fsync", "chmod", "pwrite"):
+    setattr(os, name, dying(getattr(os, name)))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 class AgentFailure(Exception):
@@ -31,10 +51,14 @@ class AgentFailure(Exception):
 class AgentClient:
     """Speaks the protocol to an agent in a child process."""
 
-    def __init__(self, root: Path, *, python: str = sys.executable, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, *, python: str = sys.executable, env: Mapping[str, str] | None = None, kill_at: int = 0
+    ) -> None:
+        """``kill_at`` makes the agent die of SIGKILL at its Nth call that changes the disk."""
         self.root = root
+        program = ["-c", DYING_AGENT, str(AGENT), str(kill_at)] if kill_at else [str(AGENT)]
         self.process = subprocess.Popen(
-            [python, "-I", "-u", str(AGENT)],
+            [python, "-I", "-u", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

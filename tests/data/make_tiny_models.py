@@ -1,0 +1,61 @@
+"""Makes the tiny .tflite files beside this script: `python tests/data/make_tiny_models.py` (needs TensorFlow).
+
+- ``tiny_int8.tflite``: a convolutional classifier, input ``image`` (1, 8, 8, 1), output ``output_0`` (1, 4), all
+  int8.
+- ``tiny_float.tflite``: inputs ``left`` and ``right`` (batch, 3), outputs ``total`` = 2·left + right and ``product`` =
+  left · right; float32, any batch size.
+
+The same TensorFlow writes the same bytes again; another version may not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+HERE = Path(__file__).parent
+
+
+def make_int8() -> bytes:
+    """The classifier, with random weights from a fixed seed."""
+    tf.keras.utils.set_random_seed(7)
+    image = tf.keras.Input(batch_shape=(1, 8, 8, 1), name="image")
+    hidden = tf.keras.layers.Conv2D(4, 3, activation="relu")(image)
+    hidden = tf.keras.layers.Flatten()(hidden)
+    scores = tf.keras.layers.Dense(4, activation="softmax", name="scores")(hidden)
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, scores))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    samples = np.random.default_rng(7).uniform(0, 1, (32, 1, 8, 8, 1)).astype(np.float32)
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+class TwoByTwo(tf.Module):
+    """Two inputs, two outputs, any batch size."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 3), tf.float32, name="left"),
+            tf.TensorSpec((None, 3), tf.float32, name="right"),
+        ]
+    )
+    def __call__(self, left: tf.Tensor, right: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The outputs by name."""
+        return {"total": 2.0 * left + right, "product": left * right}
+
+
+def make_float() -> bytes:
+    """The model with several inputs and outputs."""
+    module = TwoByTwo()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.__call__.get_concrete_function()], module)
+    return bytes(converter.convert())
+
+
+if __name__ == "__main__":
+    (HERE / "tiny_int8.tflite").write_bytes(make_int8())
+    (HERE / "tiny_float.tflite").write_bytes(make_float())
