@@ -50,7 +50,7 @@ def push(
     _require_deployable(content)
     with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
         staging = plan_staging(content, session.facts)
-        report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description}: {staging.fit}"))
+        report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
         already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
         sent = 0 if already else _send_missing(session, content, staging, dry_run=dry_run, report=report)
         return PushDocument(
