@@ -10,7 +10,9 @@ import pytest
 
 from edgepack.bundle.lock import choose_wheel, read_lock
 from edgepack.errors import InputError
+from edgepack.strict_toml import Table
 from edgepack.target import Budget, Platform, Scheme, Target, builtin_folder, list_targets, load_target
+from edgepack.target.profile import PROFILE
 
 SHIPPED = sorted(path.stem for path in builtin_folder().glob("*.toml"))
 PROMISED = {
@@ -198,3 +200,20 @@ def test_tflite_runtime_gives_way_where_it_has_no_wheel() -> None:
     assert target.runtime.package_for("3.11") == "tflite-runtime"
     assert target.runtime.package_for("3.9") == "tflite-runtime"
     assert target.runtime.package_for("3.12") == "ai-edge-litert"
+
+
+def test_the_documentation_lists_every_shipped_profile() -> None:
+    """Whoever reads docs/targets.md sees each profile that ships, and none that does not."""
+    text = (Path(__file__).parent.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    table = text.partition("## The shipped profiles")[2].partition("## Runtimes")[0]
+    assert {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")} == set(SHIPPED)
+
+
+def test_the_documented_keys_are_those_that_are_read() -> None:
+    """Each key of a profile stands in docs/targets.md."""
+    text = (Path(__file__).parent.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    table = text.partition("## Every key")[2].partition("## The shipped profiles")[0]
+    for key, schema in PROFILE.keys.items():
+        assert key in table
+        for inner in schema.keys if isinstance(schema, Table) else ():
+            assert inner in table or inner in ("p90_ms", "p95_ms"), f"{key}.{inner}"

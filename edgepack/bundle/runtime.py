@@ -137,7 +137,7 @@ def _platform_hint(manifest: Manifest, device: Platform) -> str:
     )
     if same_arch:
         return (
-            f"Name another Python of the device with --python (python {' or '.join(same_arch)}), or bundle with a "
+            f"Name another Python of the device, such as --python python{same_arch[-1]}, or bundle with a "
             f'target profile whose [[platforms]] has python = "{device.python}".'
         )
     return f'Bundle with a target profile whose [[platforms]] has arch = "{device.arch}": `edgepack targets list`.'
@@ -160,7 +160,7 @@ def _no_runtime(need: PlatformNeed, installed: str | None) -> MisfitError:
     return MisfitError(
         "no-runtime",
         f"The device {state} and the bundle brings none; the release needs {runtime.package} {runtime.version}.",
-        hint=f"Bundle again without --no-runtime, or install it on the device: "
+        hint=f"Bundle again without --without-runtime, or install it on the device: "
         f"python3 -m pip install '{runtime.package}=={runtime.version}' 'numpy{runtime.numpy}'",
     )
 

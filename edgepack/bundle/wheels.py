@@ -96,7 +96,7 @@ def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder:
         "wheels-unavailable",
         f"pip could not fetch {wanted} for python {python}, {arch}: {reason}",
         hint="Check the network and pip's configuration, or name a folder that has the wheels: --wheel-dir DIR. "
-        "With --no-runtime nothing is fetched and the device has to have its own runtime.",
+        "With --without-runtime nothing is fetched and the device has to have its own runtime.",
         pip=output[-4000:],
     )
 
