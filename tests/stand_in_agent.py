@@ -19,7 +19,11 @@ def answer(id_: int, result: object = None, error: object = None, payload: bytes
     """Send one reply."""
     header = {"id": id_, "ok": error is None, "n": len(payload)}
     header.update({"error": error} if error else {"result": result or {}})
-    replies.write(json.dumps(header).encode() + b"\n" + payload)
+    line = json.dumps(header).encode() + b"\n"
+    if len(line) > 65536:
+        payload = json.dumps(header.pop("result")).encode()
+        line = json.dumps({**header, "n": len(payload), "body": True}).encode() + b"\n"
+    replies.write(line + payload)
 
 
 def read_payload(n: int) -> int:
@@ -58,6 +62,9 @@ while True:
     if verb == "echo":
         answer(id_, payload=stdin.read(n))
         continue
+    if request.get("body"):
+        request.update(json.loads(stdin.read(n)))
+        n = 0
     received = read_payload(n)
     if verb == "hello":
         hello(id_, request)
@@ -87,6 +94,11 @@ while True:
         answer(id_)
     elif verb == "garbage":
         replies.write(b"this is no frame\n")
+    elif verb == "reject":
+        replies.write(
+            b'{"id": null, "ok": false, "n": 0, "error": {"code": "bad-request", "message": "not understood"}}\n'
+        )
+        break
     elif verb == "child":
         children.append(subprocess.Popen(["sleep", "1000"]))
         answer(id_, {"pid": children[-1].pid})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import subprocess
 import sys
@@ -13,11 +15,11 @@ import pytest
 
 import edgepack.device.session as session_module
 from edgepack.device import ConnectOptions, Session, open_session
+from edgepack.device.bootstrap import BOOTSTRAP, start_command, start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import ERROR_KINDS, error_from_reply
 from edgepack.device.local import LocalTransport
-from edgepack.device.session import BOOTSTRAP, start_error
-from edgepack.device.wire import FrameReader, request_header
+from edgepack.device.wire import FrameReader, request_frame
 from edgepack.errors import (
     DeviceFailure,
     EdgepackError,
@@ -29,6 +31,7 @@ from edgepack.errors import (
 )
 
 STAND_IN = zlib.compress(Path(__file__).with_name("stand_in_agent.py").read_bytes())
+ONDEVICE = Path(session_module.__file__).parent.parent / "ondevice"
 OPTIONS = ConnectOptions(python=sys.executable)
 
 
@@ -141,15 +144,21 @@ def test_who_holds_the_lock_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "words"), [("die", "Out of luck"), ("kill", "out of memory"), ("garbage", "no frame")]
+    ("verb", "code", "words"),
+    [
+        ("die", "agent-ended", "Out of luck"),
+        ("kill", "agent-ended", "killed"),
+        ("garbage", "not-the-agent", "no frame"),
+        ("reject", "bad-request", "not understood"),
+    ],
 )
-def test_an_agent_that_ends_in_the_middle_is_told_apart(session: Session, verb: str, words: str) -> None:
+def test_an_agent_that_ends_in_the_middle_is_told_apart(session: Session, verb: str, code: str, words: str) -> None:
     """When the device kills the agent, the error says so with its last words, and exit code 7."""
-    with pytest.raises(DeviceFailure) as caught:
+    with pytest.raises(EdgepackError) as caught:
         session.request(verb)
-    if verb != "kill":
-        assert words in str(caught.value) or caught.value.code == "agent-ended"
-    with pytest.raises(DeviceFailure):
+    assert caught.value.code == code
+    assert words in caught.value.message
+    with pytest.raises(EdgepackError, match=re.escape(caught.value.message)):
         session.request("anything")
 
 
@@ -256,7 +265,8 @@ def test_a_device_without_a_fitting_python_is_told_apart(
 def test_the_bootstrap_survives_every_shell() -> None:
     """The one command that edgepack gives to the device's shell means the same in sh, bash, zsh, fish and csh."""
     assert not set(BOOTSTRAP) & set("'\\!\n")
-    assert shlex.split(f"python3 -c {shlex.quote(BOOTSTRAP)}")[2] == BOOTSTRAP
+    assert shlex.split(start_command("/opt/my python")) == ["exec", "/opt/my python", "-I", "-u", "-c", BOOTSTRAP]
+    assert start_command("~/bin/python3").startswith("exec ~/bin/python3 ")
 
 
 @pytest.mark.parametrize("status", [None, -1, 0, 1, 97, 98, 126, 127, 255])
@@ -271,7 +281,30 @@ def test_every_failed_start_has_a_next_step(status: int | None, stderr: bytes) -
 def test_a_request_that_fits_no_frame_is_refused() -> None:
     """A bundle with too many files ends with exit code 2, not with a device that gives up."""
     with pytest.raises(InputError):
-        request_header(1, "missing", 0, {"files": ["x" * 100] * 1000})
+        request_frame(1, "missing", 0, {"files": ["x" * 1000] * 20_000})
+    with pytest.raises(InputError):
+        request_frame(1, "put", 10, {"name": "x" * 70_000})
+
+
+def test_ten_thousand_files_fit_into_a_request(session: Session) -> None:
+    """A bundle with as many files as the format allows can be asked about, both ways."""
+    files = [{"sha256": f"{number:064x}", "bytes": number} for number in range(10_000)]
+    assert session.request("missing", files=files).result["arguments"]["files"] == files
+
+
+def test_every_code_of_the_device_side_is_in_the_table() -> None:
+    """No refusal of the agent or the loader ends with a wrong exit code because nobody thought of it."""
+    codes = set()
+    for program in ("agent.py", "loader.py"):
+        for node in ast.walk(ast.parse((ONDEVICE / program).read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "AgentError",
+                "LoaderError",
+                "hook_error",
+            ):
+                codes |= {argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+    assert len(codes) > 20
+    assert codes <= ERROR_KINDS.keys()
 
 
 @pytest.mark.parametrize(

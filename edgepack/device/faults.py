@@ -16,8 +16,8 @@ from edgepack.errors import (
     MisfitError,
 )
 
-# Every code that ondevice/agent.py can send (a test holds its list against this one). What a newer agent may add beyond
-# them is a failure of the device.
+# Every code that ondevice/agent.py can send, its own and those of the loader that it runs (a test holds both against
+# this table). What a newer agent may add beyond them is a failure of the device.
 ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
     "locked": LockedError,
     "disk-full": DeviceFailure,
@@ -27,23 +27,30 @@ ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
     "io-error": DeviceFailure,
     "read-only": DeviceFailure,
     "timeout": DeviceFailure,
+    "measure-failed": DeviceFailure,
+    "worker-died": DeviceFailure,
     "no-release": InputError,
     "no-candidate": InputError,
     "no-previous": InputError,
     "no-app": InputError,
     "several-apps": InputError,
     "bad-request": InputError,
+    "bad-check-set": InputError,
+    "bad-input": InputError,
     "digest-mismatch": IntegrityError,
     "release-damaged": IntegrityError,
+    "unsafe-path": IntegrityError,
     "runtime-refused": MisfitError,
     "no-runtime": MisfitError,
     "numpy-mismatch": MisfitError,
+    "runtime-clash": MisfitError,
     "delegate-missing": MisfitError,
     "noexec": MisfitError,
     "python-too-old": MisfitError,
     "not-checked": GateFailed,
     "hook-failed": GateFailed,
     "health-failed": GateFailed,
+    "closed": InternalError,
     "internal": InternalError,
 }
 

@@ -107,7 +107,7 @@ class ProcessChannel:
             self._stdout.close()
 
     def _ended(self, timeout_s: float) -> bool:
-        """Whether the process ends within this time. It stays a zombie until :meth:`close`: its number stays its own."""
+        """Whether the process ends within this time; it stays a zombie until :meth:`close`, and its number its own."""
         deadline, pause = time.monotonic() + timeout_s, 0.001
         while self._status is None:
             with self._waiting:

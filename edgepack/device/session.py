@@ -8,26 +8,23 @@ minute.
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import itertools
 import os
 import queue
 import secrets
-import shlex
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from edgepack.device.bootstrap import agent_source, last_line, start_command, start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import error_from_reply
 from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
 from edgepack.device.transport import Channel, Transport
-from edgepack.device.wire import Frame, FrameReader, Reply, request_header
-from edgepack.errors import DeviceFailure, EdgepackError, InternalError, MisfitError, UnreachableError
+from edgepack.device.wire import Frame, FrameReader, Reply, request_frame
+from edgepack.errors import DeviceFailure, EdgepackError, InternalError, UnreachableError
 
 PROTOCOL = 1
 PING_INTERVAL_S = 15.0
@@ -35,25 +32,6 @@ PING_INTERVAL_S = 15.0
 START_TIMEOUT_S = 60.0
 # How long the agent may take to end by itself, and with it to release the device's lock, once its input is closed.
 _END_TIMEOUT_S = 5.0
-
-TOO_OLD_EXIT_CODE = 97
-_CUT_SHORT_EXIT_CODE = 98
-# One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish,
-# csh) passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
-BOOTSTRAP = (
-    "import sys,zlib;v=sys.version_info;"
-    'v>=(3,8) or (sys.stderr.write("EDGEPACK-PYTHON-TOO-OLD %d.%d "%v[:2]),sys.exit(97));'
-    "i=sys.stdin.buffer;n,k=i.readline().split();b=i.read(int(n));len(b)==int(n) or sys.exit(98);"
-    'exec(compile(zlib.decompress(b),"edgepack-agent","exec"),'
-    'dict(__name__="__main__",EDGEPACK_NONCE=k.decode()))'
-)
-
-
-@functools.cache
-def agent_source() -> bytes:
-    """The agent as it is sent: the source of ``ondevice/agent.py``, deflated."""
-    source = importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
-    return zlib.compress(source, 9)
 
 
 class Session:
@@ -118,10 +96,10 @@ class Session:
         the device reports while the payload is still under way is raised at once, and ends the session.
         """
         id_ = self._new_inbox()
-        header = request_header(id_, verb, n, args)
+        frame = request_frame(id_, verb, n, args)
         with self._write_lock:
             self._something_unanswered = True
-            self._write(header)
+            self._write(frame)
             if payload is not None or n:
                 self._write_payload(verb, payload or (), n)
         return id_
@@ -201,7 +179,7 @@ class Session:
         """Send the agent and the first request, and wait for its reply."""
         nonce = secrets.token_hex(16)
         id_ = self._new_inbox()
-        first = f"{len(agent)} {nonce}\n".encode() + agent + request_header(id_, "hello", 0, hello)
+        first = f"{len(agent)} {nonce}\n".encode() + agent + request_frame(id_, "hello", 0, hello)
         self._something_unanswered = True
         self._threads = [
             threading.Thread(target=self._read_frames, args=(nonce,), name="edgepack-reader", daemon=True),
@@ -273,6 +251,10 @@ class Session:
                 self._end(self._never_started(said))
                 return
             while (frame := reader.frame()) is not None:
+                if frame.id is None:
+                    # The agent could not read us, says why, and ends.
+                    self._end(error_from_reply(frame.header.get("error"), self.description))
+                    return
                 # The replies to pings have no inbox.
                 if (inbox := self._inboxes.get(frame.id)) is not None:
                     if frame.header.get("ok") is False:
@@ -287,7 +269,7 @@ class Session:
         while not self._stopped.wait(PING_INTERVAL_S) and self._over is None:
             if self._write_lock.acquire(blocking=False):
                 try:
-                    self._write(request_header(next(self._ids), "ping", 0, {}))
+                    self._write(request_frame(next(self._ids), "ping", 0, {}))
                 except EdgepackError:
                     return
                 finally:
@@ -297,19 +279,21 @@ class Session:
         """Why the agent's output ended in the middle of a session."""
         status = self._channel.wait(1.0)
         failure = self._channel.failure()
-        said = _last_line(self._channel.stderr_tail())
-        if status is not None and failure is None:
+        if status is None or failure is not None:
             return DeviceFailure(
-                "agent-ended",
-                f"edgepack's agent on {self.description} ended in the middle (exit status {status})"
-                + (f": {said}" if said else "; the device may be out of memory."),
+                "connection-lost",
+                f"The connection to {self.description} was lost" + (f": {failure.message}" if failure else "."),
                 hint="Run the command again; it resumes from what the device already has.",
-                exit_status=status,
             )
+        said = last_line(self._channel.stderr_tail())
+        # No status at all is a signal's doing; shells report it as 128 and the signal's number.
+        killed = status < 0 or status > 128
+        what = "was killed, most likely for its memory" if killed else f"ended in the middle (exit status {status})"
         return DeviceFailure(
-            "connection-lost",
-            f"The connection to {self.description} was lost" + (f": {failure.message}" if failure else "."),
+            "agent-ended",
+            f"edgepack's agent on {self.description} {what}" + (f": {said}" if said and not killed else "."),
             hint="Run the command again; it resumes from what the device already has.",
+            exit_status=status,
         )
 
     def _never_started(self, said: bytes) -> EdgepackError:
@@ -335,7 +319,6 @@ def open_session(
     agent's deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed
     start.
     """
-    command = f"exec {_quoted_program(options.python)} -I -u -c {shlex.quote(BOOTSTRAP)}"
     hello = {
         "protocol": PROTOCOL,
         "root": root or options.root or DEFAULT_ROOT,
@@ -344,7 +327,7 @@ def open_session(
         "who": who or operator_name(),
     }
     try:
-        session = Session(transport, transport.open(command))
+        session = Session(transport, transport.open(start_command(options.python)))
     except BaseException:
         transport.close()
         raise
@@ -356,61 +339,11 @@ def open_session(
     return session
 
 
-def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
-    """What to say when the channel ended before the agent's first word. Pure.
-
-    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the
-    bootstrap's own), ``said`` what came on its standard output.
-    """
-    last = _last_line(stderr) or _last_line(said)
-    too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
-    if too_old or status == TOO_OLD_EXIT_CODE:
-        after = words[words.index("EDGEPACK-PYTHON-TOO-OLD") + 1 :] if too_old else []
-        return MisfitError(
-            "python-too-old",
-            f"Python {after[0] if after else ''} on {device} is too old: edgepack needs 3.8 or newer there.",
-            hint="Name a newer one with --python PATH (see `edgepack probe`), or install one on the device.",
-        )
-    if status in (126, 127):
-        return MisfitError(
-            "no-python",
-            f"{device} has no Python that can be started: {last or 'no such program'}",
-            hint="Install it on the device (Debian: sudo apt install python3), or name it with --python PATH.",
-        )
-    if status == _CUT_SHORT_EXIT_CODE or status is None:
-        return UnreachableError(
-            "connection-lost",
-            f"The connection to {device} broke while edgepack's agent was sent.",
-            hint="Run the command again.",
-        )
-    return UnreachableError(
-        "no-agent",
-        f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"
-        + (f": {last}" if last else "."),
-        hint=f"Try `ssh {device} python3 --version`: it takes a shell that runs commands, and Python 3.8 or newer.",
-        exit_status=status,
-    )
-
-
-def _quoted_program(python: str) -> str:
-    """The interpreter for a shell's command line; a leading ``~/`` stays open for the device's shell to expand."""
-    if python.startswith("~/"):
-        return "~/" + shlex.quote(python[2:])
-    return shlex.quote(python)
-
-
 def operator_name() -> str:
     """Who works here, for the lock and the history on the device: "user@machine"."""
     # The environment first, as getpass does; without the account database's exception where a container has no entry.
     user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
     return f"{user}@{os.uname().nodename}"
-
-
-def _last_line(text: bytes) -> str:
-    """The last line with something in it, printable and at most 300 characters long."""
-    lines = text.decode("utf-8", "replace").split("\n")
-    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in reversed(lines))
-    return next((line for line in cleaned if line), "")[:300]
 
 
 def _timed_out(device: str, timeout_s: float | None) -> DeviceFailure:

@@ -12,6 +12,7 @@ from typing import Any
 from edgepack.errors import DeviceFailure, EdgepackError, InputError
 
 MAX_HEADER_BYTES = 64 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 # What a login may print before the agent speaks: banners, an echo in .bashrc.
 MAX_NOISE_BYTES = 64 * 1024
 # A reply's payload is a model's outputs over its check set: far below this, which only bounds what a broken agent can
@@ -36,9 +37,10 @@ class Frame:
     payload: bytes
 
     @property
-    def id(self) -> int:
-        """The request that it belongs to."""
-        return int(self.header["id"])
+    def id(self) -> int | None:
+        """The request that it belongs to; None where the agent ends the session."""
+        id_ = self.header["id"]
+        return None if id_ is None else int(id_)
 
     def reply(self) -> Reply:
         """What the verb returned; a result too large for the header line came as the payload ("body")."""
@@ -48,17 +50,27 @@ class Frame:
         return Reply(dict(result) if isinstance(result, Mapping) else {}, self.payload)
 
 
-def request_header(id_: int, verb: str, n: int, args: Mapping[str, object]) -> bytes:
-    """The header line of a request. InputError "request-too-large" where it would not fit into a frame."""
-    header = {"id": id_, "verb": verb, "n": n, **args}
-    line = json.dumps(header, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode() + b"\n"
-    if len(line) > MAX_HEADER_BYTES:
+def request_frame(id_: int, verb: str, n: int, args: Mapping[str, object]) -> bytes:
+    """The header line of a request with ``n`` bytes of payload to follow.
+
+    Arguments that do not fit into a line are put after it, as its body. InputError "request-too-large" beyond 16 MiB,
+    or where the request has a payload too.
+    """
+    line = _line({"id": id_, "verb": verb, "n": n, **args})
+    if len(line) <= MAX_HEADER_BYTES:
+        return line
+    body = _line(args)
+    if n or len(body) > MAX_BODY_BYTES:
         raise InputError(
             "request-too-large",
-            f"The request {verb!r} takes {len(line)} bytes, more than the {MAX_HEADER_BYTES} of one frame.",
+            f"The request {verb!r} takes {len(line)} bytes, which is more than a device takes.",
             hint="The bundle holds too many files; pack them into fewer.",
         )
-    return line
+    return _line({"id": id_, "verb": verb, "n": len(body), "body": True}) + body
+
+
+def _line(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
 class FrameReader:
@@ -109,7 +121,7 @@ class FrameReader:
 def _object(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise broken_stream(f"sent {data[:80]!r} instead of a reply")
@@ -118,7 +130,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _header(line: bytes) -> dict[str, Any]:
     header = _object(line)
-    if type(header.get("id")) is not int:
+    if "id" not in header or not (header["id"] is None or type(header["id"]) is int):
         raise broken_stream(f"sent {line[:80]!r} instead of a reply")
     size = header.setdefault("n", 0)
     if type(size) is not int or not 0 <= size <= MAX_PAYLOAD_BYTES:

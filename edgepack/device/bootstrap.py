@@ -1,0 +1,78 @@
+"""Starting the agent on a device: the one command that goes through its shell, and what may go wrong with it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import shlex
+import zlib
+
+from edgepack.errors import EdgepackError, MisfitError, UnreachableError
+
+TOO_OLD_EXIT_CODE = 97
+_CUT_SHORT_EXIT_CODE = 98
+# One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish,
+# csh) passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
+BOOTSTRAP = (
+    "import sys,zlib;v=sys.version_info;"
+    'v>=(3,8) or (sys.stderr.write("EDGEPACK-PYTHON-TOO-OLD %d.%d "%v[:2]),sys.exit(97));'
+    "i=sys.stdin.buffer;n,k=i.readline().split();b=i.read(int(n));len(b)==int(n) or sys.exit(98);"
+    'exec(compile(zlib.decompress(b),"edgepack-agent","exec"),'
+    'dict(__name__="__main__",EDGEPACK_NONCE=k.decode()))'
+)
+
+
+@functools.cache
+def agent_source() -> bytes:
+    """The agent as it is sent: the source of ``ondevice/agent.py``, deflated."""
+    source = importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
+    return zlib.compress(source, 9)
+
+
+def start_command(python: str) -> str:
+    """The command line that starts the agent through the device's shell. ``~/`` is left to that shell to expand."""
+    program = "~/" + shlex.quote(python[2:]) if python.startswith("~/") else shlex.quote(python)
+    return f"exec {program} -I -u -c {shlex.quote(BOOTSTRAP)}"
+
+
+def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
+    """What to say when the channel ended before the agent's first word. Pure.
+
+    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the
+    bootstrap's own), ``said`` what came on its standard output.
+    """
+    last = last_line(stderr) or last_line(said)
+    too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
+    if too_old or status == TOO_OLD_EXIT_CODE:
+        after = words[words.index("EDGEPACK-PYTHON-TOO-OLD") + 1 :] if too_old else []
+        return MisfitError(
+            "python-too-old",
+            f"Python {after[0] if after else ''} on {device} is too old: edgepack needs 3.8 or newer there.",
+            hint="Name a newer one with --python PATH (see `edgepack probe`), or install one on the device.",
+        )
+    if status in (126, 127):
+        return MisfitError(
+            "no-python",
+            f"{device} has no Python that can be started: {last or 'no such program'}",
+            hint="Install it on the device (Debian: sudo apt install python3), or name it with --python PATH.",
+        )
+    if status == _CUT_SHORT_EXIT_CODE or status is None:
+        return UnreachableError(
+            "connection-lost",
+            f"The connection to {device} broke while edgepack's agent was sent.",
+            hint="Run the command again.",
+        )
+    return UnreachableError(
+        "no-agent",
+        f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"
+        + (f": {last}" if last else "."),
+        hint=f"Try `ssh {device} python3 --version`: it takes a shell that runs commands, and Python 3.8 or newer.",
+        exit_status=status,
+    )
+
+
+def last_line(text: bytes) -> str:
+    """The last line with something in it, printable and at most 300 characters long."""
+    lines = text.decode("utf-8", "replace").split("\n")
+    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in reversed(lines))
+    return next((line for line in cleaned if line), "")[:300]
