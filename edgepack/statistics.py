@@ -69,7 +69,7 @@ def top1(outputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
     return float(top1_hits(outputs, labels).mean())
 
 
-def proportion_interval(hits: int, n: int, confidence: float = 0.95) -> Interval:
+def proportion_interval(hits: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a share (Wilson 1927, JASA 22:209; without continuity correction)."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = (hits + z * z / 2) / (n + z * z)
@@ -89,14 +89,28 @@ def paired_drop_interval(
     few disagreements, where the Wald interval is too short. A one-sided bound at 95 % is a bound at ``confidence=0.9``.
     Raises ValueError where the lengths differ or there is no sample.
     """
+    return table_drop_interval(*pair_table(reference_hits, quantized_hits), confidence=confidence)
+
+
+def pair_table(
+    reference_hits: Sequence[bool] | np.ndarray[Any, Any], quantized_hits: Sequence[bool] | np.ndarray[Any, Any]
+) -> tuple[int, int, int, int]:
+    """How many samples both have right, only the reference, only the quantized model, and neither.
+
+    Raises ValueError where the lengths differ or there is no sample.
+    """
     pairs = [(bool(a), bool(b)) for a, b in zip(reference_hits, quantized_hits, strict=True)]
-    n = len(pairs)
-    if n == 0:
+    if not pairs:
         raise ValueError("no samples")
     both = sum(a and b for a, b in pairs)
     lost = sum(a and not b for a, b in pairs)
     won = sum(b and not a for a, b in pairs)
-    neither = n - both - lost - won
+    return both, lost, won, len(pairs) - both - lost - won
+
+
+def table_drop_interval(both: float, lost: float, won: float, neither: float, confidence: float = 0.95) -> Interval:
+    """:func:`paired_drop_interval` of a table of counts; they may be fractions, to ask what more samples would give."""
+    n = both + lost + won + neither
     p, q = (both + lost) / n, (both + won) / n
     one, two = proportion_interval(both + lost, n, confidence), proportion_interval(both + won, n, confidence)
     phi = _pair_correlation(both, lost, won, neither)
@@ -109,12 +123,12 @@ def _joined(a: float, b: float, phi: float) -> float:
     return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
 
 
-def _pair_correlation(both: int, lost: int, won: int, neither: int) -> float:
+def _pair_correlation(both: float, lost: float, won: float, neither: float) -> float:
     """Newcombe's phi: corrected for continuity where positive, 0 where a margin of the table is empty."""
     margins = (both + lost) * (won + neither) * (both + won) * (lost + neither)
     if margins == 0:
         return 0.0
-    cross = float(both * neither - lost * won)
+    cross = both * neither - lost * won
     if cross > 0:
         cross = max(cross - (both + lost + won + neither) / 2, 0.0)
     return cross / math.sqrt(margins)

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.check.verdict import DropBound
+from edgepack.check.verdict import ONE_SIDED_95, DropBound
 from edgepack.documents import Accuracy, Parity
 from edgepack.errors import InputError, IntegrityError
 from edgepack.metric import Metric, compare_accuracy, drop_interval
+from edgepack.statistics import pair_table
 
 Array = np.ndarray[Any, Any]
-
-_ONE_SIDED_95 = 0.90
-"""The upper end of a two-sided interval at 90 % is a one-sided bound at 95 %."""
 
 MAX_OUTPUT_BYTES = 1 << 30
 """What a check set's outputs may unpack to; a .npz can claim anything."""
@@ -87,14 +85,14 @@ def _drop_bound(
     metric: Metric, reference: Mapping[str, Array], device: Mapping[str, Array], labels: Array
 ) -> DropBound | None:
     try:
-        interval = drop_interval(metric, reference, device, labels, _ONE_SIDED_95)
+        interval = drop_interval(metric, reference, device, labels, ONE_SIDED_95)
     except InputError:
         # The metric refuses a resample: there is no bound, and the verdict says so.
         return None
     if metric.hits is None:
         return DropBound(interval.high)
     before, after = (metric.hits(_only(outputs), labels) for outputs in (reference, device))
-    return DropBound(interval.high, float(np.mean(before != after)))
+    return DropBound(interval.high, pair_table(before, after))
 
 
 def _parity(device: Mapping[str, Array], host: Mapping[str, Array], samples: int) -> Parity:

@@ -16,13 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from edgepack.documents import Accuracy
-from edgepack.statistics import MIN_RUNS, percentile
+from edgepack.statistics import MIN_RUNS, percentile, table_drop_interval
 from edgepack.target import Budget
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+
+ONE_SIDED_95 = 0.90
+"""The upper end of a two-sided interval at 90 % is a one-sided bound at 95 %."""
+
+# Who has more labelled samples than this needs no advice.
+_MOST_SAMPLES = 1_000_000
 
 # Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point.
 _ROUNDING = 1e-9
@@ -60,12 +65,12 @@ class Measured:
 class DropBound:
     """The one-sided 95 % upper bound of the paired accuracy drop.
 
-    ``disagreements`` is the share of samples on which one model is right and the other wrong; None for a metric that is
-    no share of right samples.
+    ``table`` counts the samples that both models have right, only the reference, only the quantized one, and neither;
+    None for a metric that is no share of right samples.
     """
 
     upper: float
-    disagreements: float | None = None
+    table: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,29 +226,35 @@ def _drop_gate(accuracy: Accuracy | None, bound: DropBound | None, limit: float,
         return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
     if bound.upper <= limit + _ROUNDING:
         return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound.upper:.4f} is within {limit:g}.")
-    needed = None
-    if bound.disagreements is not None:
-        needed = samples_to_settle(accuracy.drop, bound.disagreements, limit)
+    needed = samples_to_settle(bound.table, limit) if bound.table else None
     advice = f"about {needed} samples would settle it" if needed else "more samples may settle it"
     reason = f"{shown}; its 95 % upper bound {bound.upper:.4f} is more than {limit:g}: {advice}."
     return Gate(key, INCONCLUSIVE, reason)
 
 
-def samples_to_settle(drop: float, disagreements: float, limit: float) -> int | None:
-    """How many samples bring the one-sided 95 % bound of a drop within its limit, if the shares stay as they are.
+def samples_to_settle(table: tuple[int, int, int, int], limit: float) -> int | None:
+    """How many samples bring the one-sided 95 % bound of the drop within ``limit``, if the shares in ``table`` stay.
 
-    ``disagreements`` is the share of samples on which one model is right and the other wrong. The normal
-    approximation for paired shares (variance of one pair: disagreements - drop²), and where they are too few for it,
-    Wilson's upper bound of a share of 0, z²/(n + z²). None where the drop is not below the limit: then no number of
-    samples is enough.
+    None where the drop is not below the limit, or where it takes more than a million.
     """
-    if drop >= limit:
+    n = sum(table)
+    if n == 0 or table[1] - table[2] >= limit * n:
         return None
-    z = NormalDist().inv_cdf(0.95)
-    by_variance = z * z * max(disagreements - drop * drop, 0.0) / (limit - drop) ** 2
-    by_rarity = z * z * (1 - limit) / limit if limit > 0 else math.inf
-    needed = max(by_variance, by_rarity)
-    return math.ceil(needed) if math.isfinite(needed) else None
+
+    def enough(samples: int) -> bool:
+        both, lost, won, neither = (count * samples / n for count in table)
+        return table_drop_interval(both, lost, won, neither, ONE_SIDED_95).high <= limit
+
+    high = n
+    while not enough(high):
+        high *= 2
+        if high > _MOST_SAMPLES:
+            return None
+    low = high // 2
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:

@@ -13,6 +13,16 @@ from edgepack.target import Platform, Target, list_targets, version_tuple
 if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
 
+LOOKED_FOR = (
+    "libedgetpu.so.1",
+    "libvx_delegate.so",
+    "libethosu_delegate.so",
+    "libarmnnDelegate.so",
+    "libtensorflowlite_gpu_delegate.so",
+    "libQnnTFLiteDelegate.so",
+)
+"""The accelerator libraries that the agent looks for (its DELEGATES). Whether another one is there, a check tells."""
+
 # Where people get an accelerator's library; the others come with the board vendor's image.
 # https://coral.ai/docs/accelerator/get-started/
 _DELEGATE_PACKAGES = {"libedgetpu.so.1": "sudo apt install libedgetpu1-std"}
@@ -52,7 +62,7 @@ def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
     fitting = [platform for platform in same_arch if platform_fits(platform, device)]
     gaps = [] if fitting else [_platform_gap(same_arch, facts)]
     delegate = target.delegate
-    if delegate.required and delegate.library and delegate.library not in facts.delegates:
+    if delegate.required and delegate.library in LOOKED_FOR and delegate.library not in facts.delegates:
         mend = _DELEGATE_PACKAGES.get(delegate.library, "")
         gaps.append((f"the library {delegate.library}" + ("" if mend else " (of the board's vendor)"), mend))
     if device.arch in _ARCHS_WITHOUT_NUMPY_WHEEL and fitting:

@@ -1,0 +1,221 @@
+"""The ``deploy`` verb: from a trained model, or a bundle, to a release that runs on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack import building
+from edgepack.deploy.probe import find_gaps
+from edgepack.device.opened import opened
+from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
+from edgepack.errors import InputError, MisfitError
+from edgepack.events import Event, Reporter, ignore_events
+from edgepack.release import STEP, ReleasePolicy, deploy_release
+from edgepack.target import Scheme, Target, load_target
+
+if TYPE_CHECKING:
+    from edgepack.device import ConnectOptions, DeviceAddress
+    from edgepack.project import Project
+
+BUILD_FOLDER = "build"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built: everything that quantize and bundle need, from flags and edgepack.toml."""
+
+    source: Path
+    target: Target
+    name: str
+    version: str
+    calibration: str | None
+    evaluation: str | None
+    check_set: str | None
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A bundle's path, and the documents of the steps that it took (None: not needed)."""
+
+    path: Path
+    quantize: QuantizeDocument | None = None
+    bundle: BundleDocument | None = None
+
+
+def deploy(
+    device: str | DeviceAddress,
+    source: str | Path | None = None,
+    *,
+    project: Project | None = None,
+    target: str | Path | Target | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    calibration: str | None = None,
+    evaluation: str | None = None,
+    check_set: str | None = None,
+    metric: str = "top1",
+    unchecked: bool = False,
+    options: ConnectOptions | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> DeployDocument:
+    """Quantize, bundle, push, check and activate; only the steps that ``source`` still needs.
+
+    ``source`` is a trained model, a .tflite that is quantized already, or a bundle; without it, the project's model.
+    What is not given comes from ``project`` (an edgepack.toml): names, samples, budget, hooks. What was built stays
+    in ``build/`` beside the edgepack.toml (else in the current folder). The device is asked first: where the target
+    does not fit it, nothing is built. A check that does not pass ends the deployment before ``activate``, which is
+    then None; the release stays the candidate.
+
+    Raises whatever its steps raise; run it again, and it goes on from what is there.
+    """
+    chosen = _source(source, project)
+    policy = ReleasePolicy(
+        budget=dict(project.budget) if project else {},
+        metric=metric,
+        unchecked=unchecked,
+        hooks=project.hooks if project else None,
+    )
+    order = None
+    if chosen.suffix != ".edgepack":
+        order = _order(chosen, project, target, name, version, calibration, evaluation, check_set, metric)
+        _require_fit(device, options, order.target, report)
+    with _build_folder(project, dry_run=dry_run) as folder:
+        built = Built(chosen) if order is None else build(order, folder, report=report)
+        app = order.name if order else None
+        with opened(device, options, app=app, lock=not dry_run) as session:
+            outcome = deploy_release(session, built.path, policy=policy, dry_run=dry_run, report=report)
+            return DeployDocument(
+                device=session.description,
+                quantize=built.quantize,
+                bundle=built.bundle,
+                push=outcome.push,
+                check=outcome.check,
+                activate=outcome.activate,
+            )
+
+
+def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Built:
+    """Quantize, where that is still to be done, and bundle, into ``folder`` (made where it is missing)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{order.name}-{order.version}"
+    quantized = None
+    model = order.source
+    if _needs_quantizing(order):
+        model = folder / f"{stem}.tflite"
+        report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
+        quantized = building.quantize(
+            order.source,
+            target=order.target,
+            output=model,
+            calibration=order.calibration,
+            evaluation=order.evaluation,
+            check_set=order.check_set,
+            metric=order.metric,
+            report=report,
+        )
+    else:
+        report(Event(STEP, f"{order.source} is what {order.target.name} asks for: it is not quantized again"))
+    path = folder / f"{stem}.edgepack"
+    report(Event(STEP, f"bundle {path}"))
+    bundled = building.bundle(
+        model, target=order.target, name=order.name, version=order.version, output=path, report=report
+    )
+    return Built(path, quantized, bundled)
+
+
+def _source(source: str | Path | None, project: Project | None) -> Path:
+    chosen = Path(source) if source is not None else (project.model if project else None)
+    if chosen is None:
+        raise InputError(
+            "usage",
+            "There is nothing to deploy: no model and no bundle was named.",
+            hint="Name one, or write model = ... into [app] of edgepack.toml (`edgepack init` makes one).",
+        )
+    if not chosen.exists():
+        raise InputError("no-model", f"There is no {chosen}.", hint="Check the path.", path=str(chosen))
+    return chosen
+
+
+def _order(
+    source: Path,
+    project: Project | None,
+    target: str | Path | Target | None,
+    name: str | None,
+    version: str | None,
+    calibration: str | None,
+    evaluation: str | None,
+    check_set: str | None,
+    metric: str,
+) -> Order:
+    """Flags before edgepack.toml; what is missing is told all at once."""
+    wanted = target if target is not None else (project.target if project else None)
+    app = name or (project.name if project else None)
+    release = version or (project.version if project else None)
+    needed = (("--target", wanted), ("--name", app), ("--version", release))
+    missing = [flag for flag, value in needed if value is None]
+    if wanted is None or app is None or release is None:
+        raise InputError(
+            "usage",
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
+            hint="Give them, or write them into [app] of edgepack.toml (`edgepack init` makes one).",
+        )
+    return Order(
+        source=source,
+        target=wanted if isinstance(wanted, Target) else load_target(wanted),
+        name=app,
+        version=release,
+        calibration=calibration or (project.calibration if project else None),
+        evaluation=evaluation or (project.eval if project else None),
+        check_set=check_set or (project.check_set if project else None),
+        metric=metric,
+    )
+
+
+def _require_fit(device: str | DeviceAddress, options: ConnectOptions | None, target: Target, report: Reporter) -> None:
+    """Ask the device before minutes are spent on building something that it cannot run."""
+    with opened(device, options) as session:
+        gaps = find_gaps(target, session.facts)
+        if gaps:
+            raise MisfitError(
+                "no-platform",
+                f"The target {target.name} does not fit {session.description}: it needs "
+                + "; ".join(what for what, _ in gaps)
+                + ".",
+                hint="; ".join(mend for _, mend in gaps if mend)
+                or "`edgepack probe DEVICE` shows the profiles that fit.",
+                missing=[what for what, _ in gaps],
+            )
+        report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
+
+
+def _needs_quantizing(order: Order) -> bool:
+    """A .tflite that has integers or float16 in it is the result of quantizing; everything else is still to be done."""
+    if order.source.suffix != ".tflite":
+        return True
+    from edgepack.tflite import read_model
+
+    tensors = read_model(order.source).tensors
+    quantized = any(tensor.scales or tensor.dtype == "float16" for tensor in tensors)
+    return not quantized and order.target.quantization.scheme is not Scheme.FLOAT32
+
+
+@contextlib.contextmanager
+def _build_folder(project: Project | None, *, dry_run: bool) -> Iterator[Path]:
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as name:
+            yield Path(name)
+        return
+    folder = (project.folder if project else Path()) / BUILD_FOLDER
+    try:
+        yield folder
+    finally:
+        # An interrupted or failed step leaves no empty folder behind.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
