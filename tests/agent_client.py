@@ -134,6 +134,16 @@ class AgentClient:
         """Opens the session on this client's root."""
         return self.request("hello", protocol=1, root=str(self.root), app=app, lock=lock, who="a test", **more)
 
+    def hello_and_push(self, release: FakeRelease) -> None:
+        """A whole push."""
+        self.hello()
+        self.push(release)
+
+    def activate(self, release: FakeRelease, **more: Any) -> dict[str, Any]:
+        """Activates a release without a check."""
+        args = {"op": new_op(), "app": release.app, "release": release.release, "unchecked": True, "by": "test"}
+        return self.request("activate", **{**args, "hooks": None, **more})
+
     def put(self, data: bytes, offset: int = 0) -> dict[str, Any]:
         """Stages one file."""
         sha256 = hashlib.sha256(data).hexdigest()

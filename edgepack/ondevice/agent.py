@@ -306,6 +306,8 @@ def link_or_copy(source: str, target: str) -> None:
     """A second name for a file, or a durable copy where the file system knows no hard links."""
     try:
         os.link(source, target)
+    except FileExistsError:
+        raise
     except OSError:
         shutil.copyfile(source, target)
         with open(target, "rb") as file:
@@ -1414,6 +1416,8 @@ class Agent:
         """Assembles a release in ``incoming/``, verifies it there and moves it into place (or mends a damaged one)."""
         staged = confined(root, "incoming", f"release-{secrets.token_hex(8)}")
         contents = index_contents(root)
+        if len({take_path(entry) for entry in files}) != len(files):
+            raise AgentError("digest-mismatch", f"{release} names a file twice.", "Build the bundle again.")
         require_space(root, DISK_MARGIN)
         make_folder(staged)
         try:
@@ -1424,7 +1428,7 @@ class Agent:
                     raise AgentError("digest-mismatch", f"{path} is not here, or not whole.", "Push again.", path=path)
                 make_folder(os.path.dirname(confined(staged, path)))
                 link_or_copy(found, confined(staged, path))
-            require_manifest(staged, release, [take_path(entry) for entry in files], files)
+            require_manifest(staged, release, files)
             write_json(os.path.join(staged, "device.json"), device)
             sync_tree(staged)
             if os.path.isdir(folder):
@@ -1848,7 +1852,7 @@ def require_executable(folder: str) -> None:
         )
 
 
-def require_manifest(staged: str, release: str, paths: List[str], files: List[Dict[str, Any]]) -> None:
+def require_manifest(staged: str, release: str, files: List[Dict[str, Any]]) -> None:
     """Sees that a staged release is exactly what its manifest says, and its id what its manifest's digest says."""
     manifest, sha256 = read_manifest(staged)
     if not sha256 or not sha256.startswith(release[-12:]):
@@ -1857,7 +1861,7 @@ def require_manifest(staged: str, release: str, paths: List[str], files: List[Di
         )
     expected = {path: digest for path, _, digest in manifest_files(manifest)}
     given = {entry["path"]: entry["sha256"] for entry in files if entry["path"] != "manifest.json"}
-    if len(set(paths)) != len(paths) or expected != given:
+    if expected != given:
         odd = sorted(path for path in set(expected) | set(given) if expected.get(path) != given.get(path))
         raise AgentError("digest-mismatch", f"The files do not match the manifest of {release}: {', '.join(odd[:5])}.")
 

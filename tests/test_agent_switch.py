@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from agent_client import AgentClient, AgentFailure, FakeRelease, digest, new_op
+
+OLD, NEW = FakeRelease(), FakeRelease(version="2.0.0", contents={"model.tflite": b"the new model"})
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> AgentClient:
+    """A locked session on a device that holds two releases; the old one is active."""
+    with AgentClient(tmp_path / "root") as client:
+        client.hello_and_push(OLD)
+        client.push(NEW)
+        client.activate(OLD)
+        yield client
+
+
+def current(agent: AgentClient) -> str | None:
+    """The active release."""
+    found: str | None = agent.request("status", app=None)["current"]
+    return found
+
+
+def record(agent: AgentClient, release: FakeRelease, verdict: str) -> None:
+    """Keeps a verdict on the device."""
+    agent.request(
+        "record", op=new_op(), app="kws", release=release.release, verdict={"verdict": verdict, "reasons": ["r"]}
+    )
+
+
+@pytest.mark.parametrize("verdict", [None, "fail", "inconclusive"])
+def test_only_a_release_that_passed_here_is_activated(verdict: str | None, agent: AgentClient) -> None:
+    """Without a PASS on this device there is no activation, unless the operator says so, which is written down."""
+    if verdict:
+        record(agent, NEW, verdict)
+    with pytest.raises(AgentFailure, match="not-checked"):
+        agent.activate(NEW, unchecked=False)
+    assert current(agent) == OLD.release
+    assert agent.activate(NEW)["unchecked"] is True
+    assert agent.request("status", app=None)["history"][-1]["unchecked"] is True
+
+
+def test_a_pass_opens_the_gate(agent: AgentClient) -> None:
+    """After a PASS was recorded the candidate is activated without naming it."""
+    record(agent, NEW, "pass")
+    result = agent.request("activate", op=new_op(), app=None, release=None, unchecked=False, by="me", hooks=None)
+    assert (result["current"], result["previous"], result["changed"]) == (NEW.release, OLD.release, True)
+    status = agent.request("status", app=None)
+    assert [entry["to"] for entry in status["history"]] == [OLD.release, NEW.release]
+    assert {line["release"]: line["verdict"] for line in status["releases"]} == {OLD.release: None, NEW.release: "pass"}
+
+
+def test_activating_what_is_active_changes_nothing(agent: AgentClient) -> None:
+    """A second activation of the same release runs no hook and adds nothing to the history."""
+    result = agent.activate(OLD, hooks={"after_activate": ["false"]})
+    assert (result["changed"], result["hooks"]) == (False, [])
+    assert len(agent.request("status", app=None)["history"]) == 1
+
+
+def test_an_operation_is_done_once(agent: AgentClient) -> None:
+    """A repeated request with the same operation id returns the first answer, whatever happened in between."""
+    op = new_op()
+    first = agent.activate(NEW, op=op)
+    agent.activate(OLD)
+    assert agent.activate(NEW, op=op) == first
+    assert current(agent) == OLD.release
+
+
+def test_rollback_returns_to_what_was_active_before(agent: AgentClient) -> None:
+    """Rollback without a name goes one step back, and a second one comes forward again."""
+    agent.activate(NEW)
+    back = agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=None)
+    assert (back["current"], back["previous"]) == (OLD.release, NEW.release)
+    again = agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=None)
+    assert again["current"] == NEW.release
+    assert [entry["verb"] for entry in agent.request("status", app=None)["history"]][-2:] == ["rollback", "rollback"]
+
+
+def test_rollback_goes_nowhere_unproved(agent: AgentClient) -> None:
+    """Rollback needs an earlier release, and never goes to one that was neither active nor checked here."""
+    with pytest.raises(AgentFailure, match="no-previous"):
+        agent.request("rollback", op=new_op(), app=None, release=None, by="", hooks=None)
+    with pytest.raises(AgentFailure, match="not-checked"):
+        agent.request("rollback", op=new_op(), app=None, release=NEW.release, by="", hooks=None)
+    with pytest.raises(AgentFailure, match="no-release"):
+        agent.request("rollback", op=new_op(), app=None, release="9.9-000000000000", by="", hooks=None)
+
+
+@pytest.mark.parametrize(
+    ("hooks", "code"),
+    [
+        ({"after_activate": ["sh", "-c", "echo the reason; exit 3"]}, "hook-failed"),
+        ({"after_activate": ["/no/such/program"]}, "hook-failed"),
+        ({"after_activate": ["sleep", "60"], "hook_timeout_s": 0.3}, "hook-failed"),
+        ({"health": ["sh", "-c", "echo the reason; exit 1"], "health_retries": 1}, "health-failed"),
+    ],
+)
+def test_a_failing_hook_brings_the_old_release_back(hooks: dict[str, object], code: str, agent: AgentClient) -> None:
+    """When the service does not come up, the old release is active again and the new one is marked bad."""
+    with pytest.raises(AgentFailure) as failed:
+        agent.activate(NEW, hooks=hooks)
+    assert failed.value.code == code
+    assert "exit" in failed.value.error["details"]
+    status = agent.request("status", app=None)
+    assert status["current"] == OLD.release
+    assert {line["release"]: line["bad"] for line in status["releases"]} == {OLD.release: False, NEW.release: True}
+    assert status["history"][-1]["outcome"] == code
+
+
+def test_the_hook_runs_again_for_the_release_that_is_back(agent: AgentClient, tmp_path: Path) -> None:
+    """After a failed activation the service is restarted with the old model, so it does not go on with the new one."""
+    log = tmp_path / "log"
+    hook = ["sh", "-c", f"echo $EDGEPACK_RELEASE >>'{log}'; test $EDGEPACK_RELEASE = {OLD.release}"]
+    with pytest.raises(AgentFailure, match="hook-failed"):
+        agent.activate(NEW, hooks={"after_activate": hook})
+    assert log.read_text().split() == [NEW.release, OLD.release]
+
+
+def test_a_first_release_that_fails_leaves_nothing_active(tmp_path: Path) -> None:
+    """Where there was no release before, a failed activation ends with none."""
+    with AgentClient(tmp_path / "root") as client:
+        client.hello_and_push(NEW)
+        with pytest.raises(AgentFailure, match="hook-failed"):
+            client.activate(NEW, hooks={"after_activate": ["false"]})
+        assert current(client) is None
+
+
+def test_the_same_failed_operation_fails_the_same_way(agent: AgentClient) -> None:
+    """Asking again with the id of an activation that failed gets its failure, and does not try once more."""
+    op = new_op()
+    for hooks in ({"after_activate": ["false"]}, {"after_activate": ["true"]}):
+        with pytest.raises(AgentFailure, match="hook-failed"):
+            agent.activate(NEW, op=op, hooks=hooks)
+    assert current(agent) == OLD.release
+
+
+def test_a_bad_release_may_be_tried_again_by_name(agent: AgentClient) -> None:
+    """Once the cause is mended, an explicit activation works and takes the mark away."""
+    with pytest.raises(AgentFailure):
+        agent.activate(NEW, hooks={"after_activate": ["false"]})
+    agent.activate(NEW)
+    assert not any(line["bad"] for line in agent.request("status", app=None)["releases"])
+
+
+def test_a_health_check_gets_its_tries(agent: AgentClient, tmp_path: Path) -> None:
+    """A service that needs a moment is not a failure as long as tries are left."""
+    hook = ["sh", "-c", f"test -e '{tmp_path}/seen' || {{ touch '{tmp_path}/seen'; exit 1; }}"]
+    assert agent.activate(NEW, hooks={"health": hook, "health_retries": 2})["hooks"][-1]["code"] == 0
+
+
+def test_a_hook_that_leaves_a_daemon_behind_is_not_waited_for(agent: AgentClient) -> None:
+    """A hook may start something that goes on running and keeps its output open."""
+    hook = ["sh", "-c", "sleep 30 & echo started"]
+    assert agent.activate(NEW, hooks={"after_activate": hook})["hooks"][0]["output"] == "started\n"
+
+
+@pytest.mark.parametrize("hooks", [["true"], {"after_activate": "true"}, {"after_activate": []}, {"health": [1]}])
+def test_a_hook_is_a_list_of_arguments(hooks: object, agent: AgentClient) -> None:
+    """Shell strings and other shapes are refused before anything is switched."""
+    with pytest.raises(AgentFailure, match="bad-request"):
+        agent.activate(NEW, hooks=hooks)
+    assert current(agent) == OLD.release
+
+
+def test_hooks_get_their_arguments_as_they_are(agent: AgentClient) -> None:
+    """No shell touches a hook's arguments."""
+    hooks = {"after_activate": ["printf", "%s|", "a b", "$HOME", "; false", "ü"]}
+    assert agent.activate(NEW, hooks=hooks)["hooks"][0]["output"] == "a b|$HOME|; false|ü|"
+
+
+def test_several_apps_live_side_by_side(agent: AgentClient) -> None:
+    """With two apps on a device each verb needs to be told which, and they do not touch each other."""
+    other = FakeRelease(app="wakeword")
+    agent.push(other)
+    with pytest.raises(AgentFailure, match="several-apps") as several:
+        agent.request("status", app=None)
+    assert several.value.error["details"]["apps"] == ["kws", "wakeword"]
+    agent.activate(other)
+    assert agent.request("status", app="kws")["current"] == OLD.release
+    with AgentClient(agent.root) as looking:
+        assert set(looking.hello(lock=False)["apps"]) == {"kws", "wakeword"}
+
+
+def test_gc_keeps_what_is_needed(agent: AgentClient) -> None:
+    """Old releases go, oldest first; the active one, the one before and the candidate always stay."""
+    agent.activate(NEW)
+    third, fourth = (FakeRelease(version=v, contents={"model.tflite": v.encode() * 9}) for v in ("3", "4"))
+    agent.push(third)
+    agent.push(fourth)
+    assert agent.request("gc", op=new_op(), app=None, keep=9)["removed"] == []
+    assert agent.request("gc", op=new_op(), app=None, keep=0)["removed"] == [third.release]
+    status = agent.request("status", app=None)
+    assert {line["release"] for line in status["releases"]} == {OLD.release, NEW.release, fourth.release}
+    assert status["previous"] == OLD.release
+
+
+def find_problems(root: Path, allowed: set[str | None]) -> list[str]:
+    """What is wrong with the state of a device, however its last session ended."""
+    link = root / "apps" / "kws" / "current"
+    if not link.is_symlink():
+        return [] if None in allowed else ["current is gone"]
+    name = link.readlink().name
+    problems = [] if name in allowed else [f"current is {name}"]
+    manifest = link / "manifest.json"
+    if digest(manifest.read_bytes())[:12] != name[-12:]:
+        problems.append("the manifest is not that of the release")
+    files = json.loads(manifest.read_bytes())["files"]
+    return problems + [e["path"] for e in files if digest((link / e["path"]).read_bytes()) != e["sha256"]]
+
+
+def update(agent: AgentClient, op: str, hook: str) -> bool:
+    """Pushes and activates the new release; False where the agent died on the way."""
+    try:
+        agent.hello_and_push(NEW)
+        if hook == "true":
+            agent.activate(NEW, op=op, hooks={"after_activate": [hook]})
+        else:
+            with pytest.raises(AgentFailure, match="hook-failed"):
+                agent.activate(NEW, op=op, hooks={"after_activate": [hook]})
+    except (EOFError, BrokenPipeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("hook", ["true", "false"])
+def test_a_power_cut_at_any_instant_leaves_a_whole_release_active(
+    hook: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Killed at any of its disk operations, an update leaves the old or the new release, and the next one works."""
+    outcomes = set()
+    for kill_at in itertools.count(1, 1 if pytestconfig.getoption("--slow") else 4):
+        root = tmp_path / f"root-{kill_at}"
+        with AgentClient(root) as agent:
+            agent.hello_and_push(OLD)
+            agent.activate(OLD)
+        op = new_op()
+        with AgentClient(root, kill_at=kill_at) as dying:
+            survived = update(dying, op, hook)
+        assert find_problems(root, {OLD.release, NEW.release}) == [], kill_at
+        with AgentClient(root) as agent:
+            agent.hello()
+            status = agent.request("status", app=None)
+            assert find_problems(root, {status["current"]}) == []
+            outcomes.add(status["history"][-1]["outcome"])
+            agent.push(NEW)
+            assert agent.activate(NEW, op=op if hook == "true" else new_op())["current"] == NEW.release
+            done = [e for e in agent.request("status", app=None)["history"] if e["to"] == NEW.release]
+            assert [e["outcome"] for e in done if e["outcome"] != "hook-failed"] == ["done"]
+            assert sorted(path.name for path in (root / "incoming").iterdir()) == []
+            assert not list((root / "apps" / "kws").glob("*.new-*"))
+        if survived:
+            break
+    assert kill_at > 30
+    assert {"done", "hook-failed" if hook == "false" else "done"} <= outcomes <= {"done", "interrupted", "hook-failed"}
+
+
+def test_an_interrupted_activation_is_completed_not_repeated(tmp_path: Path) -> None:
+    """After a cut between the switch and its hook, asking again runs the hook, and the history has one activation."""
+    root = tmp_path / "root"
+    hooks = {"after_activate": ["sh", "-c", f"echo ran >>'{tmp_path}/log'; kill -9 $PPID"]}
+    with AgentClient(root) as agent:
+        agent.hello_and_push(OLD)
+        agent.activate(OLD)
+        agent.push(NEW)
+    op = new_op()
+    with AgentClient(root) as agent:
+        agent.hello()
+        with pytest.raises(EOFError):
+            agent.activate(NEW, op=op, hooks=hooks)
+    with AgentClient(root) as agent:
+        agent.hello()
+        assert agent.request("status", app=None)["history"][-1]["outcome"] == "interrupted"
+        result = agent.activate(NEW, op=op, hooks={"after_activate": ["sh", "-c", f"echo ran >>'{tmp_path}/log'"]})
+        assert (result["changed"], result["previous"]) == (True, OLD.release)
+        history = agent.request("status", app=None)["history"]
+        assert [(e["from"], e["to"], e["outcome"]) for e in history] == [
+            (None, OLD.release, "done"),
+            (OLD.release, NEW.release, "done"),
+        ]
+    assert (tmp_path / "log").read_text() == "ran\nran\n"
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", '{"history": 7, "bad": null, "operations": []}'])
+def test_a_ruined_state_file_does_not_brick_the_device(content: str, agent: AgentClient) -> None:
+    """The state only remembers; the link alone says what is active, so the device goes on without it."""
+    (agent.root / "apps" / "kws" / "state.json").write_text(content)
+    assert current(agent) == OLD.release
+    assert agent.activate(NEW)["previous"] == OLD.release
+
+
+def test_unknown_fields_of_the_state_are_carried_through(agent: AgentClient) -> None:
+    """What a later edgepack noted on a device survives an earlier one."""
+    path = agent.root / "apps" / "kws" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pins": ["a"]}))
+    agent.activate(NEW)
+    assert json.loads(path.read_text())["pins"] == ["a"]
