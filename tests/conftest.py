@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from real_sshd import RealSshd, sshd_program
+
+# How long an example takes depends on what else the machine does; only what it shows counts.
+settings.register_profile("edgepack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgepack")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from edgepack.documents import to_json_value
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event
 from edgepack.target import Platform, load_target
-from edgepack.tflite import read_model
+from edgepack.tflite import Tensor, read_model
 
 TESTS = Path(__file__).parent
 
@@ -96,6 +96,7 @@ def test_bad_input_leaves_what_was_there(tmp_path: Path) -> None:
         (tmp_path / "text.tflite", output),
         (model, tmp_path / "no" / "folder.edgepack"),
         (model, tmp_path),
+        (model, model),
     ):
         before = sorted(tmp_path.iterdir())
         with pytest.raises(InputError) as caught:
@@ -168,7 +169,30 @@ def test_the_scheme_is_read_from_the_model(tmp_path: Path) -> None:
 )
 def test_the_scheme_of_real_models_is_recognised(data: Path, relative: str, scheme: str) -> None:
     """MLPerf Tiny's own models are recognised for what they are."""
-    assert observed_scheme(read_model(data / relative)) == scheme
+    assert observed_scheme(read_model(data / relative).tensors) == scheme
+
+
+def _tensor(dtype: str, *, constant: bool, scaled: bool) -> Tensor:
+    scales = (0.1,) if scaled else ()
+    return Tensor(0, 0, "t", (1,), (1,), dtype, scales, (0,) * len(scales), 0, constant, 1 if constant else 0)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "scheme"),
+    [
+        ([("int8", False, True), ("int8", True, True), ("int32", True, True)], "int8"),
+        ([("uint8", False, True), ("uint8", True, True)], "int8"),
+        ([("float32", False, False), ("int8", False, True), ("int8", True, True)], "int8"),
+        ([("int16", False, True), ("int8", True, True)], "int16x8"),
+        ([("float32", False, False), ("int8", True, True)], "dynamic"),
+        ([("float32", False, False), ("float16", True, False)], "float16"),
+        ([("float32", False, False), ("float32", True, False), ("int32", True, False)], "float32"),
+    ],
+)
+def test_each_scheme_has_its_signature(tensors: list[tuple[str, bool, bool]], scheme: str) -> None:
+    """Activations and constants together tell the scheme; index tensors (int32 without scales) say nothing."""
+    made = tuple(_tensor(dtype, constant=constant, scaled=scaled) for dtype, constant, scaled in tensors)
+    assert observed_scheme(made) == scheme
 
 
 def test_progress_is_reported(tmp_path: Path) -> None:

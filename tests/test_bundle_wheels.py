@@ -22,6 +22,7 @@ from edgepack.bundle.lock import (
     oldest_glibc,
     platform_tags,
     read_lock,
+    renew,
 )
 from edgepack.bundle.wheels import fetch_wheels, wheel_cache
 from edgepack.errors import InputError, IntegrityError
@@ -106,6 +107,29 @@ def test_a_folder_of_wheels_needs_no_network(tmp_path: Path, shelf: Path, wheel:
         fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=tmp_path)
     assert caught.value.details["missing"] == [NAME]
     assert "--platform manylinux_2_17_aarch64" in caught.value.hint
+
+
+def test_a_cache_that_cannot_be_written_is_bad_input(tmp_path: Path, wheel: Wheel) -> None:
+    """A file where the cache folder should be is exit 2, with the variable that moves the cache."""
+    (tmp_path / "cache").touch()
+    with pytest.raises(InputError, match="XDG_CACHE_HOME"):
+        fetch_wheels([wheel], cache=tmp_path / "cache")
+
+
+def test_renewing_the_lock_writes_what_pip_gets_or_nothing(
+    tmp_path: Path, shelf: Path, wheel: Wheel, offline: pytest.MonkeyPatch
+) -> None:
+    """The maintainer's command writes the real digests down, and leaves the file alone where a wheel is missing."""
+    path = tmp_path / "runtimes.lock"
+    wanted = [("numpy", "1.26.4", ("3.11",), ("aarch64",))]
+    offline.setenv("PIP_FIND_LINKS", str(shelf))
+    assert renew(path, wanted) == 1
+    assert read_lock(path) == (wheel,)
+    before = path.read_text()
+    with pytest.raises(InputError):
+        renew(path, [*wanted, ("numpy", "9.9.9", ("3.11",), ("aarch64",))])
+    assert path.read_text() == before
+    assert sorted(tmp_path.iterdir()) == [path, shelf]
 
 
 def test_a_wrong_file_in_the_folder_is_an_integrity_error(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:

@@ -33,7 +33,7 @@ from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.target import Platform, Scheme, Target
-from edgepack.tflite import TfliteModel, buffer_regions, read_model
+from edgepack.tflite import Tensor, buffer_regions, read_model
 
 DEVICE_FILES = ("loader.py", "edgepack_device.py")
 _MAX_PROVENANCE_BYTES = 256 * 1024
@@ -70,9 +70,9 @@ def build_bundle(
     """
     check_label(name, "name")
     check_label(version, "version")
-    _check_output(output)
+    _check_output(output, model)
     report(Event("bundle", "reading the model"))
-    scheme = observed_scheme(read_model(model))
+    scheme = observed_scheme(read_model(model).tensors)
     provenance = _provenance(model)
     needs = _platform_wheels(platforms if platforms is not None else target.platforms, target)
     shipped = [wheel for need in needs for wheel in need.wheels] if with_runtime else []
@@ -100,10 +100,12 @@ def build_bundle(
     return document(open_bundle(output))
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, model: Path) -> None:
     """Say what is wrong with the place before anything is fetched or computed."""
     if output.is_dir():
         raise InputError("bad-output", f"{output} is a folder.", hint="Name a file: -o FILE.edgepack")
+    if output.exists() and model.exists() and output.samefile(model):
+        raise InputError("bad-output", f"{output} is the model itself.", hint="Name another file: -o FILE.edgepack")
     if not output.parent.is_dir():
         raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
 
@@ -132,15 +134,15 @@ def _provenance(model: Path) -> Mapping[str, Any] | None:
     return value
 
 
-def observed_scheme(model: TfliteModel) -> Scheme:
+def observed_scheme(tensors: Sequence[Tensor]) -> Scheme:
     """How a .tflite is quantized, read from its tensors and not from what anyone says about it.
 
     Integer activations decide first (int16 over int8), then how the constants are stored: float16 alone, or
     integers that meet float activations (dynamic range).
     """
-    activations = {tensor.dtype for tensor in model.tensors if not tensor.constant and tensor.scales}
-    constants = {tensor.dtype for tensor in model.tensors if tensor.constant}
-    quantized = {tensor.dtype for tensor in model.tensors if tensor.constant and tensor.scales}
+    activations = {tensor.dtype for tensor in tensors if not tensor.constant and tensor.scales}
+    constants = {tensor.dtype for tensor in tensors if tensor.constant}
+    quantized = {tensor.dtype for tensor in tensors if tensor.constant and tensor.scales}
     if "int16" in activations:
         return Scheme.INT16X8
     if activations & {"int8", "uint8"}:

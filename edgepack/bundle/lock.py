@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from edgepack.bundle.digest import sha256_file
@@ -139,22 +140,28 @@ def lock_wheel(package: str, version: str, python: str, arch: str) -> Wheel:
     return Wheel(package, version, path.name, digest, size, python, arch, oldest_glibc(path.name))
 
 
-def main() -> int:
-    """Renew the shipped lock file; it is replaced only when every wheel was found."""
-    target = builtin_folder() / "runtimes.lock"
+def renew(path: Path, wanted: Sequence[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = WANTED) -> int:
+    """Write the lock file anew and return how many wheels it has; it is replaced only when every wheel was found."""
     wheels = []
-    for package, version, pythons, archs in WANTED:
-        for python, arch in ((python, arch) for python in pythons for arch in archs):
-            try:
-                wheels.append(lock_wheel(package, version, python, arch))
-            except EdgepackError as error:
-                sys.stderr.write(f"{error}\n{target} was left as it is.\n")
-                return error.exit_code
+    for package, version, pythons, archs in wanted:
+        for python, arch in product(pythons, archs):
+            wheels.append(lock_wheel(package, version, python, arch))
             sys.stderr.write(f"{wheels[-1].filename}\n")
-    staged = target.with_suffix(".lock.new")
+    staged = path.with_name(path.name + ".new")
     staged.write_text(lock_text(wheels), encoding="utf-8")
-    staged.replace(target)
-    sys.stderr.write(f"{target}: {len(wheels)} wheels\n")
+    staged.replace(path)
+    return len(wheels)
+
+
+def main() -> int:
+    """Renew the shipped lock file."""
+    path = builtin_folder() / "runtimes.lock"
+    try:
+        count = renew(path)
+    except EdgepackError as error:
+        sys.stderr.write(f"{error}\n{path} was left as it is.\n")
+        return error.exit_code
+    sys.stderr.write(f"{path}: {count} wheels\n")
     return 0
 
 
