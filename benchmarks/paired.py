@@ -48,7 +48,13 @@ def paired_calls(
 
 
 def paired(
-    name_a: str, command_a: Sequence[str], name_b: str, command_b: Sequence[str], runs: int, *, goal: float | None = None
+    name_a: str,
+    command_a: Sequence[str],
+    name_b: str,
+    command_b: Sequence[str],
+    runs: int,
+    *,
+    goal: float | None = None,
 ) -> dict[str, Any]:
     """Time two commands as whole processes, in turn; a command that fails ends the benchmark."""
     return paired_calls(name_a, lambda: _run(command_a), name_b, lambda: _run(command_b), runs, goal=goal)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgepack.building import quantize as quantize
     from edgepack.building import verify as verify
     from edgepack.check.measure import check as check
+    from edgepack.deploy.gc import gc as gc
     from edgepack.deploy.probe import probe as probe
     from edgepack.deploy.push import push as push
     from edgepack.deploy.state import history as history
@@ -36,6 +37,7 @@ _HOMES = {
     "connect": "edgepack.device",
     "deploy": "edgepack.pipeline",
     "diff_bundles": "edgepack.building",
+    "gc": "edgepack.deploy.gc",
     "history": "edgepack.deploy.state",
     "inspect": "edgepack.building",
     "probe": "edgepack.deploy.probe",

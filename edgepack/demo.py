@@ -126,18 +126,19 @@ def _run(folder: Path, story: _Story, started: float) -> DemoDocument:
         lambda document: f"{bundle.name}, {document.bytes / 1e6:.1f} MB with the runtime, release {document.release}",
     )
     with EmbeddedDevice(folder / "device") as device:
-        where = {"options": device.options}
         story.tell(
             "push",
-            lambda: edgepack.push(bundle, device.address, **where),
+            lambda: edgepack.push(bundle, device.address, options=device.options),
             lambda document: f"{document.bytes.sent / 1e6:.1f} MB over SSH in {document.round_trips} round trips",
         )
-        check = story.tell("check", lambda: edgepack.check(device.address, app=APP, **where), _say_checked)
+        check = story.tell(
+            "check", lambda: edgepack.check(device.address, app=APP, options=device.options), _say_checked
+        )
         prediction = None
         if check.verdict == "pass":
             story.tell(
                 "activate",
-                lambda: edgepack.activate(device.address, app=APP, **where),
+                lambda: edgepack.activate(device.address, app=APP, options=device.options),
                 lambda document: f"{document.current} is current",
             )
             prediction = story.tell("predict", lambda: _predict(device.home, samples), _say_predicted)

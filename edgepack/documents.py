@@ -242,6 +242,15 @@ class HistoryDocument:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class GcDocument:
+    """What ``gc`` removed: release ids, and the bytes that this freed (unused runtimes included)."""
+
+    app: str
+    removed: tuple[str, ...]
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DeployDocument:
     """Everything in one go, step by step; a step that was not needed is None."""
 

@@ -11,6 +11,7 @@ from edgepack.cli import render
 from edgepack.cli.complete import device_names
 from edgepack.cli.model import TargetOption
 from edgepack.cli.verb import Run, verb
+from edgepack.errors import InputError
 
 DeviceArgument = Annotated[
     str,
@@ -70,6 +71,7 @@ def _add_push_and_check(app: typer.Typer) -> None:
         """Stage and verify a release on a device and make it the candidate; activate nothing."""
         from edgepack import push as push_bundle
 
+        _require_app(run.app, file)
         document = push_bundle(file, device, options=run.connect_options, dry_run=run.dry_run, report=run.report)
         return run.answer(document, render.pushed(document, dry_run=run.dry_run))
 
@@ -159,6 +161,18 @@ def _add_switching_commands(app: typer.Typer) -> None:
         )
         return run.answer(document, render.activated(document, "rolled back to", dry_run=run.dry_run))
 
+    @verb(app, "gc", device=True)
+    def gc(
+        run: Run,
+        device: DeviceArgument,
+        keep: Annotated[int, typer.Option("--keep", min=0, help="How many of the newest releases to keep.")] = 3,
+    ) -> int:
+        """Remove old releases and unused runtimes; never what is current, previous or the candidate."""
+        from edgepack import gc as collect
+
+        document = collect(device, app=run.app_name, keep=keep, options=run.connect_options)
+        return run.answer(document, render.collected(document))
+
 
 def _add_deploy(app: typer.Typer) -> None:
     @verb(app, "deploy", device=True, changes=True, long=True)
@@ -199,8 +213,21 @@ def _add_deploy(app: typer.Typer) -> None:
             report=run.report,
             **{key: value for key, value in given.items() if value is not None},
         )
-        code = 0 if document.activate is not None or run.dry_run else EXIT_CODE_OF_VERDICT[document.check.verdict]
+        stopped = document.check if document.activate is None else None
+        code = 0 if stopped is None else EXIT_CODE_OF_VERDICT[stopped.verdict]
         return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
+
+
+def _require_app(app: str | None, file: Path) -> None:
+    """``--app`` names what a bundle must be for; a bundle knows its app itself."""
+    from edgepack import inspect
+
+    if app is not None and (found := inspect(file).name) != app:
+        raise InputError(
+            "usage",
+            f"{file} is a bundle of the app {found}, not of {app}.",
+            hint="Leave --app out, or push another file.",
+        )
 
 
 def _budget(run: Run, pairs: list[str]) -> dict[str, Any]:

@@ -228,6 +228,13 @@ def history(document: documents.HistoryDocument) -> str:
     return table(rows, ["at", "what", "from", "to", "outcome", "by"]) if rows else f"{document.app}: no activation yet."
 
 
+def collected(document: documents.GcDocument) -> str:
+    """What gc removed."""
+    if not document.removed:
+        return f"{document.app}: nothing to remove; {size(document.bytes)} freed."
+    return f"{document.app}: removed {', '.join(document.removed)}; {size(document.bytes)} freed."
+
+
 def probed(document: documents.ProbeDocument) -> str:
     """What a device is."""
     facts = document.facts

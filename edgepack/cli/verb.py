@@ -27,7 +27,9 @@ Command = Callable[..., int]
 
 _OUTPUT: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")],
-    "verbose": Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.")],
+    "verbose": Annotated[
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; -vv adds tracebacks.")
+    ],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages; errors only.")],
 }
 _EVENTS: dict[str, Any] = {
