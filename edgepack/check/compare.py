@@ -97,13 +97,19 @@ def _drop_bound(
 
 def _parity(device: Mapping[str, Array], host: Mapping[str, Array], samples: int) -> Parity:
     """The largest difference over all outputs; the agreement of the top class where the one output has classes."""
-    error = max(float(np.max(np.abs(device[name].astype(np.float64) - host[name]), initial=0.0)) for name in device)
+    error = max(_largest_difference(device[name].astype(np.float64), host[name]) for name in device)
     agreement = None
     if len(device) == 1:
         ours, theirs = (_only(outputs).reshape(samples, -1) for outputs in (device, host))
         if ours.shape[1] > 1:
             agreement = float(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)))
     return Parity(agreement, error, samples)
+
+
+def _largest_difference(ours: Array, theirs: Array) -> float:
+    """Over the numbers; an infinity has no distance from another."""
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    return float(np.max(np.abs(ours[finite] - theirs[finite]), initial=0.0))
 
 
 def _bad_rows(device: Mapping[str, Array], host: Mapping[str, Array], samples: int) -> int:
