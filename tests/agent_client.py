@@ -185,7 +185,8 @@ class FakeRelease:
     version: str = "1.0.0"
     contents: dict[str, bytes] = field(default_factory=lambda: {"model.tflite": b"no real model " * 100})
     wheels: dict[str, tuple[bytes, str]] = field(default_factory=dict)
-    installed: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+    runtime: dict[str, Any] | None = None
 
     @property
     def manifest(self) -> bytes:
@@ -197,7 +198,8 @@ class FakeRelease:
             {"path": f"wheels/{name}", "bytes": len(data), "sha256": digest(data)}
             for name, (data, _) in sorted(self.wheels.items())
         ]
-        return json.dumps({"schema": 1, "name": self.app, "version": self.version, "files": files}).encode()
+        manifest = {"schema": 1, "name": self.app, "version": self.version, "files": files, **self.extra}
+        return json.dumps(manifest).encode()
 
     @property
     def release(self) -> str:
@@ -229,12 +231,13 @@ class FakeRelease:
             "runtime": {"id": runtime_id, "wheels": wheels} if wheels else None,
             "device": {
                 "platform": {"python": "3", "arch": "any", "libc": "any"},
-                "runtime": {
+                "runtime": self.runtime
+                or {
                     "package": "none",
                     "version": "0",
                     "id": runtime_id,
                     "dists": [dist for _, dist in self.wheels.values()],
-                    "installed": list(self.installed),
+                    "installed": [],
                 },
             },
         }

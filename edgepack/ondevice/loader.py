@@ -395,7 +395,11 @@ class TensorInfo:
         values += self._zero
         numpy.maximum(values, self._low, values)
         numpy.minimum(values, self._high, values)
-        return values.astype(self.dtype)
+        try:
+            with numpy.errstate(invalid="raise"):
+                return values.astype(self.dtype)
+        except FloatingPointError:
+            raise InputMismatch(f"The input {self.name!r} holds NaN, which no integer stands for.") from None
 
     def dequantize(self, q: Any) -> Any:
         """A tensor's content as float32: ``(q - zero_point) * scale``."""

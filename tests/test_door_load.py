@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from agent_client import AgentClient, find_pythons
+from ondevice_release import installed_runtime, lay_out, model_release, run_program
+
+RUN = """
+import edgepack_device, numpy as np
+model = edgepack_device.load("tiny", isolated={isolated})
+x = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+"""
+
+
+def test_the_active_release_is_loaded(tmp_path: Path) -> None:
+    """A program names the app and gets the release that was activated, through the door that the push installed."""
+    release = model_release()
+    with AgentClient(tmp_path) as agent:
+        agent.hello_and_push(release)
+        assert "not active" not in run_program(tmp_path, "result = ''")
+        said = run_program(tmp_path, "import edgepack_device; edgepack_device.load('tiny')", fails=True)
+        assert "No release of tiny is active" in said
+        agent.activate(release)
+    body = RUN.format(isolated=False) + "result = [model.info()['release'], float(model.predict(x).sum())]"
+    found, total = run_program(tmp_path, body)
+    assert found == release.release
+    assert total == pytest.approx(1, abs=0.05)
+    folder = tmp_path / "apps" / "tiny" / "releases" / release.release
+    assert not list(folder.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("app", ["nope", "", "..", "../tiny", "/etc"])
+def test_an_app_that_is_not_there_is_named(app: str, tmp_path: Path) -> None:
+    """An unknown app is an error that lists the known ones; a path is no app."""
+    lay_out(tmp_path, model_release())
+    said = run_program(tmp_path, f"import edgepack_device; edgepack_device.load({app!r})", fails=True)
+    assert "LoadError" in said
+    assert "there: tiny" in said
+
+
+def test_a_loaded_model_outlives_the_next_activation(tmp_path: Path) -> None:
+    """`current` is read once: an activation in between changes only what is loaded afterwards."""
+    lay_out(tmp_path, model_release())
+    other = model_release("tiny_float")
+    body = (
+        RUN.format(isolated=False)
+        + f"""
+import os
+link = {str(tmp_path / "apps" / "tiny" / "current")!r}
+os.symlink("releases/{other.release}", link + ".new"); os.replace(link + ".new", link)
+later = edgepack_device.load("tiny")
+result = [len(model.inputs), len(later.inputs), float(model.predict(x).sum())]
+"""
+    )
+    lay_out(tmp_path, other)
+    lay_out_again = tmp_path / "apps" / "tiny" / "current"
+    lay_out_again.unlink()
+    lay_out_again.symlink_to(f"releases/{model_release().release}")
+    assert run_program(tmp_path, body)[:2] == [1, 2]
+
+
+def test_several_apps_live_in_one_process(tmp_path: Path) -> None:
+    """One program may use several models at once."""
+    lay_out(tmp_path, model_release())
+    lay_out(tmp_path, model_release("tiny_float", app="other"))
+    body = (
+        RUN.format(isolated=False)
+        + """
+other = edgepack_device.load("other")
+y = other.predict(left=[[1, 1, 1]], right=[[2, 2, 2]])
+result = [list(model.predict(x).shape), y["total"].tolist()]
+"""
+    )
+    assert run_program(tmp_path, body) == [[1, 4], [[4, 4, 4]]]
+
+
+def test_an_isolated_model_gives_the_same_numbers(tmp_path: Path) -> None:
+    """A worker process answers exactly as the model in the program's own process does."""
+    lay_out(tmp_path, model_release())
+    lay_out(tmp_path, model_release("tiny_float", app="other"))
+    body = """
+raw = model.predict_raw(np.zeros((1, 8, 8, 1), np.int8))
+result = [model.predict(x).tolist(), raw.tolist(), str(raw.dtype)]
+other = edgepack_device.load("other", isolated=%s)
+result.append({k: v.tolist() for k, v in other.predict(left=[[1, 2, 3]], right=[[1, 1, 1]]).items()})
+"""
+    results = [run_program(tmp_path, RUN.format(isolated=way) + body % way) for way in (True, False)]
+    assert results[0] == results[1]
+
+
+def test_an_isolated_model_refuses_as_the_other_does(tmp_path: Path) -> None:
+    """Wrong inputs raise the same error through the worker, which goes on afterwards; close ends it."""
+    lay_out(tmp_path, model_release())
+    body = """
+said = []
+for bad in (np.zeros((3, 3)), "a cat", {"nope": x}, np.array([{}], dtype=object)):
+    try:
+        model.predict(bad)
+    except ValueError as error:
+        said.append(error.code)
+shape = list(model.predict(x).shape)
+model.close()
+try:
+    model.predict(x)
+except Exception as error:
+    said.append(error.code)
+result = [said, shape]
+"""
+    assert run_program(tmp_path, RUN.format(isolated=True) + body) == [["bad-input"] * 4 + ["closed"], [1, 4]]
+
+
+def test_a_worker_that_dies_is_reported(tmp_path: Path) -> None:
+    """When the worker was killed, the program gets an error instead of waiting for ever."""
+    lay_out(tmp_path, model_release())
+    body = """
+model._worker.kill()
+model._worker.wait()
+try:
+    model.predict(x)
+except Exception as error:
+    result = error.code
+"""
+    assert run_program(tmp_path, RUN.format(isolated=True) + body) == "worker-died"
+
+
+def test_a_foreign_numpy_is_not_shadowed(tmp_path: Path) -> None:
+    """A program with a numpy that the runtime cannot use is told so, with the way out, and the way out works."""
+    release = model_release()
+    if installed_runtime() != "tflite-runtime":
+        pytest.skip("ai-edge-litert takes every numpy")
+    lay_out(tmp_path, release)
+    body = "import numpy; numpy.__version__ = '2.3.1'\n"
+    said = run_program(tmp_path, body + RUN.format(isolated=False), fails=True)
+    assert "imported numpy 2.3.1" in said
+    assert "isolated=True" in said
+    works = (
+        body + RUN.format(isolated=True) + "result = [list(model.predict(x).shape), model.info()['runtime']['numpy']]"
+    )
+    shape, numpy_there = run_program(tmp_path, works)
+    assert shape == [1, 4]
+    assert numpy_there == np.__version__
+
+
+def python_with_numpy_2() -> str:
+    """A Python of this machine that has a numpy 2; skips the test where there is none (see EDGEPACK_TEST_PYTHONS)."""
+    for python in find_pythons():
+        asked = subprocess.run(
+            [python, "-c", "import numpy; print(numpy.__version__)"], capture_output=True, check=False
+        )
+        if asked.stdout.startswith(b"2."):
+            return python
+    pytest.skip("no Python here has numpy 2")
+
+
+def test_a_program_on_a_real_numpy_2_runs_an_isolated_model(tmp_path: Path) -> None:
+    """A program on another Python with numpy 2 uses a release whose runtime needs numpy 1 through the worker."""
+    python = python_with_numpy_2()
+    lay_out(tmp_path, model_release())
+    body = RUN.format(isolated=True) + "result = [np.__version__, model.predict(x).tolist()]"
+    version, scores = run_program(tmp_path, body, python=python)
+    assert version.startswith("2.")
+    assert scores == run_program(tmp_path, RUN.format(isolated=False) + "result = model.predict(x).tolist()")
+
+
+def test_another_python_is_told_apart(tmp_path: Path) -> None:
+    """A release whose unpacked runtime is for another Python says which one, and offers the worker."""
+    release = model_release()
+    release.runtime = {**(release.runtime or {}), "id": "0123456789abcdef"}
+    lay_out(tmp_path, release, platform={"python": "3.7"})
+    said = run_program(tmp_path, RUN.format(isolated=False), fails=True)
+    assert "is for Python 3.7" in said
+    assert "isolated=True" in said
+
+
+def test_two_runtimes_never_share_a_process(tmp_path: Path) -> None:
+    """Where the program has loaded another TFLite runtime, the model is refused instead of crashing both."""
+    lay_out(tmp_path, model_release())
+    other = "ai_edge_litert" if installed_runtime() == "tflite-runtime" else "tflite_runtime"
+    body = f"import sys, types; sys.modules[{other!r}] = types.ModuleType({other!r})\n"
+    said = run_program(tmp_path, body + RUN.format(isolated=False), fails=True)
+    assert f"has loaded {other}" in said
+    assert "isolated=True" in said
+
+
+def test_the_releases_own_runtime_is_used_and_sys_path_left_alone(tmp_path: Path) -> None:
+    """The unpacked wheels of a release win over what is installed, without changing where the program imports from."""
+    package = installed_runtime()
+    release = model_release()
+    release.runtime = {**(release.runtime or {}), "id": "0123456789abcdef", "dists": ["own"]}
+    lay_out(tmp_path, release)
+    module = {"tflite-runtime": "tflite_runtime", "ai-edge-litert": "ai_edge_litert"}[package]
+    own = tmp_path / "runtimes" / "0123456789abcdef" / "own"
+    (own / module).mkdir(parents=True)
+    (own / module / "__init__.py").write_text("raise ImportError('this is the own one')")
+    body = """
+import edgepack_device, sys
+before = list(sys.path)
+try:
+    edgepack_device.load("tiny")
+except edgepack_device.LoadError as error:
+    result = [error.code, str(error), sys.path == before]
+"""
+    code, said, same = run_program(tmp_path, body)
+    assert (code, same) == ("no-runtime", True)
+    assert "this is the own one" in said
+
+
+def test_the_root_can_be_named(tmp_path: Path) -> None:
+    """A program may copy the door and say where edgepack's folder is."""
+    lay_out(tmp_path / "there", model_release())
+    (tmp_path / "lib").mkdir()
+    shutil.copy(tmp_path / "there" / "lib" / "edgepack_device.py", tmp_path / "lib")
+    body = (
+        f"import edgepack_device; result = edgepack_device.load('tiny', root={str(tmp_path / 'there')!r}).info()['app']"
+    )
+    assert run_program(tmp_path, body) == "tiny"
