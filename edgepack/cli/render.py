@@ -140,12 +140,12 @@ def verified(document: documents.VerifyDocument) -> str:
 
 def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
     """What push did."""
-    release = f"{document.device}: release {document.release} of {document.app}"
+    release = f"Release {document.release} of {document.app}"
     if document.already_present:
-        return f"{release} is already there; {size(document.bytes.sent)} sent."
+        return f"{release} is on {document.device} already, and the candidate; {size(document.bytes.sent)} sent."
     verb = "would send" if dry_run else "sent"
     return (
-        f"{release} {'would be' if dry_run else 'is'} the candidate; "
+        f"{release} {'would be' if dry_run else 'is'} the candidate on {document.device}; "
         f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)} "
         f"in {document.seconds:.1f} s and {document.round_trips} round trips."
     )
@@ -175,9 +175,15 @@ def checked(document: documents.CheckDocument) -> str:
             "runtime",
             " ".join(str(document.runtime.get(key)) for key in ("package", "version") if document.runtime.get(key)),
         ],
-        ["conditions", ", ".join(f"{key} {value}" for key, value in document.conditions.items() if value is not None)],
+        ["conditions", _conditions(document.conditions)],
     ]
     return table(rows)
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    """What could be read of them, numbers short."""
+    known = ((key.replace("_", " "), value) for key, value in conditions.items() if value is not None)
+    return ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
 
 
 def _percentiles(latency: documents.LatencyMs) -> str:
