@@ -20,7 +20,7 @@ def test_top1_counts_the_largest_score() -> None:
 @pytest.mark.parametrize(("outputs", "labels"), [((3, 4), (2,)), ((3, 1), (3,))])
 def test_top1_refuses_what_it_cannot_count(outputs: tuple[int, ...], labels: tuple[int, ...]) -> None:
     """Differing lengths, or a single score per row, are refused instead of counted as something."""
-    with pytest.raises(ValueError, match="labels|score per class"):
+    with pytest.raises(ValueError, match=r"labels|score per class"):
         top1_hits(np.zeros(outputs), np.zeros(labels))
 
 

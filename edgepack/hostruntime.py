@@ -1,0 +1,98 @@
+"""Runs a .tflite on this machine, float in and float out; the only importer of ai_edge_litert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import InputError, MisfitError
+from edgepack.tflite import read_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+class HostModel:
+    """A .tflite in LiteRT's interpreter. Names are those of the source model where the file has a signature.
+
+    Integer inputs and outputs are quantized and dequantized exactly as the loader on the device does it.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as fault:
+            raise InputError(
+                "no-host-runtime",
+                "Running a .tflite on this machine needs ai-edge-litert, which is not installed here.",
+                hint="Install it: pip install 'edgepack[quantize]'",
+            ) from fault
+        model = read_model(path)
+        self._path = path
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as fault:
+            raise _refused(path, fault) from fault
+        self._inputs = {name: tensor.index for name, tensor in model.named_inputs}
+        self._outputs = {name: tensor.index for name, tensor in model.named_outputs}
+        details = [*self._interpreter.get_input_details(), *self._interpreter.get_output_details()]
+        self._details = {detail["index"]: detail for detail in details}
+
+    @property
+    def batch(self) -> int:
+        """How many rows one run takes."""
+        shapes = [self._details[index]["shape"] for index in self._inputs.values()]
+        return int(shapes[0][0]) if len(shapes[0]) else 1
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """One run: arrays by input name with exactly :attr:`batch` rows; float32 arrays by output name.
+
+        Raises MisfitError "runtime-refused" where the runtime fails, KeyError for an input that is missing.
+        """
+        try:
+            for name, index in self._inputs.items():
+                self._interpreter.set_tensor(index, quantize(batch[name], self._details[index]))
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as fault:
+            raise _refused(self._path, fault) from fault
+        return {
+            name: dequantize(self._interpreter.get_tensor(index), self._details[index])
+            for name, index in self._outputs.items()
+        }
+
+
+def quantize(values: Array, detail: Mapping[str, Any]) -> Array:
+    """Real numbers as the tensor takes them: ``clip(rint(x / scale) + zero_point)``, computed in float32."""
+    import numpy as np
+
+    dtype, (scale, zero_point) = np.dtype(detail["dtype"]), detail["quantization"]
+    if dtype.kind not in "iu" or scale == 0:
+        return np.ascontiguousarray(values, dtype=dtype)
+    limits = np.iinfo(dtype)
+    steps = np.rint(np.asarray(values, np.float32) / np.float32(scale)) + np.float32(zero_point)
+    stored: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return stored
+
+
+def dequantize(values: Array, detail: Mapping[str, Any]) -> Array:
+    """The tensor's numbers as float32: ``(q - zero_point) * scale``."""
+    import numpy as np
+
+    scale, zero_point = detail["quantization"]
+    if values.dtype.kind not in "iu" or scale == 0:
+        return values.astype(np.float32)
+    real: Array = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return real
+
+
+def _refused(path: Path, fault: Exception) -> MisfitError:
+    lines = [line for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
+    return MisfitError(
+        "runtime-refused",
+        f"LiteRT on this machine refuses {path.name}: {lines[0].strip()[:300]}",
+        hint="Convert the model again; an operator or a shape in it is not for this runtime.",
+    )

@@ -1,0 +1,86 @@
+"""What ``quantize`` leaves beside OUT.tflite: the check set and the provenance, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from edgepack.documents import canonical_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a ZIP can name
+_REGULAR_FILE = 0o100644 << 16
+_PIECE_BYTES = 16 << 20
+# What decides the bytes of a conversion.
+_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "numpy")
+
+
+def check_set_path(output: Path) -> Path:
+    """Where the check set of ``output`` lies."""
+    return output.with_suffix(".check.npz")
+
+
+def provenance_path(output: Path) -> Path:
+    """Where the provenance of ``output`` lies."""
+    return output.with_suffix(".provenance.json")
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an uncompressed .npz whose bytes depend on nothing but names and arrays: sorted, dated 1980-01-01.
+
+    Arrays may be mapped from a disk: they are copied a piece at a time.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            entry = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+            entry.external_attr = _REGULAR_FILE
+            entry.create_system = 3  # Unix, wherever it is written
+            large = arrays[name].nbytes > zipfile.ZIP64_LIMIT // 2
+            with archive.open(entry, "w", force_zip64=large) as stream:
+                _write_npy(stream, arrays[name])
+
+
+def _write_npy(stream: IO[bytes], array: Array) -> None:
+    import numpy as np
+
+    head = io.BytesIO()
+    description = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),  # type: ignore[no-untyped-call]
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(head, description)  # type: ignore[no-untyped-call]
+    stream.write(head.getvalue())
+    rows = max(1, _PIECE_BYTES // max(1, array[:1].nbytes)) if array.ndim else 1
+    for first in range(0, len(array) if array.ndim else 0, rows):
+        stream.write(np.ascontiguousarray(array[first : first + rows]).tobytes())
+    if not array.ndim:
+        stream.write(array.tobytes())
+
+
+def write_provenance(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write where a model came from, with the versions of the libraries; no path, no time, no user."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    path.write_bytes(canonical_json({"schema": 1, **facts, "libraries": versions}) + b"\n")
+
+
+def place(files: Mapping[Path, Path | None], replace: Callable[[Path, Path], object] = os.replace) -> None:
+    """Move finished files to where they belong, in order; None removes what an earlier run left there."""
+    for goal, made in files.items():
+        if made is None:
+            goal.unlink(missing_ok=True)
+        else:
+            replace(made, goal)

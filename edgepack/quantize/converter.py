@@ -1,0 +1,89 @@
+"""TFLiteConverter, with what each scheme asks of it. Runs in the worker process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import MisfitError
+from edgepack.quantize.conformance import border_type
+from edgepack.target import Scheme
+
+Calibration = Callable[[], Iterator[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How to convert: the target's [quantization], and ``dense_per_tensor`` for runtimes without FULLY_CONNECTED 12."""
+
+    scheme: Scheme
+    io: str = "float32"
+    granularity: str = "per-channel"
+    float_fallback: bool = True
+    dense_per_tensor: bool = False
+
+
+def convert(folder: Path, conversion: Conversion, calibration: Calibration | None) -> bytes:
+    """The .tflite of the SavedModel in ``folder``; ``calibration`` yields inputs by name, one pinned batch at a time.
+
+    Raises MisfitError "unsupported-operators" or "conversion-failed" with the converter's own words.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    _configure(converter, conversion, calibration)
+    try:
+        data: bytes = converter.convert()
+    except Exception as fault:  # the converter raises ConverterError, ValueError, RuntimeError and others
+        raise _refused(fault, conversion.scheme) from fault
+    return data
+
+
+def _configure(converter: Any, conversion: Conversion, calibration: Calibration | None) -> None:
+    import tensorflow as tf
+
+    scheme, ops = conversion.scheme, tf.lite.OpsSet
+    if scheme == Scheme.FLOAT32:
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    # TensorFlow offers both only as experimental attributes; per-tensor weights are what some NPUs are fast with.
+    converter._experimental_disable_per_channel = conversion.granularity == "per-tensor"
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = conversion.dense_per_tensor
+    if scheme == Scheme.FLOAT16:
+        converter.target_spec.supported_types = [tf.float16]
+    if scheme not in (Scheme.INT8, Scheme.INT16X8):
+        return
+    integer = (
+        ops.TFLITE_BUILTINS_INT8
+        if scheme == Scheme.INT8
+        else ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    )
+    converter.target_spec.supported_ops = [integer, *([ops.TFLITE_BUILTINS] if conversion.float_fallback else [])]
+    converter.representative_dataset = calibration
+    border = tf.as_dtype(border_type(conversion.scheme, conversion.io))
+    converter.inference_input_type = border
+    converter.inference_output_type = border
+
+
+def _refused(fault: Exception, scheme: Scheme) -> MisfitError:
+    text = str(fault)
+    flex = re.search(r"Flex ops: (.+)", text)
+    custom = re.search(r"Custom ops: (.+)", text)
+    named = ", ".join(found.group(1).strip() for found in (flex, custom) if found)
+    if named:
+        return MisfitError(
+            "unsupported-operators",
+            f"The model uses operators that no TFLite runtime has: {named}.",
+            hint="Replace those layers, or take them out of the model and compute them in the program.",
+            operators=re.findall(r"\w+", named),
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(fault).__name__]
+    told = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
+    return MisfitError(
+        "conversion-failed",
+        f"TensorFlow cannot convert the model to {scheme}: {told[:400]}",
+        hint="Run again with -v for the converter's log, or try another scheme (a target with scheme = 'dynamic').",
+    )

@@ -1,0 +1,297 @@
+"""From a trained model to a .tflite that the target can run: check, convert, inspect, measure, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.documents import Accuracy, Conformance, Finding, ModelInfo, QuantizeDocument, SourceInfo
+from edgepack.errors import InputError, MisfitError
+from edgepack.events import Event, Reporter
+from edgepack.metric import compare_accuracy
+from edgepack.quantize import artifacts
+from edgepack.quantize.checking import Port, bind_inputs, read_labels
+from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
+from edgepack.quantize.job import INTEGER_SCHEMES, Job
+from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.samples import Samples, read_rows
+from edgepack.quantize.sources import TFLITE
+from edgepack.target import Scheme
+from edgepack.tflite import TfliteModel, read_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+# Rows on which the converted float model has to agree with the source, and by how much of the outputs' range: kernels
+# that add in another order differ by 1e-5; a conversion gone wrong differs by its whole range.
+_COMPARED_ROWS = 8
+_TOLERANCE = 0.01
+# An evaluation set as large as this travels to the device as it is; of a larger one the first rows do.
+_CHECK_SET_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Outputs over the first ``rows`` of a set, float32 [rows, ...] by name: the source's and the .tflite's."""
+
+    rows: int
+    reference: dict[str, Array]
+    quantized: dict[str, Array]
+
+
+def run_job(job: Job, report: Reporter, started: float) -> QuantizeDocument:
+    """Convert, inspect, measure and write; ``started`` is when the verb began, by time.perf_counter."""
+    with tempfile.TemporaryDirectory(dir=job.output.parent, prefix=".edgepack-quantize-") as folder:
+        return _Run(job, Path(folder), report, started).finish()
+
+
+class _Run:
+    """The steps after the checks, inside a staging folder that disappears with whatever is left in it."""
+
+    def __init__(self, job: Job, folder: Path, report: Reporter, started: float) -> None:
+        self._job = job
+        self._folder = folder
+        self._report = report
+        self._started = started
+        self._inputs: tuple[Port, ...] = ()
+        self._folders = 0
+
+    def finish(self) -> QuantizeDocument:
+        job = self._job
+        staged = self._folder / job.output.name
+        with WorkerProcess(self._folder, self._report) as worker:
+            if job.source.kind == TFLITE:
+                model = self._take(worker, staged)
+                conformance = self._inspect(model, job.notes)
+            else:
+                self._load(worker)
+                model, conformance = self._convert(worker, staged)
+            evaluated = self._outputs(worker, job.evaluation, staged)
+            checked = evaluated
+            if job.check_set is not None:
+                checked = self._outputs(worker, job.check_set, staged)
+        accuracy = self._accuracy(evaluated)
+        return self._write(model, staged, conformance, accuracy, checked)
+
+    def _take(self, worker: WorkerProcess, staged: Path) -> TfliteModel:
+        """A float .tflite goes through as it is."""
+        data = self._job.source.path.read_bytes()
+        staged.write_bytes(data)
+        model = read_model(self._job.source.path)
+        integers = [tensor.name for tensor in model.tensors if tensor.constant and tensor.scales]
+        if integers or any(
+            tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs
+        ):
+            raise InputError(
+                "already-quantized",
+                f"{self._job.source.path} is quantized already ({', '.join(map(repr, integers[:3])) or 'its inputs'}).",
+                hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
+            )
+        self._inputs = tuple(
+            Port(name, tuple(None if n == -1 else n for n in tensor.shape_signature), tensor.dtype)
+            for name, tensor in model.named_inputs
+        )
+        self._bind()
+        return model
+
+    def _load(self, worker: WorkerProcess) -> None:
+        self._report(Event("quantize", f"loading {self._job.source.path.name} ({self._job.source.kind})"))
+        loaded = worker.ask("load", path=str(self._job.source.path), kind=self._job.source.kind)
+        self._inputs = tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in loaded["inputs"])
+        self._bind()
+
+    def _bind(self) -> None:
+        for samples in (self._job.calibration, self._job.evaluation, self._job.check_set):
+            if samples is not None:
+                bind_inputs(samples, self._inputs)
+
+    def _convert(self, worker: WorkerProcess, staged: Path) -> tuple[TfliteModel, Conformance]:
+        """Convert to float and compare with the source, then to the scheme; around what the runtime lacks."""
+        float_model = self._folder / "float32.tflite"
+        self._report(Event("quantize", f"converting to {self._job.target.quantization.scheme}"))
+        self._ask_convert(worker, float_model, scheme=Scheme.FLOAT32)
+        self._compare(worker, float_model)
+        if self._job.target.quantization.scheme == Scheme.FLOAT32:
+            float_model.rename(staged)
+            return (model := read_model(staged)), self._inspect(model, self._job.notes)
+        quantization = dataclasses.asdict(self._job.target.quantization)
+        wanted = {key: quantization[key] for key in ("scheme", "io", "granularity", "float_fallback")}
+        self._ask_convert(worker, staged, **wanted)
+        model, notes = read_model(staged), self._job.notes
+        if needs_dense_per_tensor(model, self._job.target):
+            self._ask_convert(worker, staged, **wanted, dense_per_tensor=True)
+            model, notes = read_model(staged), (*notes, _CONVERTED_AROUND)
+        conformance = self._inspect(model, notes)
+        if self._job.evaluation is None and self._job.check_set is None:
+            self._host(worker, staged, self._job.calibration, 1)  # it has to run at all
+        return model, conformance
+
+    def _ask_convert(self, worker: WorkerProcess, output: Path, **conversion: Any) -> None:
+        job = self._job
+        calibrated = conversion["scheme"] in INTEGER_SCHEMES and job.calibration is not None
+        calibration = job.calibration.text if calibrated and job.calibration else None
+        worker.ask("convert", conversion=conversion, batch=job.batch, calibration=calibration, output=str(output))
+
+    def _inspect(self, model: TfliteModel, notes: tuple[Finding, ...]) -> Conformance:
+        conformance = check_conformance(model, self._job.target, notes)
+        refuse_misfit(conformance, self._job.target)
+        return conformance
+
+    def _compare(self, worker: WorkerProcess, float_model: Path) -> None:
+        """A conversion can be wrong without an error: the float .tflite has to answer as the source does."""
+        import numpy as np
+
+        job = self._job
+        samples = job.evaluation or job.check_set or job.calibration
+        reference = self._reference(worker, samples, _COMPARED_ROWS)
+        converted = self._host(worker, float_model, samples, _COMPARED_ROWS)
+        for name, expected in reference.items():
+            got = converted.get(name)
+            if not np.isfinite(expected).all():
+                raise MisfitError(
+                    "not-finite", f"The source model itself answers with NaN or infinity at {name!r}.",
+                    hint="Check the model and its samples in the training program.",
+                )  # fmt: skip
+            limit = _TOLERANCE * float(np.abs(expected).max(initial=0)) + 1e-5
+            if got is None or got.shape != expected.shape or not float(np.abs(got - expected).max(initial=0)) <= limit:
+                raise MisfitError(
+                    "conversion-differs", f"The converted model answers differently from its source at {name!r}.",
+                    hint="TensorFlow's converter got it wrong; export the model as a SavedModel and try that.",
+                )  # fmt: skip
+
+    def _outputs(self, worker: WorkerProcess, samples: Samples | None, staged: Path) -> Outputs | None:
+        if samples is None:
+            return None
+        quantized = self._host(worker, staged, samples, None)
+        is_source = self._job.source.kind == TFLITE
+        reference = quantized if is_source else self._reference(worker, samples, None)
+        return Outputs(samples.rows, reference, quantized)
+
+    def _reference(self, worker: WorkerProcess, samples: Samples | None, rows: int | None) -> dict[str, Array]:
+        text = None if samples is None else samples.text
+        folder = self._new_folder()
+        return _arrays(folder, worker.ask("reference", samples=text, rows=rows, outputs=str(folder)))
+
+    def _host(self, worker: WorkerProcess, model: Path, samples: Samples | None, rows: int | None) -> dict[str, Array]:
+        text = None if samples is None else samples.text
+        folder = self._new_folder()
+        ports = [dataclasses.asdict(port) for port in self._inputs]
+        answer = worker.ask("host", model=str(model), inputs=ports, samples=text, rows=rows, outputs=str(folder))
+        return _arrays(folder, answer)
+
+    def _new_folder(self) -> Path:
+        self._folders += 1
+        folder = self._folder / f"outputs-{self._folders}"
+        folder.mkdir()
+        return folder
+
+    def _accuracy(self, outputs: Outputs | None) -> Accuracy | None:
+        samples = self._job.evaluation
+        if samples is None or outputs is None:
+            return None
+        labels = read_labels(samples)
+        if labels is None:
+            return None
+        return compare_accuracy(self._job.metric, outputs.reference, outputs.quantized, labels)
+
+    def _write(
+        self,
+        model: TfliteModel,
+        staged: Path,
+        conformance: Conformance,
+        accuracy: Accuracy | None,
+        outputs: Outputs | None,
+    ) -> QuantizeDocument:
+        job = self._job
+        data = staged.read_bytes()
+        info = ModelInfo(
+            str(job.output), len(data), hashlib.sha256(data).hexdigest(), str(job.target.quantization.scheme)
+        )
+        check, provenance = artifacts.check_set_path(job.output), artifacts.provenance_path(job.output)
+        made_check = self._write_check_set(outputs)
+        made_provenance = self._folder / provenance.name
+        artifacts.write_provenance(made_provenance, self._facts(model, info, accuracy))
+        artifacts.place({check: made_check, provenance: made_provenance, job.output: staged})
+        return QuantizeDocument(
+            model=info,
+            source=SourceInfo(str(job.source.path), job.source.kind, job.source.bytes, job.source.sha256),
+            target=job.target.name,
+            conformance=conformance,
+            accuracy=accuracy,
+            check_set=str(check) if made_check else None,
+            provenance=str(provenance),
+            seconds=round(time.perf_counter() - self._started, 3),
+        )
+
+    def _write_check_set(self, outputs: Outputs | None) -> Path | None:
+        import numpy as np
+
+        samples = self._job.check_set or self._job.evaluation
+        if samples is None or outputs is None:
+            return None
+        rows = samples.rows if self._job.check_set else min(samples.rows, self._fitting_rows(samples))
+        arrays: dict[str, Array] = {}
+        for port, array in ((port, bind_inputs(samples, self._inputs)[port.name]) for port in self._inputs):
+            read = list(read_rows(array, samples.start, samples.start + rows, rows))
+            shape = tuple(1 if n is None else n for n in port.shape[1:]) if array.stacked else array.shape[1:]
+            arrays[f"input/{port.name}"] = np.concatenate(read).astype(port.dtype).reshape(rows, *shape)
+        arrays |= {f"float/{name}": values[:rows] for name, values in outputs.reference.items()}
+        arrays |= {f"quantized/{name}": values[:rows] for name, values in outputs.quantized.items()}
+        labels = read_labels(samples)
+        if labels is not None:
+            arrays["labels"] = labels[:rows]
+        path = self._folder / "check.npz"
+        artifacts.write_npz(path, arrays)
+        return path
+
+    def _fitting_rows(self, samples: Samples) -> int:
+        row = sum(array.pieces[0].row_bytes for array in bind_inputs(samples, self._inputs).values())
+        return max(1, _CHECK_SET_BYTES // max(1, row))
+
+    def _facts(self, model: TfliteModel, info: ModelInfo, accuracy: Accuracy | None) -> dict[str, Any]:
+        job, quantization = self._job, self._job.target.quantization
+        sets = {"calibration": job.calibration, "evaluation": job.evaluation, "check_set": job.check_set}
+        return {
+            "source": {"kind": job.source.kind, "bytes": job.source.bytes, "sha256": job.source.sha256},
+            "model": {"bytes": info.bytes, "sha256": info.sha256, "scheme": info.scheme},
+            "names": {
+                "inputs": [name for name, _ in model.named_inputs],
+                "outputs": [name for name, _ in model.named_outputs],
+            },
+            "options": {
+                "target": job.target.name,
+                **dataclasses.asdict(quantization),
+                "metric": job.metric.name,
+                "batch": job.batch,
+                "samples": {
+                    name: None if one is None else {"first": one.start, "rows": one.rows} for name, one in sets.items()
+                },
+            },
+            "accuracy": None if accuracy is None else dataclasses.asdict(accuracy),
+        }
+
+
+_CONVERTED_AROUND = Finding(
+    "converted-around",
+    "note",
+    "FULLY_CONNECTED",
+    "Dense layers have one scale for all their weights: tflite-runtime 2.14 lacks FULLY_CONNECTED version 12, "
+    "which a scale per channel needs.",
+    "It may cost some accuracy; ai-edge-litert as the profile's runtime does not need it.",
+)
+
+
+def _arrays(folder: Path, answer: dict[str, Any]) -> dict[str, Array]:
+    import numpy as np
+
+    return {
+        name: np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False)
+        for place, name in enumerate(answer["outputs"])
+    }

@@ -1,0 +1,165 @@
+"""A trained model in TensorFlow's hands: loaded, called, and pinned to one batch size. Runs in the worker process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import InputError, MisfitError
+from edgepack.quantize.checking import Port
+from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL
+
+_SIGNATURES = ("serving_default", "serve")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A loaded model: ``call`` maps tensors by input name to tensors by output name, as at inference.
+
+    ``keep`` holds the TensorFlow object alive and its variables reachable.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    call: Callable[[Mapping[str, Any]], dict[str, Any]]
+    keep: Any
+
+
+def load_trained(path: Path, kind: str) -> TrainedModel:
+    """The model of :func:`~edgepack.quantize.sources.identify_source`'s kind.
+
+    Keras 2 files go through tf_keras, called by its own name: TF_USE_LEGACY_KERAS would change what ``tf.keras`` means,
+    and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input".
+    """
+    loaders = {SAVED_MODEL: _load_saved_model, KERAS_2_SAVED_MODEL: _load_saved_model}
+    try:
+        trained = loaders.get(kind, _load_keras)(path, kind)
+    except (InputError, MisfitError):
+        raise
+    except Exception as fault:  # TensorFlow and Keras raise anything, ImportError of a missing part included
+        raise InputError(
+            "unreadable-model",
+            f"{path} ({kind}) cannot be loaded: {_first_line(fault)}.",
+            hint="If it needs your own classes, export it as a SavedModel with them at hand: model.export('folder').",
+        ) from fault
+    for port in trained.inputs:
+        if not re.fullmatch(r"(float|int|uint)[0-9]+|bool", port.dtype) or not port.shape:
+            raise InputError(
+                "unsupported-input",
+                f"{path}: the input {port.name!r} is {port.dtype} of shape {list(port.shape)}.",
+                hint="edgepack takes inputs of numbers with the batch as their first dimension.",
+            )
+    return trained
+
+
+def _first_line(fault: Exception) -> str:
+    text = str(fault).strip() or type(fault).__name__
+    return text.splitlines()[0].rstrip(".")[:300]
+
+
+def _load_saved_model(path: Path, kind: str) -> TrainedModel:
+    import tensorflow as tf
+
+    if kind == KERAS_2_SAVED_MODEL:
+        import tf_keras  # noqa: F401 (its import registers the objects that Keras 2 left in the file)
+    loaded = tf.saved_model.load(str(path))
+    available = list(loaded.signatures)
+    wanted = [name for name in _SIGNATURES if name in available] or available
+    if not available or (len(wanted) > 1 and wanted[0] not in _SIGNATURES):
+        raise InputError(
+            "no-signature",
+            f"{path} has no signature serving_default (it has: {', '.join(available) or 'none'}).",
+            hint="Save it with one: tf.saved_model.save(model, folder, signatures={'serving_default': function}).",
+        )
+    signature = loaded.signatures[wanted[0]]
+    inputs = signature.structured_input_signature[1]
+    return TrainedModel(
+        inputs=tuple(_port(name, spec) for name, spec in inputs.items()),
+        outputs=tuple(_port(name, spec) for name, spec in signature.structured_outputs.items()),
+        call=lambda tensors: dict(signature(**tensors)),
+        keep=(loaded, signature),
+    )
+
+
+def _load_keras(path: Path, kind: str) -> TrainedModel:
+    if kind.startswith("keras-2"):
+        import tf_keras as keras
+    else:
+        import keras
+    model = keras.models.load_model(str(path), compile=False)
+    if not getattr(model, "inputs", None):
+        raise InputError(
+            "unreadable-model",
+            f"{path} does not say what its inputs are (a subclassed model that was never called).",
+            hint="Export it as a SavedModel: model.export('folder').",
+        )
+    names = _distinct([tensor.name.split(":")[0] for tensor in model.inputs])
+    inputs = tuple(_port(name, tensor) for name, tensor in zip(names, model.inputs, strict=True))
+    output_names = _distinct(list(getattr(model, "output_names", [])))
+    outputs = tuple(_port(name, tensor) for name, tensor in zip(output_names, model.outputs, strict=True))
+
+    def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
+        import tensorflow as tf
+
+        given = [tensors[port.name] for port in inputs]
+        result = tf.nest.flatten(model(given[0] if len(given) == 1 else given, training=False))
+        return {port.name: tensor for port, tensor in zip(outputs, result, strict=True)}
+
+    return TrainedModel(inputs, outputs, call, model)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names that serve as keyword arguments of a signature, each once."""
+    plain = [re.sub(r"\W", "_", name) for name in names]
+    return [name if plain.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(plain)]
+
+
+def _port(name: str, spec: Any) -> Port:
+    import tensorflow as tf
+
+    if isinstance(spec, (tf.RaggedTensorSpec, tf.SparseTensorSpec)) or spec.shape is None:
+        raise InputError(
+            "unsupported-input", f"{name!r} is ragged or sparse.", hint="edgepack takes dense tensors; pad them."
+        )
+    shape = tf.TensorShape(spec.shape)
+    if shape.rank is None:
+        raise InputError(
+            "unsupported-input", f"{name!r} has no known rank.", hint="Give the input a shape and save again."
+        )
+    return Port(name, tuple(shape.as_list()), tf.as_dtype(spec.dtype).name)
+
+
+def pinned_shape(port: Port, batch: int | None) -> tuple[int | None, ...]:
+    """The input's shape with its batch pinned; None leaves it as it is.
+
+    Raises InputError "batch-fixed" where the model was saved with another batch.
+    """
+    own = port.shape[0]
+    if batch is None or own == batch:
+        return port.shape
+    if own is not None:
+        raise InputError(
+            "batch-fixed",
+            f"The model's input {port.name!r} was saved with a batch of {own}, not {batch}.",
+            hint=f"Ask for it (--batch {own}), or save the model with an open batch.",
+        )
+    return (batch, *port.shape[1:])
+
+
+def save_pinned(trained: TrainedModel, batch: int | None, folder: Path) -> None:
+    """Write the model as a SavedModel with one signature, its batch pinned, that TFLiteConverter reads.
+
+    Only the variables are saved beside the graph. Through a Keras object the converter saves every layer's functions
+    as well, which takes most of its time, and the outputs lose their names.
+    """
+    import tensorflow as tf
+
+    specs = {port.name: tf.TensorSpec(pinned_shape(port, batch), port.dtype, name=port.name) for port in trained.inputs}
+    concrete = tf.function(lambda **tensors: trained.call(tensors)).get_concrete_function(**specs)
+    module = tf.Module()
+    module.variables_ = list(concrete.graph.variables)
+    module.keep = trained.keep if not module.variables_ else None
+    tf.saved_model.save(module, str(folder), signatures={_SIGNATURES[0]: concrete})

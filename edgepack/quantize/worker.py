@@ -1,0 +1,218 @@
+"""The process in which TensorFlow and LiteRT run: ``python -P -m edgepack.quantize.worker SCRATCH``.
+
+Requests come as JSON lines on standard input, answers go as JSON lines to what was standard output: any number of
+``{"event": {...}}``, then ``{"result": {...}}`` or ``{"error": {...}}``. Everything that native code prints lands on
+standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output}; ``reference``
+{samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs}: the trained model's and a .tflite's
+outputs over samples, one .npy per output in the folder ``outputs``. Arrays travel as files, never pickled. SCRATCH is a
+folder that the caller removes.
+
+Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
+works at once; and a crash inside the converter is an error message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
+from edgepack.events import Event
+from edgepack.quantize.checking import Port, padded, read_batches
+from edgepack.quantize.samples import Samples, open_samples
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgepack.quantize.trained import TrainedModel
+
+    Array = np.ndarray[Any, Any]
+    Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+# Rows that TensorFlow computes at once: enough to outweigh a call's cost, little enough for any memory.
+_REFERENCE_BATCH = 32
+# Synthetic rows stand in for samples where there are none; the seed makes a comparison repeatable.
+_SEED = 20
+
+
+class Worker:
+    """The loaded model and the verbs on it; ``tell`` receives events."""
+
+    def __init__(self, scratch: Path, tell: Callable[[Event], None]) -> None:
+        self._scratch = scratch
+        self._tell = tell
+        self._trained: TrainedModel | None = None
+        self._pinned: dict[int | None, Path] = {}
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one request. Raises EdgepackError."""
+        verbs: dict[str, Callable[..., dict[str, Any]]] = {
+            "load": self._load,
+            "convert": self._convert,
+            "reference": self._reference,
+            "host": self._host,
+        }
+        arguments = {key: value for key, value in request.items() if key != "verb"}
+        return verbs[request["verb"]](**arguments)
+
+    def _load(self, path: str, kind: str) -> dict[str, Any]:
+        from edgepack.quantize.trained import load_trained
+
+        self._trained = load_trained(Path(path), kind)
+        self._pinned = {}
+        return {
+            "inputs": [dataclasses.asdict(port) for port in self._trained.inputs],
+            "outputs": [dataclasses.asdict(port) for port in self._trained.outputs],
+        }
+
+    def _convert(
+        self, conversion: Mapping[str, Any], batch: int | None, calibration: str | None, output: str
+    ) -> dict[str, Any]:
+        from edgepack.quantize.converter import Conversion, convert
+        from edgepack.quantize.trained import save_pinned
+        from edgepack.target import Scheme
+
+        trained = self._model()
+        if batch not in self._pinned:
+            folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="pinned-"))
+            save_pinned(trained, batch, folder)
+            self._pinned[batch] = folder
+        wanted = Conversion(**{**conversion, "scheme": Scheme(conversion["scheme"])})
+        samples = None if calibration is None else open_samples(calibration)
+        feed = None if samples is None else lambda: self._calibrate(samples, trained.inputs, batch or 1)
+        Path(output).write_bytes(convert(self._pinned[batch], wanted, feed))
+        return {}
+
+    def _calibrate(self, samples: Samples, inputs: tuple[Port, ...], batch: int) -> Iterator[dict[str, Array]]:
+        for number, rows in enumerate(read_batches(samples, inputs, batch)):
+            yield padded(rows, batch)
+            done = min((number + 1) * batch, samples.rows)
+            self._tell(Event("quantize", "calibrating", done, samples.rows, "samples"))
+
+    def _reference(self, samples: str | None, rows: int | None, outputs: str) -> dict[str, Any]:
+        import tensorflow as tf
+
+        trained = self._model()
+        own = trained.inputs[0].shape[0]
+        per_row = all(port.shape and port.shape[0] == own for port in trained.outputs)
+        size = own or (_REFERENCE_BATCH if per_row else 1)
+        call = tf.function(trained.call)
+
+        def run(given: Mapping[str, Array]) -> dict[str, Array]:
+            found = call({name: tf.constant(array) for name, array in given.items()})
+            return {name: tensor.numpy() for name, tensor in found.items()}
+
+        return self._run("the float model", run, size, samples, rows, trained.inputs, Path(outputs))
+
+    def _host(
+        self, model: str, inputs: list[dict[str, Any]], samples: str | None, rows: int | None, outputs: str
+    ) -> dict[str, Any]:
+        from edgepack.hostruntime import HostModel
+
+        host = HostModel(Path(model), threads=min(4, os.cpu_count() or 1))
+        ports = tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in inputs)
+        return self._run(Path(model).name, host.run, host.batch, samples, rows, ports, Path(outputs))
+
+    def _run(
+        self,
+        what: str,
+        run: Run,
+        size: int,
+        samples: str | None,
+        rows: int | None,
+        inputs: tuple[Port, ...],
+        folder: Path,
+    ) -> dict[str, Any]:
+        """Run every row, ``size`` at a time, and leave each output as ``folder/<number>.npy`` [rows, ...] float32."""
+        import numpy as np
+
+        chosen = None if samples is None else open_samples(samples)
+        total = rows or size if chosen is None else min(chosen.rows, rows or chosen.rows)
+        batches = _synthetic(inputs, size, total) if chosen is None else read_batches(chosen, inputs, size, rows)
+        written: dict[str, Array] = {}
+        done = 0
+        for batch in batches:
+            count = len(next(iter(batch.values())))
+            for name, values in run(padded(batch, size)).items():
+                found = _by_row(values, size)
+                if name not in written:
+                    path = folder / f"{len(written)}.npy"
+                    shape = (total, *found.shape[1:])
+                    written[name] = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # type: ignore[no-untyped-call]
+                written[name][done : done + count] = found[:count]
+            done += count
+            self._tell(Event("quantize", f"running {what}", done, total, "samples"))
+        return {"outputs": list(written)}
+
+    def _model(self) -> TrainedModel:
+        if self._trained is None:
+            raise InternalError("no-model", "The worker was asked to work before a model was loaded.")
+        return self._trained
+
+
+def _by_row(values: Array, size: int) -> Array:
+    """Outputs with one row per sample; what has no batch dimension belongs to the single sample that was run."""
+    if values.ndim and values.shape[0] == size:
+        return values
+    if size != 1:
+        raise MisfitError(
+            "output-without-batch",
+            f"The model gives an output of shape {list(values.shape)} for {size} samples, without a row for each.",
+            hint="Pin the batch to 1.",
+        )
+    return values[None]
+
+
+def _synthetic(inputs: tuple[Port, ...], size: int, total: int) -> Iterator[dict[str, Array]]:
+    """Normal numbers for float inputs, zeros for the rest (any index into a table exists); open sizes become 1."""
+    import numpy as np
+
+    draw = np.random.default_rng(_SEED)
+    for first in range(0, total, size):
+        count = min(size, total - first)
+        shapes = {port.name: (count, *(1 if n is None else n for n in port.shape[1:])) for port in inputs}
+        yield {
+            port.name: draw.standard_normal(shapes[port.name]).astype(port.dtype)
+            if port.dtype.startswith("float")
+            else np.zeros(shapes[port.name], port.dtype)
+            for port in inputs
+        }
+
+
+def main() -> int:
+    """Serve requests until standard input ends."""
+    # Replies keep the real standard output to themselves; a stray print goes where native code's messages go.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker = Worker(Path(sys.argv[1]), lambda event: _send(replies, "event", dataclasses.asdict(event)))
+    for line in sys.stdin:
+        _serve(worker, json.loads(line), replies)
+    return 0
+
+
+def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None:
+    try:
+        _send(replies, "result", worker.answer(request))
+    except EdgepackError as error:
+        kind = type(error).__name__
+        _send(replies, "error", {"kind": kind, "code": error.code, "message": error.message,
+                                 "hint": error.hint, "details": error.details})  # fmt: skip
+    except MemoryError:
+        _send(replies, "error", {"kind": InputError.__name__, "code": "out-of-memory",
+                                 "message": "This machine's memory is too small for the model and these samples.",
+                                 "hint": "Pin a smaller batch, or close other programs.", "details": {}})  # fmt: skip
+
+
+def _send(replies: IO[str], key: str, value: Mapping[str, Any]) -> None:
+    replies.write(json.dumps({key: value}, default=str) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
