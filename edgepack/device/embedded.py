@@ -89,13 +89,13 @@ class EmbeddedDevice:
         listener.close()
         with self._lock:
             connections, processes = list(self._connections), list(self._processes)
-        for process in processes:
-            _end_group(process)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
             connection.join(2.0)
+        for process in processes:
+            _end_group(process)
         for thread in self._threads:
             thread.join(2.0)
 
@@ -131,14 +131,13 @@ class EmbeddedDevice:
         with self._lock:
             self._threads = [known for known in self._threads if known.is_alive()]
             self._threads.append(thread)
-        thread.start()
+            thread.start()
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         environment = {"HOME": str(self.home), "USER": _USER, "LOGNAME": _USER, "SHELL": "/bin/sh"}
         environment["PATH"] = os.environ.get("PATH", os.defpath)
         with self._lock:
             if self._listener is None:
-                channel.close()
                 return
             process = subprocess.Popen(
                 ["/bin/sh", "-c", os.fsdecode(command)],
@@ -164,7 +163,8 @@ class EmbeddedDevice:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 channel.send_exit_status(process.wait() % 256)
         finally:
-            channel.close()
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                channel.close()
             _end_group(process)
             pumps[2].join(2.0)
             with self._lock:

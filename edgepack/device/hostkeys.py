@@ -7,7 +7,6 @@ name, a key type, the key in base64, a comment.
 from __future__ import annotations
 
 import base64
-import binascii
 import enum
 import fnmatch
 import hashlib
@@ -129,7 +128,7 @@ def parse_known_hosts(text: str, where: str = "") -> list[KnownKey]:
             continue
         try:
             blob = base64.b64decode(fields[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             continue
         lines.append(KnownKey(marker, tuple(fields[0].lower().split(",") if fields[0][0] != "|" else [fields[0]]),
                               fields[1], blob, f"{where}:{number}"))  # fmt: skip
@@ -197,6 +196,6 @@ def _hash(name: str, salt: bytes) -> str:
 def _hash_matches(pattern: str, name: str) -> bool:
     try:
         salt = base64.b64decode(pattern.split("|")[2], validate=True)
-    except (binascii.Error, IndexError):
+    except (ValueError, IndexError):
         return False
     return hmac.compare_digest(_hash(name, salt), pattern)

@@ -43,6 +43,7 @@ class ProcessChannel:
         self._input_lock = threading.Lock()
         self._reading = threading.Lock()
         self._waiting = threading.Lock()
+        self._closing = threading.Lock()
         self._status: int | None = None
         self._stderr_stream = stderr
         self._stderr = TailReader(lambda size: self._read_from(stderr.fileno(), size))
@@ -88,9 +89,10 @@ class ProcessChannel:
 
     def close(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.close`."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        with self._closing:
+            if self._closed.is_set():
+                return
+            self._closed.set()
         self.finish_input()
         if not self._ended(_GRACE_S):
             self._signal(signal.SIGTERM)
@@ -111,6 +113,8 @@ class ProcessChannel:
         deadline, pause = time.monotonic() + timeout_s, 0.001
         while self._status is None:
             with self._waiting:
+                if self._status is not None:
+                    return True
                 ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is not None:
                     self._status = ended.si_status if ended.si_code == os.CLD_EXITED else -1

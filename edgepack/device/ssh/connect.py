@@ -201,18 +201,25 @@ def _start(
                 if not connection.initial_kex_done:
                     raise TimeoutError("key exchange")
             return connection
-        except EdgepackError:
+        except EdgepackError as error:
             _hang_up(connection)
-            # S311: spreads retries, guards nothing.
-            pause_s *= random.uniform(1.0, 2.0)  # noqa: S311
-            if connection.remote_version or time.monotonic() + pause_s > deadline:
+            if connection.remote_version or error.code == "connect-timeout":
                 raise
-            time.sleep(pause_s)
+        # S311: spreads retries, guards nothing.
+        pause_s *= random.uniform(1.0, 2.0)  # noqa: S311
+        if time.monotonic() + pause_s > deadline:
+            raise UnreachableError(
+                "connection-dropped",
+                f"{place.host}, port {place.port}, hangs up before it says that it is an SSH server ({address}).",
+                hint="Is that port sshd's? Too many logins at once (MaxStartups) and a ban look the same.",
+            )
+        time.sleep(pause_s)
 
 
 def _prepare(sock: socket.socket, types: tuple[str, ...], options: ConnectOptions) -> paramiko.Transport:
     connection = paramiko.Transport(sock, default_window_size=_WINDOW_BYTES, default_max_packet_size=_PACKET_BYTES)
-    connection.banner_timeout = connection.handshake_timeout = options.connect_timeout_s
+    # start_client's own timeout comes first; paramiko's cannot be told from a host that hangs up.
+    connection.banner_timeout = connection.handshake_timeout = options.connect_timeout_s + 5.0
     algorithms = connection.get_security_options()
     algorithms.ciphers = CIPHERS
     # Ask for a key of a type that is known already: any other would look like a changed one.
