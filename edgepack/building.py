@@ -10,12 +10,59 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.documents import BundleDocument, VerifyDocument
+from edgepack.documents import BundleDocument, QuantizeDocument, VerifyDocument
 from edgepack.events import Reporter, ignore_events
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
     from edgepack.target import Platform, Target
+
+
+def quantize(
+    model: str | Path,
+    *,
+    target: str | Path | Target,
+    output: str | Path,
+    calibration: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    check_set: str | Path | None = None,
+    metric: str = "top1",
+    batch: int | None = 1,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> QuantizeDocument:
+    """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
+
+    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples, a .npz or a folder of .npy;
+    ``FILE#100:500`` takes rows. ``metric`` is "top1" or ``module:function`` of (outputs, labels). ``batch`` is
+    pinned; None leaves it as it is. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or
+    check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so that the
+    document tells what would be there.
+
+    Raises InputError about the model, the samples, the target or the options, and MisfitError where the converted model
+    is not what the target takes, or cannot be made.
+    """
+    from edgepack.quantize import quantize as run
+
+    output = Path(output)
+    with _written(output, dry_run=dry_run) as place:
+        document = run(
+            model,
+            target=target,
+            output=place,
+            calibration=calibration,
+            evaluation=evaluation,
+            check_set=check_set,
+            metric=metric,
+            batch=batch,
+            report=report,
+        )
+    return dataclasses.replace(
+        document,
+        model=dataclasses.replace(document.model, path=str(output)),
+        check_set=document.check_set and str(output.with_name(Path(document.check_set).name)),
+        provenance=str(output.with_name(Path(document.provenance).name)),
+    )
 
 
 def bundle(

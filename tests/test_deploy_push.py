@@ -13,12 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bundle_tiny import manifest_value
 from deploying import PLATFORM, Device, tiny_bundle, tiny_target
 from real_sshd import RealSshd
 
 import edgepack
 from edgepack.bundle import open_bundle
+from edgepack.bundle.archive import write_archive
 from edgepack.device import ConnectOptions
+from edgepack.documents import FileEntry, canonical_json
 from edgepack.errors import (
     DeviceFailure,
     EdgepackError,
@@ -103,10 +106,6 @@ def test_an_interrupted_push_changes_nothing_and_the_next_one_goes_on(device: De
 
 def heavy_bundle(folder: Path, size: int) -> Path:
     """A bundle with a check set of that many random bytes more; it can be pushed, not checked."""
-    from bundle_tiny import manifest_value
-    from edgepack.bundle.archive import write_archive
-    from edgepack.documents import FileEntry, canonical_json
-
     light = open_bundle(tiny_bundle(folder / "light", version="3.0.0")[0])
     files = {path: light.read_entry(path) for path in light.entries} | {"ballast.bin": os.urandom(size)}
     value = manifest_value(files, name="tiny", version="3.0.0", target=dict(light.manifest.target))
@@ -287,20 +286,20 @@ def test_a_full_disk_fails_the_push_and_leaves_the_active_release_alone(tmp_path
     """No room: DeviceFailure "disk-full", exit 7; with more room the same push goes through."""
     root = tmp_path / "small"
     root.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", root], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", root], check=False).returncode:
         pytest.skip("this machine mounts no tmpfs")
     try:
         device = Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
         first, bundle = tiny_bundle(tmp_path)
         edgepack.push(first, **device.where)
         edgepack.activate(unchecked=True, **device.where)
-        heavy = heavy_bundle(tmp_path, 3 << 20)
+        heavy = heavy_bundle(tmp_path, 4 << 20)
         with pytest.raises(DeviceFailure) as caught:
             edgepack.push(heavy, **device.where)
         assert (caught.value.code, caught.value.exit_code) == ("disk-full", 7)
         assert edgepack.status(**device.where).current == bundle.release
-        subprocess.run(["mount", "-o", "remount,size=20m", root], check=True)
-        assert edgepack.push(heavy, **device.where).bytes.sent > 3 << 20
+        subprocess.run(["mount", "-o", "remount,size=40m", root], check=True)
+        assert edgepack.push(heavy, **device.where).bytes.sent > 4 << 20
     finally:
         subprocess.run(["umount", root], check=True)
 
