@@ -375,6 +375,8 @@ class TensorInfo:
             limits = numpy.iinfo(self.dtype)
             self._low, self._high = numpy.float32(limits.min), numpy.float32(limits.max)
             self._zero = numpy.float32(self.zero_point)
+        self._floats: Any = None
+        self._integers: Any = None
         self._numpy = numpy
 
     def to_json(self) -> Dict[str, Any]:
@@ -388,18 +390,26 @@ class TensorInfo:
         }
 
     def quantize(self, x: Any) -> Any:
-        """A float array in the tensor's own dtype: ``clip(rint(x / scale) + zero_point)``, in float32."""
+        """A float array in the tensor's own dtype: ``clip(rint(x / scale) + zero_point)``, in float32.
+
+        The result is a buffer that the next call overwrites: an image's worth of fresh memory at each call would cost
+        more than the arithmetic. Calls take turns (the model's lock).
+        """
         numpy = self._numpy
-        values = x / self.scale
-        numpy.rint(values, values)
+        if self._floats is None or self._floats.shape != x.shape:
+            self._floats, self._integers = numpy.empty(x.shape, numpy.float32), numpy.empty(x.shape, self.dtype)
+        values = self._floats
+        numpy.divide(x, self.scale, out=values)
+        numpy.rint(values, out=values)
         values += self._zero
-        numpy.maximum(values, self._low, values)
-        numpy.minimum(values, self._high, values)
+        numpy.maximum(values, self._low, out=values)
+        numpy.minimum(values, self._high, out=values)
         try:
             with numpy.errstate(invalid="raise"):
-                return values.astype(self.dtype)
+                numpy.copyto(self._integers, values, casting="unsafe")
         except FloatingPointError:
             raise InputMismatch(f"The input {self.name!r} holds NaN, which no integer stands for.") from None
+        return self._integers
 
     def dequantize(self, q: Any) -> Any:
         """A tensor's content as float32: ``(q - zero_point) * scale``."""
@@ -945,7 +955,7 @@ class CheckSet:
 
     def tensors(self, limit: int) -> List[List[Any]]:
         """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
-        model, numpy = self._model, self._numpy
+        model = self._model
         shapes = [tensor.shape for tensor in model.zeros()]
         size = shapes[0][0] if shapes[0] else 1
         if self.samples < size:
@@ -957,7 +967,7 @@ class CheckSet:
                 raise LoaderError(
                     "bad-check-set", f"check.npz holds samples of other shapes ({blocks[0].shape}) than the model's."
                 )
-            batches.append([numpy.ascontiguousarray(model._to_tensor(i, b)) for i, b in zip(model.inputs, blocks)])
+            batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
     def _random(self, shapes: List[Tuple[int, ...]], limit: int) -> List[List[Any]]:
