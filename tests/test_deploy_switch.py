@@ -1,0 +1,181 @@
+"""Activating and rolling back on a device: one step, refused without a PASS, undone where a hook fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from deploying import Device, tiny_bundle
+
+import edgepack
+from edgepack.deploy.hooks import Hooks
+from edgepack.device import ConnectOptions
+from edgepack.errors import GateFailed, InputError, IntegrityError
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    """This machine as a device that holds nothing yet."""
+    root = tmp_path / "device"
+    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+
+
+def pushed(device: Device, folder: Path, version: str, name: str = "tiny") -> str:
+    """The release of a bundle that was pushed to the device."""
+    return edgepack.push(tiny_bundle(folder, name=name, version=version)[0], **device.where).release
+
+
+def loaded(device: Device) -> str | None:
+    """The release that a program on the device would load now."""
+    current = device.root / "apps" / "tiny" / "current"
+    return current.resolve().name if current.is_symlink() else None
+
+
+def hook(script: Path, text: str) -> tuple[str, ...]:
+    """An argument vector that runs a shell script."""
+    script.write_text(text)
+    return ("/bin/sh", str(script))
+
+
+def test_without_a_pass_nothing_is_activated(device: Device, tmp_path: Path) -> None:
+    """Activating asks for a PASS from this device; --unchecked overrides it, and the history says so."""
+    release = pushed(device, tmp_path, "1.0.0")
+    for dry_run in (True, False):
+        with pytest.raises(GateFailed) as caught:
+            edgepack.activate(dry_run=dry_run, **device.where)
+        assert caught.value.code == "not-checked"
+        assert "edgepack check" in caught.value.hint
+    assert loaded(device) is None
+    done = edgepack.activate(unchecked=True, **device.where)
+    assert (done.current, done.previous, done.changed, done.unchecked) == (release, None, True, True)
+    assert loaded(device) == release
+    entry = edgepack.history(**device.where).history[-1]
+    assert (entry["unchecked"], entry["to"], entry["outcome"]) == (True, release, "done")
+    assert entry["by"]
+
+
+def test_activating_what_is_active_changes_nothing(device: Device, tmp_path: Path) -> None:
+    """The second activation is a no-op that says so; it adds nothing to the history."""
+    pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    again = edgepack.activate(unchecked=True, **device.where)
+    assert not again.changed
+    assert len(edgepack.history(**device.where).history) == 1
+
+
+def test_rollback_goes_back_and_forth(device: Device, tmp_path: Path) -> None:
+    """Rolling back activates the release before; a named one works too, and the history tells it all."""
+    first, second = (pushed(device, tmp_path, version) for version in ("1.0.0", "2.0.0"))
+    for release in (first, second):
+        edgepack.activate(release=release, unchecked=True, **device.where)
+    told = edgepack.rollback(dry_run=True, **device.where)
+    assert (told.current, told.changed, loaded(device)) == (first, True, second)
+    back = edgepack.rollback(**device.where)
+    assert (back.current, back.previous, loaded(device)) == (first, second, first)
+    forth = edgepack.rollback(release=second, **device.where)
+    assert (forth.current, loaded(device)) == (second, second)
+    verbs = [entry["verb"] for entry in edgepack.history(**device.where).history]
+    assert verbs == ["activate", "activate", "rollback", "rollback"]
+
+
+def test_there_is_no_way_back_from_the_first_release(device: Device, tmp_path: Path) -> None:
+    """Rolling back without an earlier release is an InputError, and the release stays active."""
+    release = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    for dry_run in (True, False):
+        with pytest.raises(InputError) as caught:
+            edgepack.rollback(dry_run=dry_run, **device.where)
+        assert caught.value.code == "no-previous"
+    assert loaded(device) == release
+
+
+def test_a_release_that_is_not_there_is_named_with_those_that_are(device: Device, tmp_path: Path) -> None:
+    """A typo in --release is an InputError that lists what the device holds."""
+    release = pushed(device, tmp_path, "1.0.0")
+    for dry_run in (True, False):
+        for verb in (edgepack.activate, edgepack.rollback):
+            with pytest.raises(InputError, match=release) as caught:
+                verb(release="9.9.9-0123456789ab", dry_run=dry_run, **device.where)
+            assert caught.value.code == "no-release"
+
+
+def test_a_damaged_release_is_never_activated(device: Device, tmp_path: Path) -> None:
+    """A model that changed on the device after the push is found before the switch."""
+    release = pushed(device, tmp_path, "1.0.0")
+    model = device.release("tiny", release) / "model.tflite"
+    model.chmod(0o644)
+    model.write_bytes(model.read_bytes()[:-1] + b"!")
+    with pytest.raises(IntegrityError):
+        edgepack.activate(unchecked=True, **device.where)
+    assert loaded(device) is None
+
+
+def test_hooks_run_on_the_device_after_the_switch(device: Device, tmp_path: Path) -> None:
+    """after_activate sees the new release as current and its name in the environment; its output comes back."""
+    release = pushed(device, tmp_path, "1.0.0")
+    after = hook(
+        tmp_path / "after.sh", 'readlink "$EDGEPACK_ROOT/apps/$EDGEPACK_APP/current"; echo "$EDGEPACK_RELEASE"'
+    )
+    done = edgepack.activate(unchecked=True, hooks=Hooks(after, ("true",)), **device.where)
+    assert [entry["hook"] for entry in done.hooks] == ["after_activate", "health"]
+    assert [entry["code"] for entry in done.hooks] == [0, 0]
+    target, name = done.hooks[0]["output"].split()
+    assert target.endswith(release)
+    assert name == release
+
+
+@pytest.mark.parametrize("kind", ["after_activate", "health"])
+def test_a_hook_that_fails_swaps_back(device: Device, tmp_path: Path, kind: str) -> None:
+    """The old release is active again, the new one is marked bad, the error carries what the hook printed."""
+    first = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    second = pushed(device, tmp_path, "2.0.0")
+    failing = hook(tmp_path / "failing.sh", "echo the service did not start; exit 3")
+    hooks = Hooks(failing) if kind == "after_activate" else Hooks(None, failing, health_retries=1)
+    with pytest.raises(GateFailed) as caught:
+        edgepack.activate(unchecked=True, hooks=hooks, **device.where)
+    assert caught.value.code in ("hook-failed", "health-failed")
+    assert "the service did not start" in str(caught.value.details["output"])
+    assert loaded(device) == first
+    status = edgepack.status(**device.where)
+    assert status.current == first
+    assert {found["release"]: found["bad"] for found in status.releases} == {first: False, second: True}
+
+
+def test_a_hook_that_hangs_is_ended_and_swaps_back(device: Device, tmp_path: Path) -> None:
+    """A hook has its time, no more."""
+    first = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    pushed(device, tmp_path, "2.0.0")
+    with pytest.raises(GateFailed, match=r"0\.5 s"):
+        edgepack.activate(unchecked=True, hooks=Hooks(("sleep", "60"), hook_timeout_s=0.5), **device.where)
+    assert loaded(device) == first
+
+
+def test_an_app_must_be_named_only_where_there_are_several(device: Device, tmp_path: Path) -> None:
+    """One app is found by itself; of two, the error lists both; of none, it says what to do."""
+    for read in (edgepack.status, edgepack.history, edgepack.activate, edgepack.rollback):
+        with pytest.raises(InputError) as caught:
+            read(**device.where)
+        assert caught.value.code == "no-app"
+        assert "edgepack push" in caught.value.hint
+    pushed(device, tmp_path, "1.0.0", name="one")
+    assert edgepack.status(**device.where).app == "one"
+    pushed(device, tmp_path, "1.0.0", name="two")
+    with pytest.raises(InputError, match="one, two") as caught:
+        edgepack.status(**device.where)
+    assert caught.value.code == "several-apps"
+    assert edgepack.status(app="two", **device.where).app == "two"
+    with pytest.raises(InputError) as caught:
+        edgepack.status(app="three", **device.where)
+    assert caught.value.code == "no-app"
+
+
+def test_looking_changes_nothing(device: Device) -> None:
+    """status, history and probe of an empty device leave not even a folder on it."""
+    for read in (edgepack.status, edgepack.history):
+        with pytest.raises(InputError):
+            read(**device.where)
+    edgepack.probe(**device.where)
+    assert not device.root.exists()
