@@ -1,0 +1,178 @@
+"""Checking a release on a device: measured there, judged here, recorded there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deploying import SAMPLES, Device, tiny_bundle, tiny_target
+from hypothesis import given
+from hypothesis import strategies as st
+from real_sshd import RealSshd
+
+import edgepack
+from edgepack.bundle import Manifest, ModelEntry, open_bundle
+from edgepack.check.measure import conclude, plan_check
+from edgepack.device import ConnectOptions, DeviceFacts
+from edgepack.documents import to_json, to_json_value
+from edgepack.errors import GateFailed, InputError, IntegrityError
+from edgepack.events import Event
+from edgepack.statistics import MIN_RUNS
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    """This machine as a device that holds nothing yet."""
+    root = tmp_path / "device"
+    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+
+
+@pytest.mark.sshd
+def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) -> None:
+    """Latency, memory, accuracy and parity come from the device; the PASS is recorded there and opens activate."""
+    root = tmp_path / "device"
+    device = Device(sshd.address, replace(sshd.options, root=str(root)), root)
+    path, bundle = tiny_bundle(tmp_path, budget={"p95_ms": 50.0, "max_accuracy_drop": 0.02, "peak_rss_bytes": 10**9})
+    edgepack.push(path, **device.where)
+    events: list[Event] = []
+    found = edgepack.check(report=events.append, **device.where)
+    assert (found.verdict, len(found.reasons)) == ("pass", 3)
+    assert (found.app, found.release) == ("tiny", bundle.release)
+    latency = found.latency_ms
+    assert latency.n >= MIN_RUNS[95]
+    assert latency.p50 is not None
+    assert latency.p95 is not None
+    assert 0 < latency.p50 <= latency.p95 < 50
+    assert found.load_ms is not None
+    assert found.peak_rss_bytes is not None
+    assert found.peak_rss_bytes > 1_000_000
+    assert found.accuracy is not None
+    assert (found.accuracy.quantized, found.accuracy.drop, found.accuracy.samples) == (1.0, 0.0, SAMPLES)
+    assert found.parity is not None
+    assert found.parity.top1_agreement == 1.0
+    assert found.parity.max_abs_error <= 2 / 256
+    assert found.device["python"].startswith(f"3.{sys.version_info.minor}.")
+    assert found.runtime["package"] in ("tflite-runtime", "ai-edge-litert")
+    assert {"throttled", "temperature_c", "governor"} <= found.conditions.keys()
+    assert json.loads(to_json(to_json_value(found)))["verdict"] == "pass"
+    assert events[-1].message.startswith("pass: ")
+    assert edgepack.status(**device.where).releases[0]["verdict"] == "pass"
+    assert edgepack.activate(**device.where).unchecked is False
+
+
+def test_a_release_that_lost_accuracy_fails_and_stays_inactive(device: Device, tmp_path: Path) -> None:
+    """Four of forty samples wrong on the device: a drop of 10 points, a FAIL with the numbers, no activation."""
+    path, _ = tiny_bundle(tmp_path, budget={"max_accuracy_drop": 0.02}, wrong=4)
+    edgepack.push(path, **device.where)
+    found = edgepack.check(**device.where)
+    assert found.verdict == "fail"
+    assert found.accuracy is not None
+    assert (found.accuracy.reference, found.accuracy.quantized) == (1.0, 0.9)
+    assert "0.1000" in found.reasons[0]
+    assert edgepack.status(**device.where).releases[0]["verdict"] == "fail"
+    with pytest.raises(GateFailed):
+        edgepack.activate(**device.where)
+
+
+def test_without_a_check_set_an_accuracy_gate_is_inconclusive(device: Device, tmp_path: Path) -> None:
+    """Accuracy and parity are null, and a limit on them is never passed in silence."""
+    path, _ = tiny_bundle(tmp_path, budget={"max_accuracy_drop": 0.02, "p50_ms": 50.0}, check_set=False)
+    edgepack.push(path, **device.where)
+    found = edgepack.check(**device.where)
+    assert (found.verdict, found.accuracy, found.parity) == ("inconclusive", None, None)
+    assert found.latency_ms.p50 is not None
+
+
+def test_flags_override_the_releases_own_limits(device: Device, tmp_path: Path) -> None:
+    """A stricter limit fails what passed, a lifted one passes it again; each verdict replaces the one before."""
+    path, _ = tiny_bundle(tmp_path, budget={"model_bytes": 100_000})
+    edgepack.push(path, **device.where)
+    verdicts = [edgepack.check(budget=budget, **device.where).verdict for budget in ({}, {"model_bytes": 10})]
+    assert verdicts == ["pass", "fail"]
+    assert edgepack.status(**device.where).releases[0]["verdict"] == "fail"
+    lifted = edgepack.check(budget={"model_bytes": None}, **device.where)
+    assert lifted.verdict == "pass"
+    assert lifted.budget["model_bytes"] is None
+    with pytest.raises(InputError) as caught:
+        edgepack.check(budget={"modelbytes": 10}, **device.where)
+    assert caught.value.code == "bad-budget"
+
+
+def test_too_short_a_time_for_the_gated_percentile_is_inconclusive(device: Device, tmp_path: Path) -> None:
+    """A p99 needs 662 runs: where the time is over before, the percentile is null and the gate is open."""
+    path, _ = tiny_bundle(tmp_path, budget={"p99_ms": 50.0}, check_set=False)
+    edgepack.push(path, **device.where)
+    found = edgepack.check(max_seconds=0.000001, **device.where)
+    assert found.verdict == "inconclusive"
+    assert found.latency_ms.p99 is None
+
+
+def test_a_named_release_is_checked_instead_of_the_candidate(device: Device, tmp_path: Path) -> None:
+    """--release picks an older one; its verdict is recorded for it and for no other."""
+    first = edgepack.push(tiny_bundle(tmp_path, budget={"p50_ms": 50.0})[0], **device.where).release
+    edgepack.push(tiny_bundle(tmp_path, version="2.0.0")[0], **device.where)
+    assert edgepack.check(release=first, **device.where).release == first
+    verdicts = {found["version"]: found["verdict"] for found in edgepack.status(**device.where).releases}
+    assert verdicts == {"1.0.0": "pass", "2.0.0": None}
+
+
+def test_a_manifest_that_was_changed_on_the_device_is_refused(device: Device, tmp_path: Path) -> None:
+    """Limits are read from the release itself: a manifest that somebody edited there is an IntegrityError."""
+    path, bundle = tiny_bundle(tmp_path, budget={"model_bytes": 10})
+    edgepack.push(path, **device.where)
+    manifest = device.release("tiny", bundle.release) / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"model_bytes":10,', b'"model_bytes":99,'))
+    with pytest.raises(IntegrityError) as caught:
+        edgepack.check(**device.where)
+    assert caught.value.code == "release-damaged"
+
+
+def test_bad_words_are_refused_before_the_device_is_asked() -> None:
+    """A metric that does not exist is told without connecting."""
+    with pytest.raises(InputError) as caught:
+        edgepack.check("nobody@device.invalid", metric="nothing")
+    assert caught.value.code == "unknown-metric"
+
+
+FACTS = DeviceFacts(python="3.11.2", arch="aarch64", libc="glibc-2.36")
+
+
+@given(
+    policy=st.integers(1, 2000),
+    flag=st.none() | st.integers(1, 2000),
+    limits=st.sets(st.sampled_from(sorted(MIN_RUNS))),
+)
+def test_a_check_always_plans_the_runs_that_its_highest_percentile_needs(
+    policy: int, flag: int | None, limits: set[int]
+) -> None:
+    """Neither the profile nor --min-runs can plan fewer runs than the gated percentile takes."""
+    target = tiny_target(**{f"p{p}_ms": 5.0 for p in limits})
+    measured = replace(target, measure=replace(target.measure, min_runs=policy))
+    manifest = Manifest("tiny", "1", measured.to_json(), ModelEntry("model.tflite", "int8", 10, "0" * 64), (), ())
+    plan = plan_check("tiny", "1-0", manifest, {}, {"min_runs": flag})
+    assert plan.measure["min_runs"] >= max([MIN_RUNS[p] for p in limits], default=1)
+    assert plan.measure["min_runs"] >= (policy if flag is None else flag)
+
+
+def test_an_emulated_device_is_never_believed_about_time(tmp_path: Path) -> None:
+    """A latency from an emulator is inconclusive, and the document says that it was emulated."""
+    manifest = open_bundle(tiny_bundle(tmp_path, budget={"p50_ms": 50.0})[0]).manifest
+    plan = plan_check("tiny", "1-0", manifest, {}, {})
+    measurement = {"latency_ns": [1_000_000] * 20, "conditions": {"emulated": False}}
+    document = conclude(plan, measurement, None, replace(FACTS, emulated=True), 1.0)
+    assert (document.verdict, document.conditions["emulated"]) == ("inconclusive", True)
+    assert conclude(plan, measurement, None, FACTS, 1.0).verdict == "pass"
+
+
+def test_a_required_delegate_that_took_nothing_fails(tmp_path: Path) -> None:
+    """All of it on the CPU is a FAIL where the profile requires the accelerator."""
+    target = tiny_target()
+    required = replace(target, delegate=replace(target.delegate, library="libedgetpu.so.1", required=True))
+    plan = plan_check("tiny", "1-0", open_bundle(tiny_bundle(tmp_path, target=required)[0]).manifest, {}, {})
+    for operators, verdict in ((0, "fail"), (3, "pass"), (None, "inconclusive")):
+        measurement = {"latency_ns": [1] * 20, "delegate": {"library": "libedgetpu.so.1", "operators": operators}}
+        assert conclude(plan, measurement, None, FACTS, 1.0).verdict == verdict
