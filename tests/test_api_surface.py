@@ -1,0 +1,103 @@
+"""The Python functions: the same verbs as the commands, light to import, never shadowed by a subpackage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import edgepack
+
+VERBS = {
+    "activate", "bundle", "check", "connect", "deploy", "gc", "history", "inspect", "probe", "push", "quantize", "rollback",
+    "status", "verify",
+}  # fmt: skip
+# Commands that are no verb about a model or a device, and how Python does the same.
+ONLY_COMMANDS = {"targets", "init", "demo", "doctor"}
+
+
+def fresh(code: str) -> str:
+    """What a new Python prints for that code."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+
+
+def test_the_functions_are_pinned() -> None:
+    """Adding or removing a public name is a decision, not an accident."""
+    assert set(edgepack.__all__) == VERBS | {"__version__", "diff_bundles"}
+    assert set(edgepack.__all__) <= set(dir(edgepack))
+
+
+def test_every_command_has_a_function() -> None:
+    """The command line has no power that the library lacks."""
+    from edgepack.cli.main import app
+
+    groups = {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance}
+    commands = {command.name for command in app.registered_commands} | groups
+    assert commands - ONLY_COMMANDS <= VERBS
+    assert commands >= ONLY_COMMANDS
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_function_is_documented_and_typed(name: str) -> None:
+    """help() shows what a verb does, and each parameter has its type."""
+    function = getattr(edgepack, name)
+    assert inspect.isfunction(function)
+    assert function.__name__ == name
+    assert inspect.getdoc(function)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(parameter.annotation is not inspect.Parameter.empty for parameter in signature.parameters.values())
+
+
+def test_importing_edgepack_is_light() -> None:
+    """`import edgepack`, and looking at what it offers, load nothing but a little of the standard library."""
+    loaded = set(json.loads(fresh("import edgepack, json, sys; dir(edgepack); print(json.dumps(sorted(sys.modules)))")))
+    heavy = {"numpy", "paramiko", "tensorflow", "typer", "ai_edge_litert", "tflite", "dataclasses", "packaging"}
+    assert not loaded & heavy
+    assert {name for name in loaded if name.startswith("edgepack.")} == set()
+
+
+def test_reaching_a_device_needs_no_tensorflow_and_local_needs_no_paramiko(tmp_path: Path) -> None:
+    """push, check, status and their siblings import neither TensorFlow nor, without SSH, paramiko."""
+    code = (
+        "import edgepack, json, sys\nfor name in ('push', 'check', 'activate', 'rollback', 'history', 'deploy'): "
+        "getattr(edgepack, name)\n"
+        f"edgepack.probe('local:{tmp_path}/none')\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = set(json.loads(fresh(code)))
+    assert not loaded & {"tensorflow", "paramiko", "typer", "ai_edge_litert", "numpy"}
+
+
+def test_a_verb_stays_a_verb_when_its_subpackage_is_imported() -> None:
+    """`edgepack.bundle` is the function, also after `edgepack.bundle.archive` was imported; both are reachable."""
+    code = (
+        "import edgepack\nimport edgepack.bundle.archive, edgepack.check.verdict, edgepack.deploy.push\n"
+        "import edgepack.quantize\nfrom edgepack.bundle import open_bundle\nfrom edgepack import bundle, check\n"
+        "names = ('bundle', 'check', 'deploy', 'quantize')\n"
+        "print([type(getattr(edgepack, name)).__name__ for name in names], callable(open_bundle), bundle.__module__)"
+    )
+    assert fresh(code).strip() == f"{['function'] * 4} True edgepack.building"
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    """A typo is told by Python as for any module."""
+    with pytest.raises(AttributeError, match="pusch"):
+        _ = edgepack.pusch  # type: ignore[attr-defined]
+    assert isinstance(edgepack, types.ModuleType)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    """`edgepack --version` and the installed distribution agree."""
+    try:
+        installed = importlib.metadata.version("edgepack")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("edgepack runs from its folder, not installed")
+    assert edgepack.__version__ == installed

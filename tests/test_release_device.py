@@ -1,0 +1,180 @@
+"""One release on one device in one session: push, check, activate; and the deploy verb for a bundle or a .tflite."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deploying import TINY, Device, tiny_bundle, tiny_model, tiny_target
+
+import edgepack
+from edgepack.deploy.hooks import Hooks
+from edgepack.device import ConnectOptions
+from edgepack.errors import GateFailed, InputError, MisfitError, UnreachableError
+from edgepack.events import Event
+from edgepack.project import Project
+from edgepack.release import ReleasePolicy, deploy_release
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    """This machine as a device that holds nothing yet."""
+    root = tmp_path / "device"
+    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_a_good_bundle_is_pushed_checked_and_activated_in_one_login(device: Device, tmp_path: Path) -> None:
+    """One session does all three steps, and says each of them."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0, "max_accuracy_drop": 0.02})
+    said: list[Event] = []
+    with device.session(lock=True) as session:
+        outcome = deploy_release(session, path, report=said.append)
+        assert session.round_trips <= 8
+    assert outcome.check is not None
+    assert outcome.activate is not None
+    assert (outcome.check.verdict, outcome.activate.current) == ("pass", bundle.release)
+    assert [step for step in ("push", "check", "activate") if any(event.step == step for event in said)] == [
+        "push", "check", "activate",
+    ]  # fmt: skip
+
+
+def test_deploying_again_does_nothing_over(device: Device, tmp_path: Path) -> None:
+    """A release that is active with a PASS is neither sent, nor checked, nor switched to again."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.deploy(source=path, **device.where)
+    again = edgepack.deploy(source=path, **device.where)
+    assert (again.push.bytes.sent, again.push.already_present, again.check) == (0, True, None)
+    assert again.activate is not None
+    assert not again.activate.changed
+    assert len(edgepack.history(**device.where).history) == 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "verdict"), [({"model_bytes": 10}, "fail"), ({"min_accuracy": 0.5}, "inconclusive")]
+)
+def test_a_check_that_does_not_pass_ends_the_deployment(
+    device: Device, tmp_path: Path, budget: dict[str, float], verdict: str
+) -> None:
+    """The old release stays active, the new one stays the candidate, the document holds the verdict."""
+    good, first = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.deploy(source=good, **device.where)
+    path, second = tiny_bundle(tmp_path, version="2.0.0", budget=budget, check_set=False)
+    done = edgepack.deploy(source=path, **device.where)
+    assert done.check is not None
+    assert (done.check.verdict, done.activate) == (verdict, None)
+    status = edgepack.status(**device.where)
+    assert (status.current, status.candidate) == (first.release, second.release)
+
+
+def test_unchecked_activates_a_failure_and_says_so(device: Device, tmp_path: Path) -> None:
+    """--unchecked wins over the verdict, not over the record: the history names it."""
+    path, bundle = tiny_bundle(tmp_path, budget={"model_bytes": 10})
+    done = edgepack.deploy(source=path, unchecked=True, **device.where)
+    assert done.activate is not None
+    assert (done.activate.current, done.activate.unchecked) == (bundle.release, True)
+    assert edgepack.history(**device.where).history[-1]["unchecked"] is True
+
+
+def test_the_projects_budget_and_hooks_hold(device: Device, tmp_path: Path, folder: Path) -> None:
+    """Limits of edgepack.toml override the bundle's; its hook runs, and one that fails swaps back."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    strict = edgepack.deploy(source=path, project=Project(folder, budget={"model_bytes": 10}), **device.where)
+    assert strict.check is not None
+    assert (strict.check.verdict, strict.activate) == ("fail", None)
+    with pytest.raises(GateFailed):
+        edgepack.deploy(source=path, project=Project(folder, hooks=Hooks(("false",))), **device.where)
+    assert edgepack.status(**device.where).current is None
+    done = edgepack.deploy(source=path, project=Project(folder, hooks=Hooks(("true",))), **device.where)
+    assert done.activate is not None
+    assert done.activate.hooks[0]["code"] == 0
+
+
+@pytest.mark.network
+def test_a_dry_run_asks_and_changes_nothing(device: Device, tmp_path: Path, folder: Path) -> None:
+    """Nothing on the device, nothing in the current folder; the document tells what would be sent."""
+    model = tiny_model(tmp_path / "model")
+    told = edgepack.deploy(
+        source=model, target=this_machine(tmp_path), name="tiny", version="1", dry_run=True, **device.where
+    )
+    assert told.bundle is not None
+    assert (told.quantize, told.check, told.activate) == (None, None, None)
+    assert told.push.bytes.sent > 0
+    assert not device.root.exists()
+    assert list(folder.iterdir()) == []
+
+
+def this_machine(folder: Path) -> Path:
+    """A profile of this machine with a wide budget, in a file of its own."""
+    target = tiny_target()
+    platform = target.platforms[0]
+    path = folder / "this-machine.toml"
+    path.write_text(
+        'extends = "x86-64"\n[[platforms]]\n'
+        f'python = "{platform.python}"\narch = "{platform.arch}"\nlibc = "{platform.libc}"\n'
+        "[budget]\np95_ms = 1000.0\n[measure]\nmin_seconds = 0.0\n"
+    )
+    return path
+
+
+@pytest.mark.network
+def test_a_tflite_that_is_quantized_already_is_bundled_as_it_is(device: Device, tmp_path: Path, folder: Path) -> None:
+    """Deploying skips quantizing, keeps what it built in build/, and names it in the document."""
+    model = tiny_model(tmp_path / "model")
+    given = {"target": this_machine(tmp_path), "name": "tiny", "version": "1"}
+    done = edgepack.deploy(source=model, **given, **device.where)
+    assert done.quantize is None
+    assert done.bundle is not None
+    assert done.activate is not None
+    assert Path(done.bundle.path) == Path("build/tiny-1.edgepack")
+    assert edgepack.inspect(done.bundle.path).release == done.activate.current
+    assert json.loads(json.dumps(edgepack.documents.to_json_value(done)))["device"] == device.address[:6]
+
+
+def test_what_is_missing_is_told_all_at_once(device: Device, folder: Path) -> None:
+    """A model alone is not enough: target, name and version are asked for in one error."""
+    with pytest.raises(InputError) as caught:
+        edgepack.deploy(source=TINY, **device.where)
+    for flag in ("--target", "--name", "--version", "edgepack.toml"):
+        assert flag in str(caught.value)
+    with pytest.raises(InputError, match="nothing to deploy"):
+        edgepack.deploy(**device.where)
+    with pytest.raises(InputError, match="no-such-model"):
+        edgepack.deploy(source="no-such-model", **device.where)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_device_that_does_not_fit_is_refused_before_anything_is_built(device: Device, folder: Path) -> None:
+    """Nobody waits for a conversion to learn that the target is another machine's."""
+    for target in ("raspberry-pi-4", "android-gpu"):
+        with pytest.raises(MisfitError, match=target):
+            edgepack.deploy(source=TINY, target=target, name="tiny", version="1", **device.where)
+    with pytest.raises(UnreachableError):
+        edgepack.deploy(
+            "nobody@127.0.0.1:1",
+            TINY,
+            target="x86-64",
+            name="tiny",
+            version="1",
+            options=ConnectOptions(ssh_config=Path(os.devnull), known_hosts=folder / "none"),
+        )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_policy_is_a_plain_value() -> None:
+    """What a rollout hands to its workers compares and prints."""
+    policy = ReleasePolicy(budget={"p95_ms": 1.0}, hooks=Hooks(("true",)))
+    assert replace(policy) == policy
+    assert "p95_ms" in repr(policy)
