@@ -15,8 +15,8 @@ import pytest
 import edgepack
 
 VERBS = {
-    "activate", "bundle", "check", "connect", "deploy", "gc", "history", "inspect", "probe", "push", "quantize", "rollback",
-    "status", "verify",
+    "activate", "bundle", "check", "connect", "deploy", "gc", "history", "inspect", "probe", "push", "quantize",
+    "rollback", "status", "verify",
 }  # fmt: skip
 # Commands that are no verb about a model or a device, and how Python does the same.
 ONLY_COMMANDS = {"targets", "init", "demo", "doctor"}
