@@ -301,12 +301,19 @@ def load_delegate(runtime: Any, target: Mapping[str, Any]) -> Tuple[List[Any], O
         return [], None
 
 
-def open_interpreter(release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]) -> Any:
-    """An interpreter with its tensors allocated; what the runtime refuses is LoaderError "runtime-refused"."""
+def open_interpreter(
+    release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]
+) -> Tuple[Any, Optional[int]]:
+    """An interpreter with its tensors allocated, and how many operators the delegates took.
+
+    What the runtime refuses is LoaderError "runtime-refused". The operators are counted before the tensors are
+    allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left.
+    """
     try:
         interpreter = runtime.Interpreter(
             model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
         )
+        delegated = count_delegated(interpreter)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError, ImportError) as error:
         raise LoaderError(
@@ -314,14 +321,13 @@ def open_interpreter(release: Release, runtime: Any, threads: Optional[int], del
             f"{runtime.__name__.split('.')[0]} does not take this model: {error}",
             "Quantize it for a target whose runtime knows its operators, and push that.",
         ) from None
-    return interpreter
+    return interpreter, delegated
 
 
 def count_delegated(interpreter: Any) -> Optional[int]:
-    """How many of the model's operators the target's delegate took; None where the runtime does not tell.
+    """How many of the model's operators delegates took; None where the runtime does not tell.
 
-    A delegate adds nodes that make tensors which nodes before them (the replaced ones) make as well. XNNPACK is the
-    runtime's own and does not count.
+    A delegate adds nodes that make tensors which nodes before them (the replaced ones) make as well.
     """
     try:
         nodes = interpreter._get_ops_details()
@@ -333,8 +339,7 @@ def count_delegated(interpreter: Any) -> Optional[int]:
         outputs = [int(i) for i in node["outputs"]]
         inputs = [int(i) for i in node["inputs"]]
         if outputs and all(i in makers for i in outputs):
-            if "xnnpack" not in str(node["op_name"]).lower():
-                taken |= upstream(makers, outputs, set(inputs))
+            taken |= upstream(makers, outputs, set(inputs))
         else:
             makers.update({i: (int(node["index"]), inputs) for i in outputs})
     return len(taken)
@@ -474,7 +479,7 @@ class Model:
         self.release.verify_model()
         self.threads = threads or self.release.threads
         delegates, self.delegate = load_delegate(runtime, self.release.target)
-        self._interpreter = open_interpreter(self.release, runtime, self.threads, delegates)
+        self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
         self.load_ms = (time.perf_counter() - imported) * 1e3
         inputs, outputs = named_details(self._interpreter)
         self.inputs = tuple(TensorInfo(name, details, self._numpy) for name, details in inputs)
@@ -560,7 +565,7 @@ class Model:
             return None
         return {
             "library": wanted["library"],
-            "operators": count_delegated(self._interpreter) if self.delegate else 0,
+            "operators": self._delegated if self.delegate else 0,
         }
 
     def zeros(self) -> List[Any]:

@@ -2,6 +2,7 @@
 
 - ``tiny_int8.tflite``: a convolutional classifier, input ``image`` (1, 8, 8, 1), output ``output_0`` (1, 4), all
   int8.
+- ``tiny_dense.tflite``: one dense layer, input ``x`` (1, 8), output ``output_0`` (1, 4); float32, which XNNPACK takes.
 - ``tiny_float.tflite``: inputs ``left`` and ``right`` (batch, 3), outputs ``total`` = 2·left + right and ``product`` =
   left · right; float32, any batch size.
 
@@ -35,6 +36,14 @@ def make_int8() -> bytes:
     return bytes(converter.convert())
 
 
+def make_dense() -> bytes:
+    """The dense layer, with random weights from a fixed seed."""
+    tf.keras.utils.set_random_seed(7)
+    x = tf.keras.Input(batch_shape=(1, 8), name="x")
+    model = tf.keras.Model(x, tf.keras.layers.Dense(4)(x))
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
 class TwoByTwo(tf.Module):
     """Two inputs, two outputs, any batch size."""
 
@@ -58,4 +67,5 @@ def make_float() -> bytes:
 
 if __name__ == "__main__":
     (HERE / "tiny_int8.tflite").write_bytes(make_int8())
+    (HERE / "tiny_dense.tflite").write_bytes(make_dense())
     (HERE / "tiny_float.tflite").write_bytes(make_float())
