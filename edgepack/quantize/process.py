@@ -17,7 +17,6 @@ import edgepack
 from edgepack import errors
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.quantize.sources import no_tensorflow
 
 _LOG_TAIL_BYTES = 64 << 10
 _log = logging.getLogger(__name__)
@@ -89,21 +88,20 @@ class WorkerProcess:
         code = self._process.wait()
         self._log_file.flush()
         tail = [line for line in self._tail() if line.strip()]
-        missing = next((line for line in tail if "ModuleNotFoundError" in line), "")
-        if "'tensorflow'" in missing or "'tf_keras'" in missing:
-            return no_tensorflow()
         if code == -signal.SIGKILL:
             return InputError(
                 "out-of-memory",
                 "The system ended the conversion, most likely because memory ran out.",
                 hint="Close other programs, pin a smaller batch, or convert on a larger machine.",
             )
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        last = f": {tail[-1].strip()[:300]}" if tail else ""
+        if code < 0:
+            what = f"crashed with {signal.Signals(-code).name}"
+        else:
+            what = f"ended early: {tail[-1].strip()[:300] if tail else f'exit code {code}'}"
         return MisfitError(
             "converter-crashed",
-            f"TensorFlow ended with {name}{last}.",
-            hint="Run again with -v for its log; the model holds something that the converter cannot take.",
+            f"TensorFlow {what}.",
+            hint="Something in the model is too much for its converter: try another scheme, or run again with -v for its log.",
             log=tail[-40:],
         )
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # that add in another order differ by 1e-5; a conversion gone wrong differs by its whole range.
 _COMPARED_ROWS = 8
 _TOLERANCE = 0.01
+_ABSOLUTE_TOLERANCE = 1e-5
 # An evaluation set as large as this travels to the device as it is; of a larger one the first rows do.
 _CHECK_SET_BYTES = 64 << 20
 
@@ -145,26 +147,9 @@ class _Run:
         return conformance
 
     def _compare(self, worker: WorkerProcess, float_model: Path) -> None:
-        """A conversion can be wrong without an error: the float .tflite has to answer as the source does."""
-        import numpy as np
-
-        job = self._job
-        samples = job.evaluation or job.check_set or job.calibration
+        samples = self._job.evaluation or self._job.check_set or self._job.calibration
         reference = self._reference(worker, samples, _COMPARED_ROWS)
-        converted = self._host(worker, float_model, samples, _COMPARED_ROWS)
-        for name, expected in reference.items():
-            got = converted.get(name)
-            if not np.isfinite(expected).all():
-                raise MisfitError(
-                    "not-finite", f"The source model itself answers with NaN or infinity at {name!r}.",
-                    hint="Check the model and its samples in the training program.",
-                )  # fmt: skip
-            limit = _TOLERANCE * float(np.abs(expected).max(initial=0)) + 1e-5
-            if got is None or got.shape != expected.shape or not float(np.abs(got - expected).max(initial=0)) <= limit:
-                raise MisfitError(
-                    "conversion-differs", f"The converted model answers differently from its source at {name!r}.",
-                    hint="TensorFlow's converter got it wrong; export the model as a SavedModel and try that.",
-                )  # fmt: skip
+        refuse_difference(reference, self._host(worker, float_model, samples, _COMPARED_ROWS))
 
     def _outputs(self, worker: WorkerProcess, samples: Samples | None, staged: Path) -> Outputs | None:
         if samples is None:
@@ -286,6 +271,30 @@ _CONVERTED_AROUND = Finding(
     "which a scale per channel needs.",
     "It may cost some accuracy; ai-edge-litert as the profile's runtime does not need it.",
 )
+
+
+def refuse_difference(reference: Mapping[str, Array], converted: Mapping[str, Array]) -> None:
+    """A conversion can be wrong without an error: the float .tflite has to answer as its source does.
+
+    Outputs [rows, ...] by name. Raises MisfitError "conversion-differs", or "not-finite" where the source itself fails.
+    """
+    import numpy as np
+
+    for name, expected in reference.items():
+        if not np.isfinite(expected).all():
+            raise MisfitError(
+                "not-finite",
+                f"The source model itself answers with NaN or infinity at {name!r}.",
+                hint="Check the model and its samples in the training program.",
+            )
+        limit = _TOLERANCE * float(np.abs(expected).max(initial=0)) + _ABSOLUTE_TOLERANCE
+        got = converted.get(name)
+        if got is None or got.shape != expected.shape or not float(np.abs(got - expected).max(initial=0)) <= limit:
+            raise MisfitError(
+                "conversion-differs",
+                f"The converted model answers differently from its source at {name!r}.",
+                hint="TensorFlow's converter got it wrong: export the model as a SavedModel and try that.",
+            )
 
 
 def _arrays(folder: Path, answer: dict[str, Any]) -> dict[str, Array]:

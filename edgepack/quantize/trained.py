@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import InputError, MisfitError
+from edgepack.errors import InputError
 from edgepack.quantize.checking import Port
 from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL
 
@@ -37,9 +37,9 @@ def load_trained(path: Path, kind: str) -> TrainedModel:
     loaders = {SAVED_MODEL: _load_saved_model, KERAS_2_SAVED_MODEL: _load_saved_model}
     try:
         trained = loaders.get(kind, _load_keras)(path, kind)
-    except (InputError, MisfitError):
+    except (InputError, ImportError):
         raise
-    except Exception as fault:  # TensorFlow and Keras raise anything, ImportError of a missing part included
+    except Exception as fault:  # TensorFlow and Keras raise anything
         raise InputError(
             "unreadable-model",
             f"{path} ({kind}) cannot be loaded: {_first_line(fault)}.",
@@ -98,17 +98,28 @@ def _load_keras(path: Path, kind: str) -> TrainedModel:
         )
     names = _distinct([tensor.name.split(":")[0] for tensor in model.inputs])
     inputs = tuple(_port(name, tensor) for name, tensor in zip(names, model.inputs, strict=True))
-    output_names = _distinct(list(getattr(model, "output_names", [])))
+    names_of = {id(tensor): name for tensor, name in zip(model.inputs, names, strict=True)}
+    output_names = _distinct(_output_names(model))
     outputs = tuple(_port(name, tensor) for name, tensor in zip(output_names, model.outputs, strict=True))
 
     def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
         import tensorflow as tf
 
-        given = [tensors[port.name] for port in inputs]
-        result = tf.nest.flatten(model(given[0] if len(given) == 1 else given, training=False))
+        # Several inputs go in as the model was built with them, a list or a dict; a Sequential has no ``input``.
+        structure = model.inputs[0] if len(inputs) == 1 else model.input
+        given = tf.nest.map_structure(lambda tensor: tensors[names_of[id(tensor)]], structure)
+        result = tf.nest.flatten(model(given, training=False))
         return {port.name: tensor for port, tensor in zip(outputs, result, strict=True)}
 
     return TrainedModel(inputs, outputs, call, model)
+
+
+def _output_names(model: Any) -> list[str]:
+    """The names of the layers that the outputs come from; Keras 3 does not say them on a Sequential."""
+    names = list(getattr(model, "output_names", None) or [])
+    if len(names) == len(model.outputs):
+        return names
+    return [model.layers[-1].name] if len(model.outputs) == 1 else ["output"] * len(model.outputs)
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from edgepack.errors import EdgepackError, InputError, InternalError, MisfitErro
 from edgepack.events import Event
 from edgepack.quantize.checking import Port, padded, read_batches
 from edgepack.quantize.samples import Samples, open_samples
+from edgepack.quantize.sources import no_tensorflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,16 +199,32 @@ def main() -> int:
 
 
 def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None:
+    error: EdgepackError
     try:
         _send(replies, "result", worker.answer(request))
-    except EdgepackError as error:
-        kind = type(error).__name__
-        _send(replies, "error", {"kind": kind, "code": error.code, "message": error.message,
-                                 "hint": error.hint, "details": error.details})  # fmt: skip
+        return
+    except EdgepackError as refusal:
+        error = refusal
     except MemoryError:
-        _send(replies, "error", {"kind": InputError.__name__, "code": "out-of-memory",
-                                 "message": "This machine's memory is too small for the model and these samples.",
-                                 "hint": "Pin a smaller batch, or close other programs.", "details": {}})  # fmt: skip
+        error = InputError(
+            "out-of-memory",
+            "This machine's memory is too small for the model and these samples.",
+            hint="Pin a smaller batch, or close other programs.",
+        )
+    except ImportError as fault:
+        if (fault.name or "").partition(".")[0] not in ("tensorflow", "tf_keras", "keras", "h5py"):
+            raise
+        error = no_tensorflow()
+    except Exception as fault:  # noqa: BLE001 (TensorFlow raises anything; its words are worth more than its traceback)
+        traceback.print_exc()
+        words = next((line.strip() for line in reversed(str(fault).splitlines()) if line.strip()), "")
+        error = MisfitError(
+            "tensorflow-failed",
+            f"TensorFlow failed to {request['verb']}: {type(fault).__name__}: {words[:300]}",
+            hint="Run again with -v for its log.",
+        )
+    told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+    _send(replies, "error", {"kind": type(error).__name__, **told})
 
 
 def _send(replies: IO[str], key: str, value: Mapping[str, Any]) -> None:
