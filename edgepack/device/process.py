@@ -14,6 +14,8 @@ from typing import IO, cast
 from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
 from edgepack.errors import DeviceFailure, EdgepackError
 
+# Sixteen times Linux's default, and what a user may have without asking (pipe(7), pipe-max-size).
+_PIPE_BYTES = 1 << 20
 # How long a process may take to end by itself once its input is closed, and once it was told to.
 _GRACE_S = 1.0
 # How soon a blocked read notices that the channel was closed while some grandchild still holds the pipe.
@@ -32,6 +34,7 @@ class ProcessChannel:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            pipesize=_PIPE_BYTES,
             start_new_session=True,
         )
         # Popen types its pipes as optional; these three were asked for.
