@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,4 +52,14 @@ def data() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "mlperf-tiny"
     if not folder.is_dir():
         pytest.skip("the MLPerf Tiny data is not beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small trained models of every kind, with samples; see tests/make_small_models.py."""
+    folder = tmp_path_factory.mktemp("small-models")
+    script = Path(__file__).parent / "make_small_models.py"
+    made = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-2000:]
     return folder

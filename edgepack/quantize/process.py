@@ -101,7 +101,7 @@ class WorkerProcess:
         return MisfitError(
             "converter-crashed",
             f"TensorFlow {what}.",
-            hint="Something in the model is too much for its converter: try another scheme, or run again with -v for its log.",
+            hint="Something in the model is too much for its converter: try another scheme; -v shows its log.",
             log=tail[-40:],
         )
 

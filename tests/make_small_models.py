@@ -1,0 +1,104 @@
+"""Writes small trained models of every kind that edgepack reads, and samples for them, into the folder argv[1].
+
+Runs in a process of its own, so that the tests' process keeps free of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+CLASSES = 4
+
+
+def make_samples(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Noisy images of four patterns: 20 rows to calibrate, 100 to evaluate."""
+    draw = np.random.default_rng(1)
+    patterns = draw.random((CLASSES, 8, 8, 1))
+    labels = np.arange(120) % CLASSES
+    images = (patterns[labels] + 0.3 * draw.standard_normal((120, 8, 8, 1))).astype(np.float32)
+    np.savez(folder / "images.npz", x=images, y=labels)
+    np.savez_compressed(folder / "named.npz", image=images.astype(np.float64), y=labels, names=np.array(["a", "b"]))
+    left, right = draw.random((60, 6)).astype(np.float32), draw.random((60, 3)).astype(np.float32)
+    np.savez(folder / "pairs.npz", left=left, right=right, y=(left.sum(1) > 2 * right.sum(1)).astype(int))
+    np.savez(folder / "vectors.npz", v=draw.standard_normal((40, 16)).astype(np.float32), y=np.arange(40) % 16)
+    return images, labels
+
+
+def make_classifier(library: Any, images: Any, labels: Any) -> Any:
+    """A small convolutional net that has learned the four patterns."""
+    library.utils.set_random_seed(0)
+    layers = library.layers
+    model = library.Sequential(
+        [
+            layers.Input((8, 8, 1), name="image"),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(CLASSES, activation="softmax", name="scores"),
+        ]
+    )
+    model.compile(library.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(images, labels, epochs=8, verbose=0)
+    return model
+
+
+def make_two_sided() -> Any:
+    """Two inputs, two outputs."""
+    left, right = keras.Input((6,), name="left"), keras.Input((3,), name="right")
+    hidden = keras.layers.Dense(64, activation="relu")(keras.layers.Concatenate()([left, right]))
+    larger = keras.layers.Dense(2, activation="softmax", name="larger")(hidden)
+    return keras.Model([left, right], [larger, keras.layers.Dense(3, name="features")(hidden)])
+
+
+class Module(tf.Module):  # type: ignore[misc]
+    """A model that no Keras has seen: a projection, or a sine, which has no int8 kernel."""
+
+    def __init__(self, kind: str, batch: int | None) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weights = tf.Variable(np.random.default_rng(2).standard_normal((16, 16)), dtype=tf.float32)
+        self.answer = tf.function(self._answer, input_signature=[tf.TensorSpec((batch, 16), tf.float32, name="v")])
+
+    def _answer(self, v: Any) -> dict[str, Any]:
+        return {"out": tf.sin(v) if self.kind == "sine" else tf.nn.softmax(v @ self.weights)}
+
+    def save(self, folder: Path) -> None:
+        """Write it as a SavedModel."""
+        tf.saved_model.save(self, str(folder), signatures={"serving_default": self.answer})
+
+
+def main() -> None:
+    """Make everything."""
+    folder = Path(sys.argv[1])
+    images, labels = make_samples(folder)
+    classifier = make_classifier(keras, images, labels)
+    classifier.save(folder / "keras3.keras")
+    classifier.save(folder / "keras3.h5")
+    classifier.export(folder / "keras3_exported", verbose=False)
+    classifier.save_weights(folder / "only.weights.h5")
+    older = make_classifier(tf_keras, images, labels)
+    older.save(folder / "keras2.keras")
+    older.save(folder / "keras2.h5")
+    older.save(folder / "keras2_saved_model")
+    make_two_sided().save(folder / "two_sided.keras")
+    tokens = [keras.layers.Embedding(50, 32), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
+    keras.Sequential([keras.Input((5,), dtype="int32", name="tokens"), *tokens]).save(folder / "tokens.keras")
+    wide = [keras.layers.Dense(64, activation="relu", name="hidden"), keras.layers.Dense(32)]
+    keras.Sequential([keras.Input((64,), name="v"), *wide]).save(folder / "wide.keras")
+    doubling = keras.layers.Lambda(lambda x: x * 2)
+    keras.Sequential([keras.Input((4,)), doubling]).save(folder / "lambda.keras")
+    Module("projection", None).save(folder / "module")
+    Module("projection", 8).save(folder / "module_of_8")
+    Module("sine", None).save(folder / "sine")
+
+
+if __name__ == "__main__":
+    main()
