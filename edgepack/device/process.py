@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -34,7 +36,6 @@ class ProcessChannel:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            pipesize=_PIPE_BYTES,
             start_new_session=True,
         )
         # Popen types its pipes as optional; these three were asked for.
@@ -42,6 +43,9 @@ class ProcessChannel:
         self._stdout = cast("IO[bytes]", self._process.stdout)
         stderr = cast("IO[bytes]", self._process.stderr)
         os.set_blocking(self._stdin.fileno(), False)
+        with contextlib.suppress(OSError):
+            # Refused where a user has many large pipes already; then the small one does.
+            fcntl.fcntl(self._stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._closed = threading.Event()
         self._input_lock = threading.Lock()
         self._reading = threading.Lock()
