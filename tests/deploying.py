@@ -56,6 +56,17 @@ def tiny_target(**budget: Any) -> Target:
     )
 
 
+def this_machine(folder: Path) -> Path:
+    """A profile of this machine with a wide budget, in a file of its own."""
+    path = folder / "this-machine.toml"
+    path.write_text(
+        'extends = "x86-64"\n[[platforms]]\n'
+        f'python = "{PLATFORM.python}"\narch = "{PLATFORM.arch}"\nlibc = "{PLATFORM.libc}"\n'
+        "[budget]\np95_ms = 1000.0\n[measure]\nmin_seconds = 0.0\n"
+    )
+    return path
+
+
 def tiny_model(folder: Path, *, wrong: int = 0, noise: float = 0.0) -> Path:
     """The tiny classifier with a check set: the reference is right everywhere, the model wrong on ``wrong`` samples.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deploying import TINY, Device, tiny_bundle, tiny_model, tiny_target
+from deploying import TINY, Device, this_machine, tiny_bundle, tiny_model
 
 import edgepack
 from edgepack.deploy.hooks import Hooks
@@ -114,19 +114,6 @@ def test_a_dry_run_asks_and_changes_nothing(device: Device, tmp_path: Path, fold
     assert told.push.bytes.sent > 0
     assert not device.root.exists()
     assert list(folder.iterdir()) == []
-
-
-def this_machine(folder: Path) -> Path:
-    """A profile of this machine with a wide budget, in a file of its own."""
-    target = tiny_target()
-    platform = target.platforms[0]
-    path = folder / "this-machine.toml"
-    path.write_text(
-        'extends = "x86-64"\n[[platforms]]\n'
-        f'python = "{platform.python}"\narch = "{platform.arch}"\nlibc = "{platform.libc}"\n'
-        "[budget]\np95_ms = 1000.0\n[measure]\nmin_seconds = 0.0\n"
-    )
-    return path
 
 
 @pytest.mark.network

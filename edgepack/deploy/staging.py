@@ -48,7 +48,7 @@ class Staging:
     @property
     def fit(self) -> str:
         """For people: what the release will run with there."""
-        brought = ", ".join(wheel.path.removeprefix(_WHEELS) for wheel in self.wheels)
+        brought = ", ".join(" ".join(_wheel_name(wheel)) for wheel in self.wheels)
         own = ", ".join(self.runtime.use_installed)
         parts = [f"brings {brought}" if brought else "", f"uses the device's own {own}" if own else ""]
         return "; ".join(part for part in parts if part)
@@ -135,6 +135,11 @@ def _wheel(file: FileEntry) -> dict[str, Any]:
     }
 
 
+def _wheel_name(wheel: FileEntry) -> tuple[str, str]:
+    """Distribution and version: what stands before the first two dashes of a wheel's file name (PEP 427)."""
+    dist, version = wheel.path.removeprefix(_WHEELS).split("-")[:2]
+    return dist, version
+
+
 def _dist(wheel: FileEntry) -> str:
-    """The distribution's name: what stands before the first dash of a wheel's file name (PEP 427)."""
-    return wheel.path.removeprefix(_WHEELS).partition("-")[0]
+    return _wheel_name(wheel)[0]
