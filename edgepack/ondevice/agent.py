@@ -21,8 +21,8 @@ Requests are answered in order, except ``ping``, which is answered at once, also
 failed before it took its payload is answered first and its payload thrown away afterwards. A line that is no frame ends
 the session, after a reply with ``"id": null``. Expected failures are data with a code, never a traceback.
 
-No byte from the host for 60 s (``hello`` may say another ``silence_s``), end of input, SIGTERM, SIGHUP or SIGINT: the
-agent kills its children and ends. Whatever it was doing is recovered by the next locked session.
+When the agent has waited 60 s for the host (``hello`` may say another ``silence_s``), at the end of input and on
+SIGTERM, SIGHUP or SIGINT, it kills its children and ends. What it was doing is settled by the next locked session.
 
 Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc.
 Those that change something (put, commit, activate, rollback, record, gc) need ``hello`` with ``"lock": true``; those
@@ -43,7 +43,6 @@ Rules of durability
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import fcntl
 import hashlib
@@ -57,16 +56,17 @@ import secrets
 import select
 import shutil
 import signal
-import socket
 import stat
 import struct
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from base64 import urlsafe_b64encode
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 PROTOCOL = 1
 SCHEMA = 1
@@ -74,6 +74,7 @@ NONCE = str(globals().get("EDGEPACK_NONCE", "-"))
 HEADER_LIMIT = 64 * 1024
 BODY_LIMIT = 16 * 1024 * 1024
 CHUNK = 1024 * 1024
+PIECE = 64 * 1024
 F_SETPIPE_SZ = 1031  # fcntl(2); Python has it from 3.10 on
 SILENCE_S = 60.0
 MANIFEST_LIMIT = 1024 * 1024
@@ -207,8 +208,9 @@ def take_path(entry: Dict[str, Any]) -> str:
 
 
 def now() -> str:
-    """The time on this device's clock, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """The time on this device's clock, in UTC, to the millisecond; texts sort as times do."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
 # --------------------------------------------------------------------------------------------- files, done durably
@@ -495,7 +497,7 @@ def read_facts(root: str) -> Dict[str, Any]:
         "system": platform.system(),
         "release": platform.release(),
         "os": os_name(),
-        "hostname": socket.gethostname(),
+        "hostname": os.uname().nodename,
         "model": read_text("/proc/device-tree/model").strip() or None,
         "cpus": len(os.sched_getaffinity(0)),
         "cpu_features": cpu_features(),
@@ -690,6 +692,15 @@ def settle(root: str, app: str) -> None:
     save_state(root, app, state)
 
 
+def settle_if_possible(root: str, app: str) -> None:
+    """As :func:`settle`; on a full disk it is left to the next session, because making room needs a session too."""
+    try:
+        settle(root, app)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
 def conclude(state: Dict[str, Any], entry: Dict[str, Any], outcome: str) -> None:
     """Moves an activation to the history; one that was interrupted before is completed, not entered twice."""
     last = state["history"][-1] if state["history"] else {}
@@ -755,6 +766,8 @@ def installed_path(member: str) -> Optional[str]:
 
 def read_record(text: str) -> Dict[str, str]:
     """The paths of a wheel's RECORD with their digests (URL-safe base64 of the SHA-256, without padding)."""
+    import csv
+
     digests = {}
     for row in csv.reader(io.StringIO(text)):
         if len(row) >= 2 and row[1].startswith("sha256="):
@@ -774,25 +787,38 @@ def wheel_error(wheel: str, message: str) -> AgentError:
 
 def unpack_wheel(archive: str, name: str, target: str) -> None:
     """Unpacks a wheel with zipfile, each file against the wheel's RECORD, none outside of the target folder."""
-    with zipfile.ZipFile(archive) as wheel:
-        members = [info for info in wheel.infolist() if not info.is_dir()]
-        require_space(os.path.dirname(target), sum(info.file_size for info in members))
-        records = [info for info in members if re.fullmatch(r"[^/]+\.dist-info/RECORD", info.filename)]
-        if len(records) != 1 or records[0].file_size > BODY_LIMIT:
-            raise wheel_error(name, "it has no RECORD")
-        digests = read_record(wheel.read(records[0]).decode("utf-8", "replace"))
-        for info in members:
-            signature = re.fullmatch(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?", info.filename)
-            if not signature and info.filename not in digests:
-                raise wheel_error(name, f"{info.filename} is not in its RECORD")
-            if stat.S_ISLNK(info.external_attr >> 16):
-                raise wheel_error(name, f"{info.filename} is a symbolic link")
-            path = installed_path(take_path({"path": info.filename}))
-            if path is not None:
-                unpack_member(wheel, info, confined(target, path), digests.get(info.filename))
+    import zipfile  # here and not above: only a push needs it, and each import costs a slow device milliseconds
+
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            unpack_members(wheel, name, target)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise wheel_error(name, str(error)) from None
 
 
-def unpack_member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, expected: Optional[str]) -> None:
+def unpack_members(wheel: ZipFile, name: str, target: str) -> None:
+    """Writes the files of an open wheel, each checked against its RECORD."""
+    members = [info for info in wheel.infolist() if not info.is_dir()]
+    size = sum(info.file_size for info in members)
+    if size > UNPACKED_LIMIT:
+        raise wheel_error(name, f"it unpacks to {size} bytes")
+    require_space(os.path.dirname(target), size)
+    records = [info for info in members if re.fullmatch(r"[^/]+\.dist-info/RECORD", info.filename)]
+    if len(records) != 1 or records[0].file_size > BODY_LIMIT:
+        raise wheel_error(name, "it has no RECORD")
+    digests = read_record(wheel.read(records[0]).decode("utf-8", "replace"))
+    for info in members:
+        signature = re.fullmatch(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?", info.filename)
+        if not signature and info.filename not in digests:
+            raise wheel_error(name, f"{info.filename} is not in its RECORD")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise wheel_error(name, f"{info.filename} is a symbolic link")
+        path = installed_path(take_path({"path": info.filename}))
+        if path is not None:
+            unpack_member(wheel, info, confined(target, path), digests.get(info.filename))
+
+
+def unpack_member(wheel: ZipFile, info: ZipInfo, path: str, expected: Optional[str]) -> None:
     """Writes one file of a wheel; ``expected`` is its digest (None for RECORD itself)."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     sha256 = hashlib.sha256()
@@ -849,6 +875,8 @@ class Tail:
     def text(self) -> str:
         """The last 4 KiB, once the child is gone; what a daemon that it left behind writes is not waited for."""
         self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self._stream.close()
         return self._kept.decode("utf-8", "replace")
 
 
@@ -1003,7 +1031,7 @@ class Payload:
         """The next bytes, at most 1 MiB; empty at the payload's end."""
         if not self.remaining:
             return b""
-        chunk = self._wire.receive(min(CHUNK, self.remaining))
+        chunk = self._wire.receive(self.remaining)
         self.remaining -= len(chunk)
         if not self.remaining:
             self.drained.set()
@@ -1019,7 +1047,7 @@ class Wire:
     """The two ends of the channel: frames in from standard input, frames out to what was standard output."""
 
     def __init__(self) -> None:
-        self._input = sys.stdin.buffer
+        self._input: Any = sys.stdin.buffer
         # sshd hands the channel over in a pipe of 64 KiB; with 1 MiB a push takes a quarter less time. It is no pipe at
         # all elsewhere, and a user's pipes may be used up: both do no harm.
         with contextlib.suppress(OSError):
@@ -1028,30 +1056,42 @@ class Wire:
         os.dup2(2, 1)
         self._sending = threading.Lock()
         self.silence_s = SILENCE_S
-        self.heard_at = time.monotonic()
+        self._reading_since: Optional[float] = None
+        self._writing_since: Optional[float] = None
         self.write(f"\nEDGEPACK1 {NONCE}\n".encode("ascii", "replace"))
 
     def write(self, data: Any) -> None:
-        """Writes all of these bytes."""
+        """Writes all of these bytes, in pieces that a slow line takes within the silence that is allowed."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self._reply, view) :]
+            self._writing_since = time.monotonic()
+            view = view[os.write(self._reply, view[:PIECE]) :]
+        self._writing_since = None
+
+    def silent_for_s(self) -> float:
+        """How long the host has kept this agent waiting, for its bytes or for taking ours.
+
+        While a verb works and nobody waits for the host, the host owes nothing: a long fsync is no silence.
+        """
+        since = [moment for moment in (self._reading_since, self._writing_since) if moment is not None]
+        return time.monotonic() - min(since) if since else 0.0
 
     def receive(self, size: int) -> bytes:
         """Some bytes of a payload, at least one; the end of the input ends the agent."""
-        read = getattr(self._input, "read1", self._input.read)
-        chunk: bytes = read(size)
+        self._reading_since = time.monotonic()
+        chunk = self._input.read1(min(size, CHUNK))
+        self._reading_since = None
         if not chunk:
             end_agent(0)
-        self.heard_at = time.monotonic()
-        return chunk
+        return bytes(chunk)
 
     def read_header(self) -> Dict[str, Any]:
         """The next request's header, checked for the fields that every frame has."""
+        self._reading_since = time.monotonic()
         line = self._input.readline(HEADER_LIMIT + 1)
+        self._reading_since = None
         if not line:
             end_agent(0)
-        self.heard_at = time.monotonic()
         if not line.endswith(b"\n"):
             raise bad_request("A header line is longer than 64 KiB, or was cut short.")
         try:
@@ -1204,6 +1244,8 @@ class Agent:
             raise bad_request(f"This agent speaks protocol {PROTOCOL}, not {args['protocol']}.")
         self.wire.silence_s = take_seconds(args, "silence_s", SILENCE_S)
         wanted: str = take(args, "root", str)
+        if not wanted or "\0" in wanted:
+            raise bad_request("'root' names no folder.")
         root = os.path.realpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
         if self.lock_fd is not None and root != self.root:
             raise bad_request("This session already holds the lock of another root.")
@@ -1236,15 +1278,16 @@ class Agent:
         make_folder(confined(root, "incoming"))
         self.sweep_incoming(root, everything=False)
         for app in list_apps(root):
-            settle(root, app)
+            settle_if_possible(root, app)
 
     def note_verb(self, verb: str) -> None:
         """Writes into the lock who holds it and what for; it only tells people."""
         self.holder["verb"] = verb
         if self.lock_fd is not None:
             data = json.dumps(self.holder).encode("ascii")
-            os.pwrite(self.lock_fd, data, 0)
-            os.ftruncate(self.lock_fd, len(data))
+            with contextlib.suppress(OSError):  # a full disk must not keep anybody from making room
+                os.pwrite(self.lock_fd, data, 0)
+                os.ftruncate(self.lock_fd, len(data))
 
     def sweep_incoming(self, root: str, everything: bool) -> None:
         """Removes what others left in ``incoming/``: half-built folders, and after a commit the staged files as well.
@@ -1472,10 +1515,7 @@ class Agent:
                 archive = confined(root, "incoming", sha256)
                 if self.find_content(root, {}, sha256, size) is None:
                     raise AgentError("digest-mismatch", f"The wheel {name} is not here, or not whole.", "Push again.")
-                try:
-                    unpack_wheel(archive, name, confined(staged, take_name(wheel, "dist", NAME_PATTERN)))
-                except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-                    raise wheel_error(name, str(error)) from None
+                unpack_wheel(archive, name, confined(staged, take_name(wheel, "dist", NAME_PATTERN)))
             require_executable(staged)
             # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
             os.sync()
@@ -1565,8 +1605,11 @@ class Agent:
     ) -> None:
         """Undoes an activation whose hooks failed, and runs the hook again for the release that is back."""
         root, before = self.home(), entry["from"]
-        state["intent"] = dict(entry, back=True, error=failure.to_json())
-        save_state(root, app, state)
+        if before not in list_releases(root, app):
+            before = None
+        state["intent"] = dict(entry, back=True, error=failure.to_json(), **{"from": before})
+        with contextlib.suppress(OSError):  # a note that cannot be written must not keep the old release from returning
+            save_state(root, app, state)
         point_current(root, app, before)
         conclude_failure(state, entry, failure.to_json())
         save_state(root, app, state)
@@ -1751,7 +1794,7 @@ class MeasureRun:
             hint = "Stop other programs on the device, or take a smaller model."
             return AgentError("out-of-memory", f"The measurement {sure}.", hint, **details)
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal_name(-code)
             hint = "The runtime or the delegate crashed; the error's details hold its output."
             return AgentError("killed", f"The measurement died of {name}.", hint, signal=name, **details)
         last = tail.strip().splitlines()[-1:] or ["it said nothing"]
@@ -1766,6 +1809,14 @@ def report_line(line: bytes, report: Callable[[Dict[str, Any]], None]) -> None:
         return
     if isinstance(progress, dict) and len(line) < 4096:
         report(progress)
+
+
+def signal_name(number: int) -> str:
+    """A signal as people write it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def count_oom_kills() -> int:
@@ -1928,7 +1979,7 @@ def watch_silence(wire: Wire) -> None:
     """Ends the agent when the host has sent nothing for too long: half-open connections hold no lock forever."""
     while True:
         time.sleep(min(1.0, wire.silence_s / 4))
-        if time.monotonic() - wire.heard_at > wire.silence_s:
+        if wire.silent_for_s() > wire.silence_s:
             end_agent(3)
 
 
