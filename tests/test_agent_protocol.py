@@ -204,6 +204,28 @@ def test_a_silent_host_is_given_up(tmp_path: Path) -> None:
             next_agent.hello()
 
 
+def test_a_host_that_takes_no_replies_is_given_up(tmp_path: Path) -> None:
+    """A host that is stuck, with the line full of replies that it does not take, holds the lock no longer either."""
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello(silence_s=0.5)
+        ping = json.dumps({"id": 1, "verb": "ping", "n": 0}).encode() + b"\n"
+        with pytest.raises(BrokenPipeError):
+            agent.send_raw(ping * 1_000_000)
+        assert agent.process.wait(10) == 3
+
+
+def test_a_verb_that_takes_long_is_no_silence(tmp_path: Path) -> None:
+    """While the device works and nobody waits for the host, a payload that has to wait in line ends nothing."""
+    data = b"x" * 100_000
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello(silence_s=0.5)
+        agent.push(FakeRelease())
+        slow = {"op": new_op(), "app": "kws", "release": None, "unchecked": True, "by": ""}
+        agent.send("activate", **slow, hooks={"health": ["sleep", "1.5"]})
+        agent.send("put", data, sha256=digest(data), bytes=len(data), offset=0)
+        assert [agent.receive()[0]["ok"] for _ in range(2)] == [True, True]
+
+
 def is_running(pid: int) -> bool:
     """True while a process lives (a zombie does not)."""
     try:

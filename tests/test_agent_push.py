@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from agent_client import AgentClient, AgentFailure, FakeRelease, digest, find_pythons
+from agent_client import AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
 
 
 def make_wheel(files: dict[str, bytes], *, name: str = "toy", damage: str = "", unlisted: str = "") -> bytes:
@@ -180,6 +180,27 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         (small_disk / "hog").unlink()
         assert agent.request("status", app=None)["current"] == first.release
         assert agent.put(big) == {"bytes": len(big)}
+
+
+def test_room_can_be_made_on_a_disk_that_is_full_to_the_brim(small_disk: Path) -> None:
+    """With not a byte free the device can still be entered, its old releases removed, and the push done again."""
+    first, second, third = (
+        FakeRelease(version=v, contents={"model.tflite": os.urandom(700_000)}) for v in ("1", "2", "3")
+    )
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello_and_push(first)
+        agent.push(second)
+        agent.activate(second)
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "hog").write_bytes(bytes(3 << 20))
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello()
+        with pytest.raises(AgentFailure, match="disk-full"):
+            agent.push(third)
+        assert agent.request("gc", op=new_op(), app=None, keep=0)["removed"] == [first.release]
+        (small_disk / "hog").unlink()
+        agent.push(third)
+        assert agent.activate(third)["previous"] == second.release
 
 
 def test_a_runtime_on_a_noexec_disk_is_refused_by_name(small_disk: Path) -> None:

@@ -1466,7 +1466,7 @@ class Agent:
         contents = index_contents(root)
         if len({take_path(entry) for entry in files}) != len(files):
             raise AgentError("digest-mismatch", f"{release} names a file twice.", "Build the bundle again.")
-        require_space(root, DISK_MARGIN)
+        require_space(root, 0)
         make_folder(staged)
         try:
             for entry in files:
