@@ -253,8 +253,7 @@ class _Reader:
     def _operators(self, number: int, subgraph: Any, tensors: int) -> Iterator[Operator]:
         for index, operator in enumerate(self._each(subgraph.OperatorsLength(), subgraph.Operators)):
             code = self._codes[_index(operator.OpcodeIndex(), len(self._codes))]
-            # Files from before schema 3a keep the code in a byte; newer ones fill both (schema_utils.cc).
-            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            builtin = max(self._builtin_code(code), code.DeprecatedBuiltinCode())
             custom = code.CustomCode()
             inputs, outputs = self._numbers("i", operator, 6), self._numbers("i", operator, 8)
             for tensor in (*inputs, *outputs):
@@ -269,6 +268,13 @@ class _Reader:
                 inputs=inputs,
                 outputs=outputs,
             )
+
+    def _builtin_code(self, code: Any) -> int:
+        """The code as schema 3a has it; 0 in older files, which keep it in a byte. The larger one counts
+        (schema_utils.cc); the package's own accessor reads only the byte of codes under 127.
+        """
+        slot = code._tab.Offset(10)
+        return int(struct.unpack_from("<i", self._view, code._tab.Pos + slot)[0]) if slot else 0
 
     def _signatures(self, tensors: list[int]) -> tuple[Signature, ...]:
         def named(maps: list[Any], subgraph: int) -> tuple[tuple[str, int], ...]:
