@@ -212,7 +212,7 @@ def _npy_array(path: Path) -> StoredArray | None:
 
 
 def _header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> StoredArray | None:
-    """Shape and type of a .npy; None for text, which is nobody's input; an object array is refused."""
+    """Shape and type of a .npy; None for text beside the samples; an object array is refused."""
     import numpy as np
 
     version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
@@ -228,8 +228,8 @@ def _header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> Stor
             f"{path}: the array {name!r} holds Python objects, which edgepack never unpickles.",
             hint="Save it as numbers: numpy.stack(list_of_arrays).astype('float32').",
         )
-    if dtype.kind in "USM" and not fortran:
-        return None
+    if dtype.kind in "US" and name not in (SINGLE_INPUT, LABELS):
+        return None  # names of classes, say
     if dtype.kind not in "fiub":
         raise InputError(
             "bad-samples",

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import io
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgepack.errors import InputError
+from edgepack.events import ignore_events
+from edgepack.quantize.checking import Port, bind_inputs, check_content, read_batches, read_labels, refuse_overlap
+from edgepack.quantize.samples import open_samples, parse_samples, read_rows
+
+IMAGE = (Port("image", (None, 4, 4, 1), "float32"),)
+
+
+def save(folder: Path, name: str = "samples.npz", **arrays: Any) -> Path:
+    """An .npz of the arrays."""
+    np.savez(folder / name, **arrays)
+    return folder / name
+
+
+def images(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Random float32 images [count, 4, 4, 1]."""
+    return np.random.default_rng(seed).random((count, 4, 4, 1), dtype=np.float32)
+
+
+def refusal_of(samples: str | Path, inputs: tuple[Port, ...] = IMAGE, *, labels: bool = False) -> InputError:
+    """What is said about a set that something is wrong with."""
+
+    def use() -> None:
+        opened = open_samples(samples)
+        check_content(opened, need_labels=labels, report=ignore_events)
+        bind_inputs(opened, inputs)
+
+    with pytest.raises(InputError) as refusal:
+        use()
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("a.npz", ("a.npz", 0, None)),
+        ("a.npz#100:500", ("a.npz", 100, 500)),
+        ("a.npz#:7", ("a.npz", 0, 7)),
+        ("a.npz#7:", ("a.npz", 7, None)),
+        ("b#1.npz#2:3", ("b#1.npz", 2, 3)),
+    ],
+)
+def test_rows_are_written_after_a_hash(text: str, parsed: tuple[str, int, int | None]) -> None:
+    """FILE#100:500 takes rows, either side may be left out, and a file's own hash is no range."""
+    assert parse_samples(text) == (Path(parsed[0]), *parsed[1:])
+
+
+def test_an_existing_file_with_a_hash_in_its_name_is_that_file(tmp_path: Path) -> None:
+    """A name that looks like a range but exists is a name."""
+    path = save(tmp_path, "set#1:2.npz", x=images(3))
+    assert open_samples(path).rows == 3
+
+
+@pytest.mark.parametrize("text", ["a.npz#1-3", "a.npz#-5:", "a.npz#one:two", "a.npz#1:2:3"])
+def test_a_wrong_range_is_told_with_the_grammar(text: str) -> None:
+    """What is no range is exit 2, and the hint shows how one is written."""
+    with pytest.raises(InputError, match="no range") as refusal:
+        open_samples(text)
+    assert "#100:500" in refusal.value.hint
+
+
+@given(data=st.data(), kind=st.sampled_from(["stored", "compressed", "fortran", "folder"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_come_as_numpy_would_slice_them(tmp_path: Path, data: st.DataObject, kind: str) -> None:
+    """However a set is stored and read, its rows are those of the array, in order, in pieces of the wanted size."""
+    rows = data.draw(st.integers(1, 12))
+    start = data.draw(st.integers(0, rows - 1))
+    stop = data.draw(st.integers(start + 1, rows))
+    size = data.draw(st.integers(1, 13))
+    array = (
+        np.random.default_rng(rows)
+        .integers(0, 99, (rows, 3, 2))
+        .astype(data.draw(st.sampled_from(["<f4", ">f8", "i2"])))
+    )
+    path = tmp_path / "set.npz"
+    if kind == "compressed":
+        np.savez_compressed(path, x=array)
+    elif kind == "folder":
+        path = tmp_path / "folder"
+        path.mkdir(exist_ok=True)
+        np.save(path / "x.npy", array)
+    else:
+        np.savez(path, x=np.asfortranarray(array) if kind == "fortran" else array)
+    samples = open_samples(f"{path}#{start}:{stop}")
+    pieces = list(read_rows(samples.inputs[0], samples.start, samples.stop, size))
+    assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
+    assert np.array_equal(np.concatenate(pieces), array[start:stop])
+
+
+def test_a_folder_of_single_samples_is_stacked_in_name_order(tmp_path: Path) -> None:
+    """Files of one sample each, with their labels in y.npy, are a set; so are samples with a batch dimension of 1."""
+    array = images(5)
+    for number, sample in enumerate(array):
+        np.save(tmp_path / f"sample-{number}.npy", sample[None])
+    np.save(tmp_path / "y.npy", np.arange(5))
+    samples = open_samples(f"{tmp_path}#1:4")
+    (batch,) = read_batches(samples, IMAGE, 10)
+    assert np.array_equal(batch["image"], array[1:4])
+    assert np.array_equal(read_labels(samples), [1, 2, 3])
+
+
+def test_several_inputs_are_found_by_name_and_given_their_types(tmp_path: Path) -> None:
+    """Float64 samples feed a float32 input, whole numbers an int32 one."""
+    path = save(tmp_path, left=np.ones((3, 2)), tokens=np.arange(3)[:, None])
+    ports = (Port("tokens", (None, 1), "int32"), Port("left", (None, 2), "float32"))
+    first, second = read_batches(open_samples(path), ports, 2)
+    assert {name: (rows.dtype.name, rows.shape) for name, rows in first.items()} == {
+        "tokens": ("int32", (2, 1)),
+        "left": ("float32", (2, 2)),
+    }
+    assert second["tokens"].tolist() == [[2]]
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    """No samples there: exit 2 with the path."""
+    assert refusal_of(tmp_path / "absent.npz").code == "no-samples"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
+def test_something_else_than_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    """What is no archive is exit 2 with the way to write one."""
+    path = tmp_path / "samples.npz"
+    path.write_bytes(content)
+    error = refusal_of(path)
+    assert error.code == "broken-samples"
+    assert "numpy.savez" in error.hint
+
+
+def test_a_set_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    """A compressed archive whose bytes were damaged does not pass as samples."""
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, x=images(50))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert refusal_of(path).code == "broken-samples"
+
+
+def test_a_header_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    """A .npy that claims a million rows and holds three is told so before anything is allocated."""
+    stream = io.BytesIO()
+    np.save(stream, images(3))
+    lying = stream.getvalue().replace(b"(3, 4, 4, 1), }          ", b"(3000000, 4, 4, 1), }    ")
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("x.npy", lying)
+    error = refusal_of(tmp_path / "set.npz")
+    assert error.code == "broken-samples"
+    assert "are there" in error.message
+
+
+def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
+    """Pickled content, which could run anything, is refused from its header alone."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path(tmp_path / "ran").touch, ())
+
+    path = save(tmp_path, x=np.array([Bomb()], dtype=object))
+    assert refusal_of(path).code == "object-array"
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_number_that_ruins_ranges_is_told_with_its_row(tmp_path: Path, value: float) -> None:
+    """NaN, infinity and what becomes infinity in float32 are exit 2, with the row."""
+    array = images(8).astype(np.float64)
+    array[5, 1, 2, 0] = value
+    error = refusal_of(save(tmp_path, x=array))
+    assert error.code == "not-finite"
+    assert "row 5" in error.message
+
+
+def test_rows_outside_the_range_are_nobodys_business(tmp_path: Path) -> None:
+    """A NaN in a row that was not asked for does no harm."""
+    array = images(8)
+    array[7] = np.nan
+    samples = open_samples(f"{save(tmp_path, x=array)}#0:7")
+    assert len(check_content(samples, need_labels=False, report=ignore_events)) == 7
+
+
+def test_a_wrong_shape_is_told_with_both_shapes(tmp_path: Path) -> None:
+    """The message has what the model takes and what the file has."""
+    error = refusal_of(save(tmp_path, x=np.zeros((5, 4, 5, 1), np.float32)))
+    assert error.code == "bad-samples"
+    assert "[N, 4, 4, 1]" in error.message
+    assert "[5, 4, 5, 1]" in error.message
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]", "U3"])
+def test_a_type_that_is_no_number_is_told(tmp_path: Path, dtype: str) -> None:
+    """Complex numbers and dates are no samples."""
+    assert refusal_of(save(tmp_path, x=np.zeros((5, 4, 4, 1), dtype))).code == "bad-samples"
+
+
+def test_float_samples_for_an_integer_input_are_told(tmp_path: Path) -> None:
+    """Token numbers do not come as floats."""
+    error = refusal_of(save(tmp_path, x=np.zeros((5, 3))), (Port("tokens", (None, 3), "int32"),))
+    assert error.code == "bad-samples"
+    assert "int32" in error.message
+
+
+def test_an_unknown_name_comes_with_the_nearest(tmp_path: Path) -> None:
+    """A misspelt key is told with what it probably meant."""
+    error = refusal_of(save(tmp_path, imaeg=images(3), y=np.arange(3)))
+    assert "Did you mean 'imaeg'?" in error.message
+    assert "image=..." in error.hint
+
+
+def test_no_rows_at_all_are_told(tmp_path: Path) -> None:
+    """An empty set, an empty range, and a range beyond the end are exit 2."""
+    path = save(tmp_path, x=images(4))
+    assert refusal_of(save(tmp_path, "empty.npz", x=images(0))).code == "empty-samples"
+    assert refusal_of(f"{path}#2:2").code == "empty-samples"
+    beyond = refusal_of(f"{path}#2:9")
+    assert beyond.code == "bad-range"
+    assert "has 4" in beyond.message
+
+
+def test_missing_labels_are_told(tmp_path: Path) -> None:
+    """An evaluation without y, or with too few, is exit 2."""
+    assert refusal_of(save(tmp_path, x=images(3)), labels=True).code == "no-labels"
+    assert refusal_of(save(tmp_path, x=images(3), y=np.arange(2)), labels=True).code == "bad-samples"
+
+
+def overlap(calibration: Path | str, evaluation: Path | str) -> int:
+    """Look for rows in both sets."""
+    first, second = open_samples(calibration), open_samples(evaluation)
+    digests = [check_content(one, need_labels=False, report=ignore_events) for one in (first, second)]
+    return refuse_overlap(first, digests[0], second, digests[1])
+
+
+def test_rows_both_calibrated_and_evaluated_are_refused(tmp_path: Path) -> None:
+    """Ranges of one file that meet are exit 2; ranges apart are fine."""
+    path = save(tmp_path, x=images(20))
+    with pytest.raises(InputError, match="2 rows"):
+        overlap(f"{path}#0:10", f"{path}#8:20")
+    assert overlap(f"{path}#0:10", f"{path}#10:20") == 0
+
+
+def test_the_same_rows_in_another_file_are_refused(tmp_path: Path) -> None:
+    """A copy under another name, key, order and type is recognized by its content."""
+    array = images(20)
+    first = save(tmp_path, "a.npz", x=array[:10])
+    second = save(tmp_path, "b.npz", image=array[::-1].astype(np.float64))
+    with pytest.raises(InputError, match="10 rows") as refusal:
+        overlap(first, second)
+    assert refusal.value.code == "overlap"
+    assert [0, 19] in refusal.value.details["rows"]  # type: ignore[operator]
+
+
+def test_a_file_that_repeats_itself_is_noted_not_refused(tmp_path: Path) -> None:
+    """Two equal recordings in one file, on either side of the cut, are counted and left alone."""
+    array = images(20)
+    array[15] = array[3]
+    path = save(tmp_path, x=array)
+    assert overlap(f"{path}#0:10", f"{path}#10:20") == 1
+
+
+def test_a_large_compressed_set_is_streamed(tmp_path: Path) -> None:
+    """Reading 200 MB takes a fraction of it in memory."""
+    path = tmp_path / "large.npz"
+    np.savez_compressed(path, x=np.zeros((50_000, 32, 32, 1), np.float32))
+    samples = open_samples(path)
+    tracemalloc.start()
+    try:
+        rows = sum(len(batch["v"]) for batch in read_batches(samples, (Port("v", (None, 32, 32, 1), "float32"),), 64))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == 50_000
+    assert peak < 20e6
+
+
+def test_one_row_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
+    """A set whose first dimension is not the samples is told, not read."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    with (path / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1, 300_000_000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 1_200_000_000)  # sparse: takes no room on the disk
+    assert refusal_of(path).code == "samples-too-large"
