@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepack.errors import MisfitError
+from edgepack.quantize.conformance import border_type, check_conformance, needs_dense_per_tensor, refuse_misfit
+from edgepack.quantize.operators import TFLITE_RUNTIME_2_14, needed_version
+from edgepack.target import Scheme, Target, load_target
+from edgepack.tflite import Operator, Tensor, TfliteModel
+
+
+def target(runtime: str = "tflite-runtime", **quantization: Any) -> Target:
+    """A CPU target with other quantization keys."""
+    base = load_target("generic-cpu")
+    return dataclasses.replace(
+        base,
+        runtime=dataclasses.replace(base.runtime, package=runtime),
+        quantization=dataclasses.replace(base.quantization, **quantization),
+    )
+
+
+def tensor(index: int, dtype: str, name: str = "", *, constant: bool = False, scales: int = 1) -> Tensor:
+    """A tensor of four numbers."""
+    return Tensor(
+        index=index,
+        subgraph=0,
+        name=name or f"t{index}",
+        shape=(1, 4),
+        shape_signature=(1, 4),
+        dtype=dtype,
+        scales=(0.1,) * scales,
+        zero_points=(0,) * scales,
+        quantized_dimension=0,
+        constant=constant,
+        bytes=4 * constant,
+    )
+
+
+def model(*types: str, operator: str = "FULLY_CONNECTED", version: int = 4, scales: int = 1) -> TfliteModel:
+    """One operator from an input (the first type) and weights (the second) to an output (the third)."""
+    tensors = (
+        tensor(0, types[0], "in"),
+        tensor(1, types[1], "weights", constant=True, scales=scales),
+        tensor(2, types[2], "out"),
+    )
+    only = Operator(0, 0, operator, version, None, (0, 1), (2,))
+    return TfliteModel(Path("m"), 100, (only,), tensors, tensors[:1], tensors[2:], (), (0,))
+
+
+def codes(found: TfliteModel, wanted: Target) -> list[tuple[str, str]]:
+    """Severity and code of everything that is said."""
+    return [(one.severity, one.code) for one in check_conformance(found, wanted).findings]
+
+
+def test_an_integer_model_for_an_integer_target_passes() -> None:
+    """Nothing is said where nothing is wrong."""
+    conformance = check_conformance(model("int8", "int8", "int8"), target(float_fallback=False))
+    assert conformance.passed
+    assert conformance.findings == ()
+    refuse_misfit(conformance, target())
+
+
+def test_a_float_tensor_on_an_integer_only_target_is_refused_by_name() -> None:
+    """The tensors that stayed in float are in the message, and the exit code is that of a misfit."""
+    wanted = target(float_fallback=False)
+    conformance = check_conformance(model("int8", "float32", "int8", operator="SIN", version=1), wanted)
+    assert not conformance.passed
+    with pytest.raises(MisfitError, match="'weights'") as refusal:
+        refuse_misfit(conformance, wanted)
+    assert refusal.value.exit_code == 5
+    assert refusal.value.code == "conformance"
+    assert refusal.value.hint
+
+
+def test_a_float_operator_on_a_cpu_is_a_note() -> None:
+    """Where single operators may stay in float they are told, and the model passes."""
+    found = model("int8", "int8", "int8")
+    sine = Operator(1, 0, "SIN", 1, None, (3,), (3,))
+    found = dataclasses.replace(
+        found, operators=(*found.operators, sine), tensors=(*found.tensors, tensor(3, "float32"))
+    )
+    assert codes(found, target()) == [("note", "float-operator")]
+    assert check_conformance(found, target()).passed
+
+
+def test_a_float_border_is_refused_where_the_profile_wants_integers() -> None:
+    """Full integer quantization with float inputs is the classic surprise; both ends are named."""
+    said = codes(model("float32", "int8", "float32"), target())
+    assert said.count(("error", "float-io")) == 2
+
+
+def test_another_integer_border_is_refused() -> None:
+    """uint8 is not int8."""
+    assert ("error", "io-type") in codes(model("uint8", "int8", "int8"), target())
+
+
+def test_a_float_border_that_the_profile_wants_is_no_fault() -> None:
+    """With io = "float32", QUANTIZE and DEQUANTIZE at the border are what was asked for, even on integer-only."""
+    wanted = target(io="float32", float_fallback=False)
+    tensors = (tensor(0, "float32"), tensor(1, "int8"), tensor(2, "int8", constant=True), tensor(3, "float32"))
+    operators = (
+        Operator(0, 0, "QUANTIZE", 1, None, (0,), (1,)),
+        Operator(1, 0, "FULLY_CONNECTED", 4, None, (1, 2), (1,)),
+        Operator(2, 0, "DEQUANTIZE", 2, None, (1,), (3,)),
+    )
+    found = TfliteModel(Path("m"), 100, operators, tensors, tensors[:1], tensors[3:], (), (0,))
+    assert codes(found, wanted) == []
+    inner = dataclasses.replace(found, outputs=(tensors[1],))
+    assert ("error", "float-tensor") in codes(inner, wanted)
+
+
+def test_token_numbers_keep_their_type() -> None:
+    """An int32 input is no float input."""
+    assert codes(model("int32", "int8", "int8", operator="GATHER", version=2), target()) == []
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.INT16X8])
+def test_a_quantization_that_changed_nothing_is_an_error(scheme: Scheme) -> None:
+    """A converter that left everything in float32 does not get away with it."""
+    said = codes(model("float32", "float32", "float32", version=1), target(scheme=scheme, io="float32"))
+    assert ("error", "unchanged") in said
+
+
+def test_per_channel_weights_on_a_per_tensor_target_are_refused() -> None:
+    """An accelerator that wants one scale per tensor gets it or an error."""
+    found = model("int8", "int8", "int8", scales=3)
+    assert codes(found, target(granularity="per-tensor")) == [("error", "per-channel-weights")]
+    assert codes(found, target()) == []
+
+
+def test_an_operator_version_that_the_runtime_lacks_is_refused() -> None:
+    """tflite-runtime 2.14 has no FULLY_CONNECTED 12; ai-edge-litert has."""
+    dynamic = {"scheme": Scheme.DYNAMIC, "io": "float32"}
+    found = model("float32", "int8", "float32", version=12, scales=3)
+    assert codes(found, target(**dynamic)) == [("error", "operator-version")]
+    assert needs_dense_per_tensor(found, target(**dynamic))
+    assert codes(found, target("ai-edge-litert", **dynamic)) == []
+    assert not needs_dense_per_tensor(found, target("ai-edge-litert", **dynamic))
+
+
+def test_a_version_that_lies_is_seen_through() -> None:
+    """A writer that puts version 1 on per-channel dense weights would be computed wrongly without an error."""
+    found = model("float32", "int8", "float32", version=1, scales=3)
+    assert needed_version(found, found.operators[0]) == 12
+    assert ("error", "operator-version") in codes(found, target(scheme=Scheme.DYNAMIC, io="float32"))
+
+
+def test_an_operator_of_somebodys_own_is_refused() -> None:
+    """No runtime here has custom operators, but for the few that come with TFLite."""
+    found = model("int8", "int8", "int8")
+    own = dataclasses.replace(found.operators[0], name="CUSTOM", custom_name="MyOp")
+    known = dataclasses.replace(own, custom_name="TFLite_Detection_PostProcess")
+    assert codes(dataclasses.replace(found, operators=(own,)), target()) == [("error", "custom-operator")]
+    assert codes(dataclasses.replace(found, operators=(known,)), target()) == []
+
+
+def test_an_open_size_is_noted() -> None:
+    """A batch that was left open costs speed, and the note says how to pin it."""
+    found = model("int8", "int8", "int8")
+    open_input = dataclasses.replace(found.inputs[0], shape_signature=(-1, 4))
+    said = codes(dataclasses.replace(found, inputs=(open_input,)), target())
+    assert said == [("note", "open-shape")]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "io", "border"),
+    [
+        (Scheme.INT8, "uint8", "uint8"),
+        (Scheme.INT16X8, "int8", "int16"),
+        (Scheme.INT16X8, "float32", "float32"),
+        (Scheme.FLOAT16, "int8", "float32"),
+        (Scheme.DYNAMIC, "int8", "float32"),
+    ],
+)
+def test_the_border_follows_scheme_and_profile(scheme: Scheme, io: str, border: str) -> None:
+    """Only integer schemes can have integer borders, and 16x8 has 16 bits there."""
+    assert border_type(scheme, io) == border
+
+
+_MAKE = """
+import json, sys
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+versions = json.load(open(sys.argv[2]))
+model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(open(sys.argv[1], "rb").read(), 0))
+code = schema.OperatorCodeT()
+model.operatorCodes.append(code)  # no operator uses it: only the runtime's version gate looks at it
+for name, version in versions.items():
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    for code.version in (version, version + 1):
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        open(f"{sys.argv[3]}/{name}-{code.version}.tflite", "wb").write(builder.Output())
+"""
+_ASK = """
+import json, pathlib, sys
+from tflite_runtime.interpreter import Interpreter
+taken = []
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.tflite")):
+    try:
+        Interpreter(str(path))
+        taken.append(path.stem)
+    except ValueError as refusal:
+        assert "find op" in str(refusal), str(refusal)
+print(json.dumps(taken))
+"""
+
+
+def test_the_table_of_versions_is_that_of_the_runtime(tmp_path: Path) -> None:
+    """tflite-runtime 2.14 itself takes each operator in the version of the table and refuses the next."""
+    pytest.importorskip("tflite_runtime", reason="tflite-runtime ends at Python 3.11")
+    from tiny_tflite import tiny_model
+
+    (tmp_path / "base").write_bytes(tiny_model())
+    (tmp_path / "table").write_text(json.dumps(TFLITE_RUNTIME_2_14))
+    models = tmp_path / "models"
+    models.mkdir()
+    make = [sys.executable, "-c", _MAKE, str(tmp_path / "base"), str(tmp_path / "table"), str(models)]
+    subprocess.run(make, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK, str(models)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert json.loads(asked.stdout) == sorted(f"{name}-{version}" for name, version in TFLITE_RUNTIME_2_14.items())
