@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.release import STEP, ReleasePolicy, deploy_release
-from edgepack.target import Scheme, Target, load_target
+from edgepack.reuse import digest_of, is_current, key_of, write_stamp
+from edgepack.target import Target, load_target
 
 if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress
@@ -107,27 +109,79 @@ def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Bu
     stem = f"{order.name}-{order.version}"
     quantized = None
     model = order.source
-    if _needs_quantizing(order):
+    if _needs_quantizing(order.source):
         model = folder / f"{stem}.tflite"
-        report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
-        quantized = building.quantize(
-            order.source,
-            target=order.target,
-            output=model,
-            calibration=order.calibration,
-            evaluation=order.evaluation,
-            check_set=order.check_set,
-            metric=order.metric,
-            report=report,
-        )
+        quantized = _quantize(order, model, report)
     else:
-        report(Event(STEP, f"{order.source} is what {order.target.name} asks for: it is not quantized again"))
+        report(Event(STEP, f"{order.source} is quantized already: it is bundled as it is"))
     path = folder / f"{stem}.edgepack"
     report(Event(STEP, f"bundle {path}"))
     bundled = building.bundle(
         model, target=order.target, name=order.name, version=order.version, output=path, report=report
     )
     return Built(path, quantized, bundled)
+
+
+def _quantize(order: Order, model: Path, report: Reporter) -> QuantizeDocument | None:
+    """Make ``model``, unless the very same was made before; None then."""
+    stamp = model.with_suffix(".built.json")
+    key = _quantize_key(order)
+    if is_current(stamp, key):
+        report(Event(STEP, f"{model} is what {order.source} gives for {order.target.name}: it is not made again"))
+        return None
+    report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
+    document = building.quantize(
+        order.source,
+        target=order.target,
+        output=model,
+        calibration=order.calibration,
+        evaluation=order.evaluation,
+        check_set=order.check_set,
+        metric=order.metric,
+        report=report,
+    )
+    made = [document.model.path, document.provenance, *([document.check_set] if document.check_set else [])]
+    write_stamp(stamp, key, map(Path, made))
+    return document
+
+
+def _quantize_key(order: Order) -> str:
+    """Everything that decides the bytes of the quantized model and of its check set.
+
+    What is missing or unreadable gives a key of its own: quantizing will say what is wrong with it.
+    """
+    from edgepack import __version__
+
+    samples = {"calibration": order.calibration, "eval": order.evaluation, "check_set": order.check_set}
+    return key_of(
+        {
+            "edgepack": __version__,
+            "libraries": {name: _version(name) for name in ("tensorflow", "tf_keras", "keras", "ai-edge-litert")},
+            "source": _digest(order.source),
+            "target": order.target.to_json(),
+            "samples": {name: None if text is None else _samples_key(text) for name, text in samples.items()},
+            "metric": order.metric,
+        }
+    )
+
+
+def _samples_key(text: str) -> dict[str, str | None]:
+    path, _, rows = text.partition("#")
+    return {"sha256": _digest(Path(path)), "rows": rows}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return digest_of(path)
+    except OSError:
+        return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _source(source: str | Path | None, project: Project | None) -> Path:
@@ -195,15 +249,13 @@ def _require_fit(device: str | DeviceAddress, options: ConnectOptions | None, ta
         report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
 
 
-def _needs_quantizing(order: Order) -> bool:
-    """A .tflite that has integers or float16 in it is the result of quantizing; everything else is still to be done."""
-    if order.source.suffix != ".tflite":
+def _needs_quantizing(source: Path) -> bool:
+    """A .tflite with scales or float16 in it is the result of quantizing; everything else is still to be done."""
+    if source.suffix != ".tflite":
         return True
     from edgepack.tflite import read_model
 
-    tensors = read_model(order.source).tensors
-    quantized = any(tensor.scales or tensor.dtype == "float16" for tensor in tensors)
-    return not quantized and order.target.quantization.scheme is not Scheme.FLOAT32
+    return not any(tensor.scales or tensor.dtype == "float16" for tensor in read_model(source).tensors)
 
 
 @contextlib.contextmanager
