@@ -285,6 +285,20 @@ def test_an_interrupted_activation_is_completed_not_repeated(tmp_path: Path) -> 
     assert (tmp_path / "log").read_text() == "ran\nran\n"
 
 
+def test_half_written_files_are_swept(agent: AgentClient) -> None:
+    """What a power cut left half written is gone after the next session that changes something began."""
+    app = agent.root / "apps" / "kws"
+    agent.close()
+    (app / "releases" / OLD.release).chmod(0o700)
+    leftovers = [app / "state.json.new-01234567", app / "releases" / OLD.release / "device.json.new-89abcdef"]
+    for path in leftovers:
+        path.write_text("half")
+    (app / "current.new-00000000").symlink_to("releases/nothing")
+    with AgentClient(agent.root) as client:
+        client.hello()
+    assert not any(path.exists() or path.is_symlink() for path in [*leftovers, app / "current.new-00000000"])
+
+
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"history": 7, "bad": null, "operations": []}'])
 def test_a_ruined_state_file_does_not_brick_the_device(content: str, agent: AgentClient) -> None:
     """The state only remembers; the link alone says what is active, so the device goes on without it."""

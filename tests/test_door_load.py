@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,16 @@ def test_a_program_on_a_real_numpy_2_runs_an_isolated_model(tmp_path: Path) -> N
     version, scores = run_program(tmp_path, body, python=python)
     assert version.startswith("2.")
     assert scores == run_program(tmp_path, RUN.format(isolated=False) + "result = model.predict(x).tolist()")
+
+
+def test_a_python_without_the_packages_is_shown_the_way_out(tmp_path: Path) -> None:
+    """A program on a Python that lacks what the release uses learns which Python has it."""
+    lay_out(tmp_path, model_release(), interpreter=sys.executable)
+    body = "import sys; sys.modules['numpy'] = None\nsys.executable = '/usr/bin/python3.99'\nimport edgepack_device\n"
+    said = run_program(tmp_path, body + "edgepack_device.load('tiny')", fails=True)
+    assert f"was set up for {sys.executable}" in said
+    said = run_program(tmp_path, body + "edgepack_device.load('tiny', isolated=True)", fails=True)
+    assert "needs numpy to talk to the model" in said
 
 
 def test_another_python_is_told_apart(tmp_path: Path) -> None:

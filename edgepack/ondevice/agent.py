@@ -421,7 +421,9 @@ def libc_name() -> str:
 
 
 def cpu_features() -> List[str]:
-    """The CPU's feature words as the kernel tells them (ARM: ``Features``, x86: ``flags``)."""
+    """The CPU's feature words as the kernel tells them (ARM: ``Features``, x86: ``flags``); none under qemu-user."""
+    if is_emulated():
+        return []  # /proc/cpuinfo is the host's
     found = re.search(r"^(?:Features|flags)\s*:\s*(.*)$", read_text("/proc/cpuinfo"), re.MULTILINE)
     return sorted(set(found.group(1).split())) if found else []
 
@@ -673,10 +675,9 @@ def settle(root: str, app: str) -> None:
     asking for it again runs them). It names the old one: nothing happened. A failed hook was being undone: that is
     finished here.
     """
-    folder = confined(root, "apps", app)
-    for name in os.listdir(folder):
-        if re.search(r"\.new-[0-9a-f]{8}$", name):
-            os.unlink(os.path.join(folder, name))
+    sweep_temporaries(confined(root, "apps", app))
+    for release in list_releases(root, app):
+        sweep_temporaries(release_folder(root, app, release))
     state = load_state(root, app)
     intent = state["intent"]
     if not isinstance(intent, dict):
@@ -690,6 +691,13 @@ def settle(root: str, app: str) -> None:
         conclude(state, entry, "interrupted")
     state["intent"] = None
     save_state(root, app, state)
+
+
+def sweep_temporaries(folder: str) -> None:
+    """Removes what :func:`write_atomically` and :func:`point_current` leave in a folder when they are killed."""
+    for name in os.listdir(folder):
+        if re.search(r"\.new-[0-9a-f]{8}$", name):
+            os.unlink(os.path.join(folder, name))
 
 
 def settle_if_possible(root: str, app: str) -> None:
@@ -914,9 +922,13 @@ class Children:
     def kill_all(self) -> None:
         """Ends every child, for good: none is started afterwards."""
         self._ending = True
+        # One that is just being started is waited for; not for ever, since a signal may have come to whoever starts it.
+        started = self._lock.acquire(timeout=1.0)
         for pid in list(self._live):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        if started:
+            self._lock.release()
 
     def _wait_if_ending(self) -> None:
         while self._ending:

@@ -251,12 +251,19 @@ def import_runtime(release: Release) -> Tuple[Any, Any, str]:
     sys.path[:0] = ours
     importlib.invalidate_caches()
     try:
-        return import_first(packages, folders)
+        return import_first(packages, folders, missing_hint(release))
     finally:
         sys.path[:] = [path for path in sys.path if path not in ours or path in before]
 
 
-def import_first(packages: List[str], folders: Mapping[str, str]) -> Tuple[Any, Any, str]:
+def missing_hint(release: Release) -> str:
+    """What to do where this Python lacks what the release needs."""
+    if release.runtime and os.path.realpath(release.interpreter) != os.path.realpath(sys.executable):
+        return f"The release was set up for {release.interpreter}: run this program with it. Or: {isolated_hint()}"
+    return "Push the bundle again; it brings its runtime along (or install numpy and tflite-runtime for this Python)."
+
+
+def import_first(packages: List[str], folders: Mapping[str, str], hint: str) -> Tuple[Any, Any, str]:
     """Imports numpy and the first of these runtimes that is there."""
     failures = []
     for package in packages:
@@ -268,11 +275,7 @@ def import_first(packages: List[str], folders: Mapping[str, str]) -> Tuple[Any, 
             return numpy, importlib.import_module(MODULES[package]), package
         except ImportError as error:
             failures.append(f"{package}: {error}")
-    raise LoaderError(
-        "no-runtime",
-        f"No TFLite runtime can be imported ({'; '.join(failures)}).",
-        "Push the bundle again; it brings its runtime along (or install numpy and tflite-runtime for this Python).",
-    )
+    raise LoaderError("no-runtime", f"No TFLite runtime can be imported ({'; '.join(failures)}).", hint)
 
 
 def package_version(package: str, release: Release) -> Optional[str]:
@@ -715,13 +718,17 @@ class IsolatedModel:
     """
 
     def __init__(self, folder: str = HERE, threads: Optional[int] = None) -> None:
-        self._numpy = importlib.import_module("numpy")
         release = Release(folder)
+        try:
+            self._numpy = importlib.import_module("numpy")
+        except ImportError as error:
+            raise LoaderError("no-runtime", f"This program needs numpy to talk to the model: {error}.") from None
         argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "worker"]
         if threads:
             argv += ["--threads", str(threads)]
         try:
-            self._worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            # In a session of its own: a Ctrl-C for the program does not hit the worker, which ends with its input.
+            self._worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         except OSError as error:
             raise LoaderError(
                 "no-runtime", f"The release's Python cannot be started: {error}.", "Push again."
