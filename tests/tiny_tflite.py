@@ -70,8 +70,8 @@ def _named(builder: Any, name: str, index: int) -> int:
     return _offsets(builder, [tflite.TensorMapEnd(builder)])
 
 
-def tiny_model() -> bytes:
-    """The file's bytes; the weights are 1 to 6."""
+def tiny_model(version: int = 4) -> bytes:
+    """The bytes of the file; the weights are 1 to 6, ``version`` is that of the operator."""
     builder = flatbuffers.Builder(1024)
     weights = builder.CreateByteVector(bytes(range(1, 7)))
     tflite.BufferStart(builder)
@@ -81,8 +81,9 @@ def tiny_model() -> bytes:
     buffers = _offsets(builder, [empty, tflite.BufferEnd(builder)])
     subgraphs = _offsets(builder, [_subgraph(builder)])
     tflite.OperatorCodeStart(builder)
+    tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, tflite.BuiltinOperator.FULLY_CONNECTED)
     tflite.OperatorCodeAddBuiltinCode(builder, tflite.BuiltinOperator.FULLY_CONNECTED)
-    tflite.OperatorCodeAddVersion(builder, 4)
+    tflite.OperatorCodeAddVersion(builder, version)
     codes = _offsets(builder, [tflite.OperatorCodeEnd(builder)])
     key, inputs, outputs = (
         builder.CreateString("serving_default"),
