@@ -62,6 +62,7 @@ def quantize(
         model=dataclasses.replace(document.model, path=str(output)),
         check_set=document.check_set and str(output.with_name(Path(document.check_set).name)),
         provenance=str(output.with_name(Path(document.provenance).name)),
+        uncompiled=document.uncompiled and str(output.with_name(Path(document.uncompiled).name)),
     )
 
 

@@ -85,7 +85,11 @@ class Conformance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuantizeDocument:
-    """What ``quantize`` made. ``accuracy`` is None without an evaluation set."""
+    """What ``quantize`` made. ``accuracy`` is None without an evaluation set.
+
+    ``uncompiled`` is the path of the model before an accelerator's compiler took it, and None where none did;
+    ``accuracy`` is then that of the uncompiled model, because only that one runs on the host.
+    """
 
     model: ModelInfo
     source: SourceInfo
@@ -95,6 +99,7 @@ class QuantizeDocument:
     check_set: str | None
     provenance: str
     seconds: float
+    uncompiled: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def quantized(document: documents.QuantizeDocument) -> str:
         ],
         ["target", document.target],
     ]
+    if document.uncompiled:
+        rows.append(["uncompiled", document.uncompiled])
     if document.accuracy is not None:
         rows.append(["accuracy", accuracy(document.accuracy)])
     if document.check_set:

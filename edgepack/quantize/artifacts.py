@@ -35,6 +35,11 @@ def provenance_path(output: Path) -> Path:
     return output.with_suffix(".provenance.json")
 
 
+def uncompiled_path(output: Path) -> Path:
+    """Where the model lies that the compiler made ``output`` from; only this one runs on a machine like this."""
+    return output.with_suffix(".uncompiled.tflite")
+
+
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an uncompressed .npz whose bytes depend on nothing but names and arrays: sorted, dated 1980-01-01.
 

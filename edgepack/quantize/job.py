@@ -9,6 +9,7 @@ from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import Reporter
 from edgepack.metric import Metric, load_metric
+from edgepack.quantize.artifacts import uncompiled_path
 from edgepack.quantize.checking import check_content, refuse_overlap
 from edgepack.quantize.samples import Samples, open_samples
 from edgepack.quantize.sources import TFLITE, Source, identify_source
@@ -48,6 +49,12 @@ def prepare_job(
     _check_output(output)
     chosen = target if isinstance(target, Target) else load_target(target)
     source = identify_source(model)
+    if uncompiled_path(output).resolve() == source.path.resolve():
+        raise InputError(
+            "bad-output",
+            f"{source.path} is where the uncompiled model of {output} goes.",
+            hint="Name another file: -o OUT.tflite",
+        )
     calibrating, judging, checking = (
         None if text is None else open_samples(text) for text in (calibration, evaluation, check_set)
     )

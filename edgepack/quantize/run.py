@@ -17,6 +17,7 @@ from edgepack.events import Event, Reporter
 from edgepack.metric import compare_accuracy
 from edgepack.quantize import artifacts
 from edgepack.quantize.checking import Port, bind_inputs, read_labels
+from edgepack.quantize.compiling import Delivered, compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.job import INTEGER_SCHEMES, Job
 from edgepack.quantize.process import WorkerProcess
@@ -75,12 +76,15 @@ class _Run:
             else:
                 self._load(worker)
                 model, conformance = self._convert(worker, staged)
+            # Before minutes are spent on measuring what the compiler may refuse.
+            delivered = compile_model(staged, model, job.target, folder=self._folder, report=self._report)
             evaluated = self._outputs(worker, job.evaluation, staged)
             checked = evaluated
             if job.check_set is not None:
                 checked = self._outputs(worker, job.check_set, staged)
         accuracy = self._accuracy(evaluated)
-        return self._write(model, staged, conformance, accuracy, checked)
+        conformance = dataclasses.replace(conformance, findings=(*conformance.findings, *delivered.findings))
+        return self._write(delivered, conformance, accuracy, checked)
 
     def _take(self, worker: WorkerProcess, staged: Path) -> TfliteModel:
         """A float .tflite goes through as it is."""
@@ -188,22 +192,29 @@ class _Run:
 
     def _write(
         self,
-        model: TfliteModel,
-        staged: Path,
+        delivered: Delivered,
         conformance: Conformance,
         accuracy: Accuracy | None,
         outputs: Outputs | None,
     ) -> QuantizeDocument:
         job = self._job
-        data = staged.read_bytes()
+        data = delivered.path.read_bytes()
         info = ModelInfo(
             str(job.output), len(data), hashlib.sha256(data).hexdigest(), str(job.target.quantization.scheme)
         )
         check, provenance = artifacts.check_set_path(job.output), artifacts.provenance_path(job.output)
-        made_check = self._write_check_set(outputs)
+        uncompiled = artifacts.uncompiled_path(job.output)
+        made_check = self._write_check_set(outputs, delivered)
         made_provenance = self._folder / provenance.name
-        artifacts.write_provenance(made_provenance, self._facts(model, info, accuracy))
-        artifacts.place({check: made_check, provenance: made_provenance, job.output: staged})
+        artifacts.write_provenance(made_provenance, self._facts(delivered, info, accuracy))
+        artifacts.place(
+            {
+                check: made_check,
+                provenance: made_provenance,
+                uncompiled: delivered.uncompiled,
+                job.output: delivered.path,
+            }
+        )
         return QuantizeDocument(
             model=info,
             source=SourceInfo(str(job.source.path), job.source.kind, job.source.bytes, job.source.sha256),
@@ -212,10 +223,12 @@ class _Run:
             accuracy=accuracy,
             check_set=str(check) if made_check else None,
             provenance=str(provenance),
+            uncompiled=str(uncompiled) if delivered.uncompiled else None,
             seconds=round(time.perf_counter() - self._started, 3),
         )
 
-    def _write_check_set(self, outputs: Outputs | None) -> Path | None:
+    def _write_check_set(self, outputs: Outputs | None, delivered: Delivered) -> Path | None:
+        """Samples and outputs under the names that the delivered model gives them."""
         import numpy as np
 
         samples = self._job.check_set or self._job.evaluation
@@ -226,9 +239,12 @@ class _Run:
         for port, array in ((port, bind_inputs(samples, self._inputs)[port.name]) for port in self._inputs):
             read = list(read_rows(array, samples.start, samples.start + rows, rows))
             shape = tuple(1 if n is None else n for n in port.shape[1:]) if array.stacked else array.shape[1:]
-            arrays[f"input/{port.name}"] = np.concatenate(read).astype(port.dtype).reshape(rows, *shape)
-        arrays |= {f"float/{name}": values[:rows] for name, values in outputs.reference.items()}
-        arrays |= {f"quantized/{name}": values[:rows] for name, values in outputs.quantized.items()}
+            arrays[f"input/{delivered.inputs.get(port.name, port.name)}"] = (
+                np.concatenate(read).astype(port.dtype).reshape(rows, *shape)
+            )
+        for kind, columns in (("float", outputs.reference), ("quantized", outputs.quantized)):
+            named = {delivered.outputs.get(name, name): values for name, values in columns.items()}
+            arrays |= {f"{kind}/{name}": values[:rows] for name, values in named.items()}
         labels = read_labels(samples)
         if labels is not None:
             arrays["labels"] = labels[:rows]
@@ -240,15 +256,16 @@ class _Run:
         row = sum(array.pieces[0].row_bytes for array in bind_inputs(samples, self._inputs).values())
         return max(1, _CHECK_SET_BYTES // max(1, row))
 
-    def _facts(self, model: TfliteModel, info: ModelInfo, accuracy: Accuracy | None) -> dict[str, Any]:
+    def _facts(self, delivered: Delivered, info: ModelInfo, accuracy: Accuracy | None) -> dict[str, Any]:
         job, quantization = self._job, self._job.target.quantization
         sets = {"calibration": job.calibration, "evaluation": job.evaluation, "check_set": job.check_set}
         return {
             "source": {"kind": job.source.kind, "bytes": job.source.bytes, "sha256": job.source.sha256},
             "model": {"bytes": info.bytes, "sha256": info.sha256, "scheme": info.scheme},
+            "compiled": delivered.facts,
             "names": {
-                "inputs": [name for name, _ in model.named_inputs],
-                "outputs": [name for name, _ in model.named_outputs],
+                "inputs": [name for name, _ in delivered.model.named_inputs],
+                "outputs": [name for name, _ in delivered.model.named_outputs],
             },
             "options": {
                 "target": job.target.name,

@@ -146,6 +146,9 @@ def contradictions(target: Target) -> list[str]:
         )
     if target.delegate.required and target.delegate.library is None:
         faults.append("delegate.required: true needs delegate.library")
+    if target.compile_command is not None:
+        absent = [part for part in ("{model}", "{outdir}") if part not in " ".join(target.compile_command)]
+        faults.extend(f"compile.command: must contain {part}" for part in absent)
     if target.measure.min_seconds > target.measure.max_seconds:
         faults.append("measure.min_seconds: must not be more than measure.max_seconds")
     if len(set(target.platforms)) < len(target.platforms):
