@@ -21,7 +21,9 @@ from edgepack.target import MeasurePolicy, Platform, Target, load_target
 
 TINY = Path(__file__).parent / "data" / "tiny_int8.tflite"
 SAMPLES = 40
-PLATFORM = Platform(f"3.{sys.version_info.minor}", platform.machine(), "glibc-2.17")
+# The oldest C library that the wheels in runtimes.lock take.
+_LIBC = "glibc-2.17" if sys.version_info < (3, 12) else "glibc-2.28"
+PLATFORM = Platform(f"3.{sys.version_info.minor}", platform.machine(), _LIBC)
 QUICK = MeasurePolicy(threads=1, min_runs=20, min_seconds=0.0, max_seconds=20.0)
 
 
