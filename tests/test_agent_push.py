@@ -182,6 +182,17 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         assert agent.put(big) == {"bytes": len(big)}
 
 
+def test_a_read_only_disk_is_named(small_disk: Path) -> None:
+    """A card that the kernel has mounted read-only is called that, and looking still works."""
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello_and_push(FakeRelease())
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with AgentClient(small_disk / "root") as agent:
+        with pytest.raises(AgentFailure, match="read-only"):
+            agent.hello()
+        assert agent.hello(lock=False)["apps"]["kws"]["current"] is None
+
+
 def test_room_can_be_made_on_a_disk_that_is_full_to_the_brim(small_disk: Path) -> None:
     """With not a byte free the device can still be entered, its old releases removed, and the push done again."""
     first, second, third = (

@@ -1769,7 +1769,7 @@ class MeasureRun:
         self.tail = Tail(self.child.stdout)
 
     def wait(self, report: Callable[[Dict[str, Any]], None]) -> None:
-        """Waits for the child's end, at most ``limit_s``, and passes its progress on."""
+        """Waits for the child's end and passes its progress on; one that shows no life for ``limit_s`` is ended."""
         deadline = time.monotonic() + self.limit_s
         pending = b""
         while self.child.poll() is None and not self.timed_out:
@@ -1781,6 +1781,7 @@ class MeasureRun:
                         self.child.wait(0.1)
                 *lines, pending = (pending + data)[-65536:].split(b"\n")
                 for line in lines:
+                    deadline = time.monotonic() + self.limit_s
                     report_line(line, report)
         os.close(self._progress)
         if self.timed_out:
@@ -1797,7 +1798,7 @@ class MeasureRun:
         details: Dict[str, Any] = {"exit": code, "output": tail}
         if self.timed_out:
             return AgentError(
-                "timeout", f"The measurement took longer than {self.limit_s:g} s; it was ended.", **details
+                "timeout", f"The measurement showed no life for {self.limit_s:g} s; it was ended.", **details
             )
         if code == -signal.SIGKILL:
             sure = (
