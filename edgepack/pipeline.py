@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -78,6 +78,11 @@ def deploy(
     Raises whatever its steps raise; run it again, and it goes on from what is there.
     """
     chosen = _source(source, project)
+    _refuse_idle_flags(
+        chosen,
+        {"--target": target, "--name": name, "--version": version},
+        {"--calibration": calibration, "--eval": evaluation, "--check-set": check_set},
+    )
     policy = ReleasePolicy(
         budget=dict(project.budget) if project else {},
         metric=metric,
@@ -195,6 +200,23 @@ def _source(source: str | Path | None, project: Project | None) -> Path:
     if not chosen.exists():
         raise InputError("no-model", f"There is no {chosen}.", hint="Check the path.", path=str(chosen))
     return chosen
+
+
+def _refuse_idle_flags(source: Path, naming: Mapping[str, object], sampling: Mapping[str, object]) -> None:
+    """A flag that could change nothing any more is an error, not a silence."""
+    if source.suffix == ".edgepack":
+        state, idle = "a bundle already", {**naming, **sampling}
+    elif not _needs_quantizing(source):
+        state, idle = "quantized already", sampling
+    else:
+        return
+    given = [flag for flag, value in idle.items() if value is not None]
+    if given:
+        raise InputError(
+            "usage",
+            f"{source} is {state}: {', '.join(given)} cannot change it.",
+            hint="Leave the option out, or name the model that it was made from.",
+        )
 
 
 def _order(

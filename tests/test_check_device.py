@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +132,27 @@ def test_a_manifest_that_was_changed_on_the_device_is_refused(device: Device, tm
     with pytest.raises(IntegrityError) as caught:
         edgepack.check(**device.where)
     assert caught.value.code == "release-damaged"
+
+
+def test_an_interrupted_check_leaves_nothing_running_and_no_verdict(device: Device, tmp_path: Path) -> None:
+    """Ctrl-C while the device measures: its processes end, nothing is recorded, and the next check works."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.push(path, **device.where)
+
+    def interrupt(event: Event) -> None:
+        if event.unit == "runs" and event.done:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        edgepack.check(min_seconds=10.0, report=interrupt, **device.where)
+    assert edgepack.status(**device.where).releases[0]["verdict"] is None
+    loader = str(device.release("tiny", bundle.release) / "loader.py")
+    deadline = time.monotonic() + 10
+    while loader in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < deadline, "the loader still runs"
+        time.sleep(0.1)
+    assert edgepack.check(**device.where).verdict == "pass"
+    assert not list((device.root / "incoming").iterdir())
 
 
 def test_bad_words_are_refused_before_the_device_is_asked() -> None:

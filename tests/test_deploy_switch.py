@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -151,6 +152,24 @@ def test_a_hook_that_hangs_is_ended_and_swaps_back(device: Device, tmp_path: Pat
     with pytest.raises(GateFailed, match=r"0\.5 s"):
         edgepack.activate(unchecked=True, hooks=Hooks(("sleep", "60"), hook_timeout_s=0.5), **device.where)
     assert loaded(device) == first
+
+
+def test_an_interrupted_activation_leaves_a_whole_release_and_can_be_repeated(device: Device, tmp_path: Path) -> None:
+    """Ctrl-C while a hook runs: one of the two releases is active, and the same command completes the switch."""
+    first = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    second = pushed(device, tmp_path, "2.0.0")
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            edgepack.activate(unchecked=True, hooks=Hooks(("sleep", "60")), **device.where)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert loaded(device) in (first, second)
+    done = edgepack.activate(unchecked=True, hooks=Hooks(("true",)), **device.where)
+    assert (done.current, loaded(device)) == (second, second)
+    assert done.hooks[0]["code"] == 0
 
 
 def test_an_app_must_be_named_only_where_there_are_several(device: Device, tmp_path: Path) -> None:

@@ -143,6 +143,16 @@ def test_what_is_missing_is_told_all_at_once(device: Device, folder: Path) -> No
     assert list(folder.iterdir()) == []
 
 
+def test_a_flag_that_could_change_nothing_is_refused(device: Device, tmp_path: Path, folder: Path) -> None:
+    """--version for a bundle, --eval for a quantized model: an error that names the flag, not a silence."""
+    path, _ = tiny_bundle(tmp_path)
+    with pytest.raises(InputError, match=r"bundle already.*--version, --eval"):
+        edgepack.deploy(source=path, version="2", evaluation="x.npz", **device.where)
+    with pytest.raises(InputError, match=r"quantized already.*--eval"):
+        edgepack.deploy(source=TINY, target="x86-64", name="a", version="2", evaluation="x.npz", **device.where)
+    assert not device.root.exists()
+
+
 def test_a_device_that_does_not_fit_is_refused_before_anything_is_built(device: Device, folder: Path) -> None:
     """Nobody waits for a conversion to learn that the target is another machine's."""
     for target in ("raspberry-pi-4", "android-gpu"):
