@@ -1082,13 +1082,14 @@ def peak_rss_bytes() -> Optional[int]:
     return int(found.group(1)) * 1024 if found else None
 
 
-def measure_peak(folder: str, output: str, threads: Optional[int]) -> Optional[int]:
+def measure_peak(release: Release, output: str, threads: Optional[int]) -> Optional[int]:
     """The peak memory of a process that does nothing but load the model and run it; no timed run shares it."""
     path = os.path.join(output, "peak.json")
-    argv = [sys.executable, "-I", os.path.join(folder, "loader.py"), "peak", path]
+    argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "peak", path]
     if threads:
         argv += ["--threads", str(threads)]
-    subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
+    with contextlib.suppress(OSError):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
     value = read_json(path).get("peak_rss_bytes")
     return int(value) if value else None
 
@@ -1152,7 +1153,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "import_ms": model.import_ms,
         "load_ms": model.load_ms,
         "first_ms": first_ms,
-        "peak_rss_bytes": measure_peak(HERE, output, threads),
+        "peak_rss_bytes": measure_peak(model.release, output, threads),
         "threads": threads,
         "runs": len(latency),
         "stopped_by": stopped_by,
