@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ replies = os.fdopen(os.dup(1), "wb", 0)
 os.dup2(2, 1)
 pings = 0
 children = []
+# Also when an answer finds nobody any more.
+atexit.register(lambda: [child.kill() for child in children])
 
 
 def answer(id_: int, result: object = None, error: object = None, payload: bytes = b"") -> None:
@@ -104,5 +107,3 @@ while True:
         answer(id_, {"pid": children[-1].pid})
     else:
         answer(id_, {"verb": verb, "received": received, "arguments": request})
-for child in children:
-    child.kill()

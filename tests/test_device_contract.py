@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shlex
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from test_device_session import gone
 
 from edgepack.device import ConnectOptions, DeviceAddress, open_session, open_transport
 from edgepack.device.transport import Channel, Transport
@@ -199,3 +203,33 @@ class TestEveryTransport:
         lost = pytest.raises(DeviceFailure, match="Out of luck")
         with open_session(transport, options, agent=STAND_IN) as session, lost:
             session.request("die")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+    def test_a_stopped_host_leaves_nothing_running(
+        self, way: tuple[str, ConnectOptions], number: signal.Signals
+    ) -> None:
+        """After Ctrl-C, or when this machine dies, the agent ends by itself and with it what it was doing."""
+        address, options = way
+        options = dataclasses.replace(options, python=sys.executable)
+        script = (
+            "import pickle, sys\n"
+            "from edgepack.device import DeviceAddress, open_session, open_transport\n"
+            "address, options, agent = pickle.load(sys.stdin.buffer)\n"
+            "transport = open_transport(DeviceAddress.parse(address), options)\n"
+            "with open_session(transport, options, agent=agent) as session:\n"
+            "    print(session.hello['pid'], session.request('child').result['pid'], flush=True)\n"
+            "    session.request('sleep', seconds=1)\n"
+        )
+        host = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert host.stdin
+        assert host.stdout
+        host.stdin.write(pickle.dumps((address, options, STAND_IN)))
+        host.stdin.close()
+        agent, child = map(int, host.stdout.readline().split())
+        host.send_signal(number)
+        assert gone(agent, 10)
+        assert gone(child, 10)
+        assert host.wait(10) == -number
+        host.stdout.close()

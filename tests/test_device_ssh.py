@@ -16,8 +16,9 @@ from pathlib import Path
 import paramiko
 import pytest
 from real_sshd import RealSshd
+from test_device_contract import STAND_IN
 
-from edgepack.device import ConnectOptions, DeviceAddress, open_transport
+from edgepack.device import ConnectOptions, DeviceAddress, open_session, open_transport
 from edgepack.device.hostkeys import fingerprint, parse_known_hosts
 from edgepack.device.openssh import classify
 from edgepack.device.ssh.faults import TABLE, connect_error, translated, translation
@@ -349,6 +350,18 @@ class TestTheWayThere:
             assert refused("device", ConnectOptions(ssh_config=sshd.ssh_config)).code == "no-ssh-program"
         else:
             assert refused(sshd.address, bare).code == "no-ssh-program"
+
+    def test_a_talkative_login(self, tmp_path: Path, client: str) -> None:
+        """Banners, messages of the day and start-up files that print do not disturb a session."""
+        noise = tmp_path / "noise"
+        noise.write_text("*** Welcome! Authorised use only. ***\n" * 50)
+        force = f"ForceCommand=cat {noise}; cat {noise} >&2; printf 'EDGEPACK1 '; eval \"$SSH_ORIGINAL_COMMAND\""
+        with RealSshd(tmp_path / "sshd", f"Banner={noise}", force) as talkative:
+            options = dataclasses.replace(talkative.options, transport=client)
+            with open_session(
+                open_transport(DeviceAddress.parse(talkative.address), options), options, agent=STAND_IN
+            ) as session:
+                assert session.request("anything").result["verb"] == "anything"
 
     def test_the_fast_way_is_taken(self, sshd: RealSshd) -> None:
         """Small frames leave at once, and the cipher is one that hardware speeds up."""

@@ -1,10 +1,11 @@
-"""Agent error codes as edgepack errors: one table."""
+"""What a session can end with: the agent's error codes in one table, and what is said when the far side is gone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from edgepack.device.bootstrap import last_line
 from edgepack.errors import (
     DeviceFailure,
     EdgepackError,
@@ -15,6 +16,8 @@ from edgepack.errors import (
     LockedError,
     MisfitError,
 )
+
+_AGAIN = "Run the command again; it resumes from what the device already has."
 
 # Every code that ondevice/agent.py can send, its own and those of the loader that it runs (a test holds both against
 # this table). What a newer agent may add beyond them is a failure of the device.
@@ -68,3 +71,40 @@ def error_from_reply(error: object, device: str) -> EdgepackError:
     named.setdefault("device", device)
     message = str(given.get("message") or f"The device answered with the error {code!r}.")
     return ERROR_KINDS.get(code, DeviceFailure)(code, message, hint=str(given.get("hint") or ""), **named)
+
+
+def lost_error(device: str, status: int | None, failure: EdgepackError | None, stderr: bytes) -> EdgepackError:
+    """What to say when the agent's output ended in the middle of a session. Pure.
+
+    ``status`` is the agent's exit status (None: unknown, -1: ended by a signal), ``failure`` what the transport says.
+    """
+    if status is None or failure is not None:
+        return DeviceFailure(
+            "connection-lost",
+            f"The connection to {device} was lost" + (f": {failure.message}" if failure else "."),
+            hint=_AGAIN,
+        )
+    said = last_line(stderr)
+    # No status at all is a signal's doing; shells report it as 128 and the signal's number.
+    killed = status < 0 or status > 128
+    what = "was killed, most likely for its memory" if killed else f"ended in the middle (exit status {status})"
+    return DeviceFailure(
+        "agent-ended",
+        f"edgepack's agent on {device} {what}" + (f": {said}" if said and not killed else "."),
+        hint=_AGAIN,
+        exit_status=status,
+    )
+
+
+def timeout_error(device: str, timeout_s: float | None) -> EdgepackError:
+    """What to say when a reply did not come in time."""
+    return DeviceFailure(
+        "timeout",
+        f"{device} did not answer within {timeout_s:.0f} s.",
+        hint="Look at the device: it may be overloaded or out of memory. Then run the command again; it resumes.",
+    )
+
+
+def payload_error(verb: str, sent: int, n: int) -> EdgepackError:
+    """What to say when a payload is not as long as it was announced: a fault of edgepack's own."""
+    return InternalError("payload-size", f"The payload of {verb!r} ended after {sent} of {n} bytes.")

@@ -13,14 +13,13 @@ import os
 import queue
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from edgepack.device.bootstrap import agent_source, last_line, start_command, start_error
+from edgepack.device.bootstrap import agent_source, start_command, start_error
 from edgepack.device.facts import DeviceFacts
-from edgepack.device.faults import error_from_reply
+from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
 from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
 from edgepack.device.transport import Channel, Transport
 from edgepack.device.wire import Frame, FrameReader, Reply, request_frame
@@ -125,7 +124,7 @@ class Session:
             try:
                 frame = inbox.get(timeout=timeout_s)
             except queue.Empty:
-                raise self._end(_timed_out(self.description, timeout_s)) from None
+                raise self._end(timeout_error(self.description, timeout_s)) from None
             if isinstance(frame, EdgepackError):
                 raise frame
             progress = frame.header.get("progress")
@@ -226,10 +225,10 @@ class Session:
                     raise error_from_reply(self._refusal.header.get("error"), self.description)
         except BaseException as error:
             # The device refused, or whoever gives the chunks failed, or Ctrl-C: the frame will never be whole.
-            self._end(error if isinstance(error, EdgepackError) else _cut_short(verb, sent, n))
+            self._end(error if isinstance(error, EdgepackError) else payload_error(verb, sent, n))
             raise
         if sent != n:
-            raise self._end(_cut_short(verb, sent, n))
+            raise self._end(payload_error(verb, sent, n))
 
     def _end(self, error: EdgepackError) -> EdgepackError:
         """Nothing more can be said in this session: close it and tell everybody who waits. Returns the first reason."""
@@ -278,23 +277,7 @@ class Session:
     def _lost(self) -> EdgepackError:
         """Why the agent's output ended in the middle of a session."""
         status = self._channel.wait(1.0)
-        failure = self._channel.failure()
-        if status is None or failure is not None:
-            return DeviceFailure(
-                "connection-lost",
-                f"The connection to {self.description} was lost" + (f": {failure.message}" if failure else "."),
-                hint="Run the command again; it resumes from what the device already has.",
-            )
-        said = last_line(self._channel.stderr_tail())
-        # No status at all is a signal's doing; shells report it as 128 and the signal's number.
-        killed = status < 0 or status > 128
-        what = "was killed, most likely for its memory" if killed else f"ended in the middle (exit status {status})"
-        return DeviceFailure(
-            "agent-ended",
-            f"edgepack's agent on {self.description} {what}" + (f": {said}" if said and not killed else "."),
-            hint="Run the command again; it resumes from what the device already has.",
-            exit_status=status,
-        )
+        return lost_error(self.description, status, self._channel.failure(), self._channel.stderr_tail())
 
     def _never_started(self, said: bytes) -> EdgepackError:
         """Why there never was an agent."""
@@ -344,16 +327,3 @@ def operator_name() -> str:
     # The environment first, as getpass does; without the account database's exception where a container has no entry.
     user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
     return f"{user}@{os.uname().nodename}"
-
-
-def _timed_out(device: str, timeout_s: float | None) -> DeviceFailure:
-    return DeviceFailure(
-        "timeout",
-        f"{device} did not answer within {timeout_s:.0f} s.",
-        hint="Look at the device: it may be overloaded or out of memory. Then run the command again; it resumes.",
-        at=time.time(),
-    )
-
-
-def _cut_short(verb: str, sent: int, n: int) -> InternalError:
-    return InternalError("payload-size", f"The payload of {verb!r} ended after {sent} of {n} bytes.")
