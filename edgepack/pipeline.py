@@ -207,7 +207,7 @@ def _refuse_idle_flags(source: Path, naming: Mapping[str, object], sampling: Map
     if source.suffix == ".edgepack":
         state, idle = "a bundle already", {**naming, **sampling}
     elif not _needs_quantizing(source):
-        state, idle = "quantized already", sampling
+        state, idle = "quantized already", {**sampling}
     else:
         return
     given = [flag for flag, value in idle.items() if value is not None]
