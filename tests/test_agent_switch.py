@@ -55,6 +55,19 @@ def test_a_pass_opens_the_gate(agent: AgentClient) -> None:
     assert {line["release"]: line["verdict"] for line in status["releases"]} == {OLD.release: None, NEW.release: "pass"}
 
 
+def test_a_pass_counts_only_for_the_runtime_that_it_was_measured_with(agent: AgentClient) -> None:
+    """After a push that chose another runtime the release has to be checked again; after an equal one it has not."""
+    record(agent, NEW, "pass")
+    arguments = NEW.commit_arguments()
+    agent.request("commit", **arguments)
+    assert agent.request("status", app=None)["releases"][1]["verdict"] == "pass"
+    arguments["device"]["runtime"]["version"] = "9.9"
+    agent.request("commit", **{**arguments, "op": new_op()})
+    assert agent.request("status", app=None)["releases"][1]["verdict"] is None
+    with pytest.raises(AgentFailure, match="not-checked"):
+        agent.activate(NEW, unchecked=False)
+
+
 def test_activating_what_is_active_changes_nothing(agent: AgentClient) -> None:
     """A second activation of the same release runs no hook and adds nothing to the history."""
     result = agent.activate(OLD, hooks={"after_activate": ["false"]})

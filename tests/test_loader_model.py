@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_client import FakeRelease
+from agent_client import FakeRelease, find_pythons
 from ondevice_release import lay_out, model_release, run_program
 
 LOAD = "import edgepack_device, numpy as np\nmodel = edgepack_device.load('tiny')\n"
@@ -190,6 +190,23 @@ def test_the_loader_works_as_a_command(int8: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     refused = command("predict", str(tmp_path / "objects.npy"))
     assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+
+
+@pytest.mark.parametrize("python", find_pythons())
+def test_the_door_and_the_loader_speak_every_python_from_3_8_on(python: str, int8: Path) -> None:
+    """On each Python, with or without numpy, the command explains itself and what is missing is named."""
+    loader = str(int8 / "apps" / "tiny" / "current" / "loader.py")
+    told = subprocess.run([python, "-I", loader, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "measure" in told.stdout
+    body = """
+import edgepack_device
+try:
+    edgepack_device.load("tiny")
+    result = "works"
+except edgepack_device.LoadError as error:
+    result = error.code
+"""
+    assert run_program(int8, body, python=python) in ("works", "no-runtime", "numpy-mismatch")
 
 
 def test_a_model_made_without_a_device_json_runs_too(tmp_path: Path) -> None:

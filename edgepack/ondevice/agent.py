@@ -1457,11 +1457,15 @@ class Agent:
             self.install_runtime(take(args, "runtime", dict))
         folder = release_folder(root, app, release)
         already = os.path.isdir(folder) and not find_damage(folder, release)
-        device = dict(device, schema=SCHEMA, interpreter=sys.executable)
+        before = read_json(os.path.join(folder, "device.json"))
+        committed_at = before.get("committed_at") or now()
+        device = dict(device, schema=SCHEMA, interpreter=sys.executable, committed_at=committed_at)
         if already:
             self.rewrite_device(folder, device)
         else:
-            self.place_release(root, folder, release, take_list(args, "files"), dict(device, committed_at=now()))
+            self.place_release(root, folder, release, take_list(args, "files"), device)
+        if before != device:
+            state["verdicts"].pop(release, None)  # what it passed with is not what it would run with now
         install_door(root, folder)
         result = {"release": release, "already": already}
         state["candidate"] = release
@@ -1503,9 +1507,7 @@ class Agent:
     def rewrite_device(self, folder: str, device: Dict[str, Any]) -> None:
         """Notes for a release that is there already what was chosen on this device today."""
         path = os.path.join(folder, "device.json")
-        before = read_json(path)
-        device = dict(device, committed_at=before.get("committed_at") or now())
-        if before != device:
+        if read_json(path) != device:
             change_tree_mode(folder, writable=True)
             write_json(path, device)
         change_tree_mode(folder, writable=False)
@@ -1656,7 +1658,7 @@ class Agent:
             return done
         current = read_current(root, app)
         wanted = {current, state["candidate"], find_previous(root, app, state, current)}
-        newest = sorted((committed_at(root, app, name), name) for name in list_releases(root, app))
+        newest = sorted((commit_time(root, app, name), name) for name in list_releases(root, app))
         wanted.update(name for _, name in newest[max(len(newest) - keep, 0) :])
         removed = [name for _, name in newest if name not in wanted]
         freed = sum(self.discard(release_folder(root, app, name)) for name in removed)
@@ -1869,7 +1871,7 @@ def size_of(path: str) -> int:
         return 0
 
 
-def committed_at(root: str, app: str, release: str) -> str:
+def commit_time(root: str, app: str, release: str) -> str:
     """When a release was committed, for ordering."""
     return str(read_json(os.path.join(release_folder(root, app, release), "device.json")).get("committed_at") or "")
 
