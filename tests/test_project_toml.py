@@ -189,3 +189,13 @@ def test_the_starter_never_overwrites_unless_told_to(tmp_path: Path) -> None:
     write_starter(tmp_path, force=True)
     assert path.read_text() == STARTER
     assert [entry.name for entry in tmp_path.iterdir()] == ["edgepack.toml"]
+
+
+def test_a_starter_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    """A file where the folder should be: an InputError with the path, and the file stays."""
+    place = tmp_path / "file"
+    place.write_text("mine")
+    with pytest.raises(InputError) as caught:
+        write_starter(place / "inner")
+    assert caught.value.code == "output"
+    assert place.read_text() == "mine"

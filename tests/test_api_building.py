@@ -1,0 +1,86 @@
+"""Making, reading and comparing bundles by the names and paths that people give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deploying import this_machine, tiny_bundle, tiny_model
+
+import edgepack
+from edgepack.errors import InputError, IntegrityError
+
+
+def made(folder: Path) -> Path:
+    """A bundle without wheels, made by the public function."""
+    path = folder / "tiny.edgepack"
+    model = tiny_model(folder / "model")
+    target = this_machine(folder)
+    edgepack.bundle(str(model), target=target, name="tiny", version="1.0.0", output=path, with_runtime=False)
+    return path
+
+
+def test_a_bundle_is_made_and_read_back(tmp_path: Path) -> None:
+    """What bundle makes, inspect and verify read; paths may be strings."""
+    path = made(tmp_path)
+    shown = edgepack.inspect(str(path))
+    assert (shown.name, shown.version, shown.path, shown.budget["p95_ms"]) == ("tiny", "1.0.0", str(path), 1000.0)
+    assert edgepack.verify(path).release == shown.release
+
+
+def test_a_dry_run_tells_the_bundle_and_writes_nothing(tmp_path: Path) -> None:
+    """The release id, digest and size are those that the real run gives; no file appears."""
+    model = tiny_model(tmp_path / "model")
+    target = this_machine(tmp_path)
+    path = tmp_path / "tiny.edgepack"
+    given = {"target": target, "name": "tiny", "version": "1", "output": path, "with_runtime": False}
+    told = edgepack.bundle(model, dry_run=True, **given)
+    assert not path.exists()
+    assert told == edgepack.bundle(model, **given)
+
+
+def test_an_unknown_target_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """A typo in the target names what was meant."""
+    with pytest.raises(InputError, match="raspberry-pi-4") as caught:
+        edgepack.bundle(
+            tiny_model(tmp_path), target="rasberry-pi-4", name="a", version="1", output=tmp_path / "a.edgepack"
+        )
+    assert caught.value.code == "unknown-target"
+
+
+def test_a_diff_names_every_field_and_file_that_differs(tmp_path: Path) -> None:
+    """Another version with another check set: these two are told, with before and after, and nothing else."""
+    before, _ = tiny_bundle(tmp_path, version="1.0.0", budget={"p95_ms": 10.0})
+    after, _ = tiny_bundle(tmp_path, version="1.0.1", budget={"p95_ms": 20.0}, wrong=1)
+    changes = {
+        line["what"]: (line["before"], line["after"]) for line in edgepack.diff_bundles(before, after)["changes"]
+    }
+    size = f"{edgepack.inspect(before).files[0].bytes} bytes"
+    assert changes == {
+        "version": ("1.0.0", "1.0.1"),
+        "target.budget.p95_ms": ("10.0", "20.0"),
+        "check.npz": (size, size),
+    }
+    without, _ = tiny_bundle(tmp_path / "without", version="1.0.0", budget={"p95_ms": 10.0}, check_set=False)
+    lines = edgepack.diff_bundles(before, without)["changes"]
+    assert lines == [{"what": "check.npz", "before": size, "after": "absent"}]
+    assert edgepack.diff_bundles(before, before)["changes"] == []
+
+
+def test_a_changed_byte_is_found_by_verify(tmp_path: Path) -> None:
+    """Every digest is recomputed: one bit is enough."""
+    path, _ = tiny_bundle(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError):
+        edgepack.verify(path)
+
+
+def test_a_quantizing_dry_run_writes_nothing(tmp_path: Path) -> None:
+    """Whatever quantize says about the model, a dry run leaves the folder as it was."""
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"no model")
+    with pytest.raises(InputError):
+        edgepack.quantize(model, target="x86-64", output=tmp_path / "out.tflite", dry_run=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
