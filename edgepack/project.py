@@ -5,6 +5,7 @@ Every path in it is relative to the folder that it lies in; ``~`` is the user's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -196,7 +197,8 @@ def write_starter(folder: Path, *, force: bool = False, dry_run: bool = False) -
         partial.write_text(STARTER, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise InputError(
             "output", f"{path} cannot be written: {error.strerror}.", hint="Name a folder of yours."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,8 @@ def write_document(path: Path, document: Any) -> None:
         partial.write_text(documents.to_json(documents.to_json_value(document)) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise InputError(
             "output",
             f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
