@@ -28,6 +28,9 @@ _CHUNK_BYTES = 256 * 1024
 _WINDOW_BYTES = 4 << 20
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 
+# What writing to a connection that is gone can raise; so can reading from it, which acknowledges what was read.
+_GONE = (OSError, EOFError, paramiko.SSHException)
+
 
 class EmbeddedDevice:
     """A loopback device in ``folder``; a context manager. ``address``, ``options`` and ``home`` are ready to use
@@ -160,10 +163,10 @@ class EmbeddedDevice:
         try:
             for pump in pumps[:2]:
                 pump.join()
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            with contextlib.suppress(*_GONE):
                 channel.send_exit_status(process.wait() % 256)
         finally:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            with contextlib.suppress(*_GONE):
                 channel.close()
             _end_group(process)
             pumps[2].join(2.0)
@@ -195,24 +198,18 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc] # paramiko has no
 
 def _pump_output(stream: IO[bytes], send: Callable[[bytes], object]) -> None:
     """From a process to the channel, until either ends."""
-    with stream:
+    with stream, contextlib.suppress(*_GONE):
         while data := stream.read(_CHUNK_BYTES):
-            try:
-                send(data)
-            except (OSError, EOFError, paramiko.SSHException):
-                return
+            send(data)
 
 
 def _pump_input(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
     """From the channel to a process; the end of one is the end of the other."""
-    with stdin:
+    with stdin, contextlib.suppress(*_GONE):
         while data := channel.recv(_CHUNK_BYTES):
             left = memoryview(data)
-            try:
-                while left:
-                    left = left[stdin.write(left) :]
-            except OSError:
-                return
+            while left:
+                left = left[stdin.write(left) :]
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
