@@ -33,9 +33,7 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """One line: the marker ("", "@revoked" or "@cert-authority"), the patterns as written, the key, and where it
-    stands.
-    """
+    """One line: its marker ("", "@revoked" or "@cert-authority"), its patterns, its key, and where it stands."""
 
     marker: str
     patterns: tuple[str, ...]
@@ -115,9 +113,7 @@ def known_types(lines: Iterable[KnownKey], names: Sequence[str]) -> tuple[str, .
 
 
 def parse_known_hosts(text: str, where: str = "") -> list[KnownKey]:
-    """The lines of a known_hosts file. What cannot be read is skipped, as OpenSSH does: it can only make a host
-    unknown.
-    """
+    """The lines of a known_hosts file. As in OpenSSH, what cannot be read is skipped: the host is unknown then."""
     lines = []
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
@@ -181,9 +177,7 @@ def fingerprint(blob: bytes) -> str:
 
 
 def _globbed(pattern: str) -> str:
-    """A known_hosts pattern for fnmatch: ``*`` and ``?`` are its only special characters, brackets are part of the
-    name.
-    """
+    """A pattern for fnmatch: in known_hosts only ``*`` and ``?`` are special, brackets are part of the name."""
     return re.sub(r"\[", "[[]", pattern)
 
 

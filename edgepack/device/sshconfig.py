@@ -71,9 +71,7 @@ def resolve(address: DeviceAddress, options: ConnectOptions) -> SshPlace:
 
 
 def parse_settings(text: str, address: DeviceAddress) -> SshPlace:
-    """An :class:`SshPlace` from what ``ssh -G`` printed; OpenSSH's defaults for what is missing. Pure, but for the
-    account.
-    """
+    """An :class:`SshPlace` from what ``ssh -G`` printed, with OpenSSH's defaults for what is missing."""
     settings: dict[str, list[str]] = {}
     for line in text.splitlines():
         key, _, value = line.strip().partition(" ")
@@ -192,7 +190,5 @@ def _home(path: str, home: str) -> str:
 
 
 def _split_paths(value: str) -> list[str]:
-    """``ssh -G`` prints lists of files with blanks between and no quotes: a file whose name has blanks is
-    recognised.
-    """
+    """The files of a list that ``ssh -G`` printed: with blanks between, and no quotes around a name with blanks."""
     return [value] if Path(value).exists() else value.split()

@@ -45,9 +45,7 @@ class Channel(Protocol):
         """The last 64 KiB of the error output so far."""
 
     def wait(self, timeout_s: float) -> int | None:
-        """The command's exit status, or None where it is not known within ``timeout_s`` seconds (-1: killed, no
-        status).
-        """
+        """The command's exit status (-1: it was killed), or None where it is not known within this time."""
 
     def failure(self) -> EdgepackError | None:
         """Why the transport itself broke (refused login, lost line), or None where the command simply ended."""

@@ -1,6 +1,4 @@
-"""The frames that host and agent exchange: pure functions and a reader; the protocol stands in
-``ondevice/agent.py``.
-"""
+"""The frames that host and agent exchange. The protocol itself stands at the top of ``ondevice/agent.py``."""
 
 from __future__ import annotations
 
