@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.check.measure import check
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import push
+from edgepack.deploy.state import status
 from edgepack.deploy.switch import activate
 from edgepack.documents import ActivateDocument, CheckDocument, PushDocument
 from edgepack.events import Event, Reporter, ignore_events
@@ -62,14 +63,13 @@ def deploy_release(
     from there.
     """
     policy = policy or ReleasePolicy()
-    settled = _settled(session)
     pushed = push(bundle, session, dry_run=dry_run, report=report)
     if dry_run:
         report(Event(STEP, "then it would be checked on the device, and activated if it passes"))
         return Outcome(pushed, None, None)
     where: dict[str, Any] = {"app": pushed.app, "release": pushed.release, "report": report}
     checked = None
-    if (pushed.app, pushed.release) in settled and not policy.budget:
+    if pushed.already_present and not policy.budget and _is_settled(session, pushed):
         report(Event(STEP, f"{pushed.release} is active and has passed here; it is not checked again"))
     else:
         checked = check(session, budget=policy.budget, metric=policy.metric, **where)
@@ -81,12 +81,8 @@ def deploy_release(
     return Outcome(pushed, checked, activated)
 
 
-def _settled(session: Session) -> set[tuple[str, str]]:
-    """The releases that were active, with a PASS, when the session began: (app, release)."""
-    apps: Mapping[str, Any] = session.hello.get("apps") or {}
-    return {
-        (app, str(found.get("release")))
-        for app, summary in apps.items()
-        for found in summary.get("releases") or ()
-        if found.get("release") == summary.get("current") and found.get("verdict") == "pass"
-    }
+def _is_settled(session: Session, pushed: PushDocument) -> bool:
+    """Whether the release is active already, with a PASS that still counts after the push."""
+    summary = status(session, app=pushed.app)
+    passed = {found.get("release") for found in summary.releases if found.get("verdict") == "pass"}
+    return summary.current == pushed.release and pushed.release in passed

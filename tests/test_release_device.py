@@ -175,3 +175,16 @@ def test_a_policy_is_a_plain_value() -> None:
     policy = ReleasePolicy(budget={"p95_ms": 1.0}, hooks=Hooks(("true",)))
     assert replace(policy) == policy
     assert "p95_ms" in repr(policy)
+
+
+def test_a_release_whose_runtime_changed_is_checked_again(device: Device, tmp_path: Path) -> None:
+    """What passed with another runtime than the device has now does not count: deploy checks it before all is well."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.deploy(source=path, **device.where)
+    facts = device.release("tiny", bundle.release) / "device.json"
+    facts.chmod(0o644)
+    facts.write_text(facts.read_text().replace('"version"', '"older"'))
+    again = edgepack.deploy(source=path, **device.where)
+    assert again.push.already_present
+    assert again.check is not None
+    assert again.check.verdict == "pass"
