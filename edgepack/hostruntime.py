@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError, MisfitError
-from edgepack.tflite import read_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +29,17 @@ class HostModel:
                 "Running a .tflite on this machine needs ai-edge-litert, which is not installed here.",
                 hint="Install it: pip install 'edgepack[quantize]'",
             ) from fault
-        model = read_model(path)
         self._path = path
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:
             raise _refused(path, fault) from fault
-        self._inputs = {name: tensor.index for name, tensor in model.named_inputs}
-        self._outputs = {name: tensor.index for name, tensor in model.named_outputs}
-        details = [*self._interpreter.get_input_details(), *self._interpreter.get_output_details()]
-        self._details = {detail["index"]: detail for detail in details}
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._details = {detail["index"]: detail for detail in (*inputs, *outputs)}
+        names = _signature_names(self._interpreter)
+        self._inputs = {names.get(one["index"], one["name"]): one["index"] for one in inputs}
+        self._outputs = {names.get(one["index"], one["name"]): one["index"] for one in outputs}
 
     @property
     def batch(self) -> int:
@@ -63,6 +62,15 @@ class HostModel:
             name: dequantize(self._interpreter.get_tensor(index), self._details[index])
             for name, index in self._outputs.items()
         }
+
+
+def _signature_names(interpreter: Any) -> dict[int, str]:
+    """The source model's names by tensor index, of the first signature; empty where the file has none."""
+    for key in interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner(key)
+        named = {**runner.get_input_details(), **runner.get_output_details()}
+        return {detail["index"]: name for name, detail in named.items()}
+    return {}
 
 
 def quantize(values: Array, detail: Mapping[str, Any]) -> Array:

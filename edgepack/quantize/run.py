@@ -70,6 +70,8 @@ class _Run:
         job = self._job
         staged = self._folder / job.output.name
         with WorkerProcess(self._folder, self._report) as worker:
+            import tflite  # noqa: F401 (a fifth of a second, spent while the worker starts instead of after it)
+
             if job.source.kind == TFLITE:
                 model = self._take(worker, staged)
                 conformance = self._inspect(model, job.notes)
@@ -119,31 +121,40 @@ class _Run:
                 bind_inputs(samples, self._inputs)
 
     def _convert(self, worker: WorkerProcess, staged: Path) -> tuple[TfliteModel, Conformance]:
-        """Convert to float and compare with the source, then to the scheme; around what the runtime lacks."""
-        float_model = self._folder / "float32.tflite"
-        self._report(Event("quantize", f"converting to {self._job.target.quantization.scheme}"))
-        self._ask_convert(worker, float_model, scheme=Scheme.FLOAT32)
-        self._compare(worker, float_model)
-        if self._job.target.quantization.scheme == Scheme.FLOAT32:
-            float_model.rename(staged)
-            return (model := read_model(staged)), self._inspect(model, self._job.notes)
-        quantization = dataclasses.asdict(self._job.target.quantization)
+        """Convert to the scheme, around what the runtime lacks; the float model on the way answers as the source."""
+        job, float_model = self._job, self._folder / "float32.tflite"
+        quantization = dataclasses.asdict(job.target.quantization)
         wanted = {key: quantization[key] for key in ("scheme", "io", "granularity", "float_fallback")}
-        self._ask_convert(worker, staged, **wanted)
-        model, notes = read_model(staged), self._job.notes
-        if needs_dense_per_tensor(model, self._job.target):
-            self._ask_convert(worker, staged, **wanted, dense_per_tensor=True)
+        self._report(Event("quantize", f"converting to {job.target.quantization.scheme}"))
+        if not self._ask_convert(worker, staged, float_model, **wanted):
+            self._ask_convert(worker, float_model, None, scheme=Scheme.FLOAT32)
+        self._compare(worker, float_model)
+        model, notes = read_model(staged), job.notes
+        if needs_dense_per_tensor(model, job.target):
+            self._ask_convert(worker, staged, None, **wanted, dense_per_tensor=True)
             model, notes = read_model(staged), (*notes, _CONVERTED_AROUND)
         conformance = self._inspect(model, notes)
-        if self._job.evaluation is None and self._job.check_set is None:
-            self._host(worker, staged, self._job.calibration, 1)  # it has to run at all
+        if job.evaluation is None and job.check_set is None:
+            self._host(worker, staged, job.calibration, 1)  # it has to run at all
         return model, conformance
 
-    def _ask_convert(self, worker: WorkerProcess, output: Path, **conversion: Any) -> None:
+    def _ask_convert(self, worker: WorkerProcess, output: Path, float_output: Path | None, **conversion: Any) -> bool:
+        """Whether the float model was written too: the calibrated one, or in float32 a copy of the output."""
         job = self._job
         calibrated = conversion["scheme"] in INTEGER_SCHEMES and job.calibration is not None
         calibration = job.calibration.text if calibrated and job.calibration else None
-        worker.ask("convert", conversion=conversion, batch=job.batch, calibration=calibration, output=str(output))
+        answer = worker.ask(
+            "convert",
+            conversion=conversion,
+            batch=job.batch,
+            calibration=calibration,
+            output=str(output),
+            float_output=None if float_output is None else str(float_output),
+        )
+        if conversion["scheme"] == Scheme.FLOAT32 and float_output is not None:
+            float_output.write_bytes(output.read_bytes())
+            return True
+        return bool(answer["float"])
 
     def _inspect(self, model: TfliteModel, notes: tuple[Finding, ...]) -> Conformance:
         conformance = check_conformance(model, self._job.target, notes)

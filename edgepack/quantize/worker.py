@@ -2,7 +2,8 @@
 
 Requests come as JSON lines on standard input, answers go as JSON lines to what was standard output: any number of
 ``{"event": {...}}``, then ``{"result": {...}}`` or ``{"error": {...}}``. Everything that native code prints lands on
-standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output}; ``reference``
+standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output, float_output},
+which also leaves the float model that was calibrated where it can, and says so in ``float``; ``reference``
 {samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs}: the trained model's and a .tflite's
 outputs over samples, one .npy per output in the folder ``outputs``. Arrays travel as files, never pickled. SCRATCH is a
 folder that the caller removes.
@@ -74,7 +75,12 @@ class Worker:
         }
 
     def _convert(
-        self, conversion: Mapping[str, Any], batch: int | None, calibration: str | None, output: str
+        self,
+        conversion: Mapping[str, Any],
+        batch: int | None,
+        calibration: str | None,
+        output: str,
+        float_output: str | None = None,
     ) -> dict[str, Any]:
         from edgepack.quantize.converter import Conversion, convert
         from edgepack.quantize.trained import save_pinned
@@ -88,8 +94,12 @@ class Worker:
         wanted = Conversion(**{**conversion, "scheme": Scheme(conversion["scheme"])})
         samples = None if calibration is None else open_samples(calibration)
         feed = None if samples is None else lambda: self._calibrate(samples, trained.inputs, batch or 1)
-        Path(output).write_bytes(convert(self._pinned[batch], wanted, feed))
-        return {}
+        converted = convert(self._pinned[batch], wanted, feed)
+        Path(output).write_bytes(converted.model)
+        if float_output is None or converted.float_model is None:
+            return {"float": False}
+        Path(float_output).write_bytes(converted.float_model)
+        return {"float": True}
 
     def _calibrate(self, samples: Samples, inputs: tuple[Port, ...], batch: int) -> Iterator[dict[str, Array]]:
         for number, rows in enumerate(read_batches(samples, inputs, batch)):
@@ -104,7 +114,8 @@ class Worker:
         own = trained.inputs[0].shape[0]
         per_row = all(port.shape and port.shape[0] == own for port in trained.outputs)
         size = own or (_REFERENCE_BATCH if per_row else 1)
-        call = tf.function(trained.call)
+        # Building a graph pays from a few calls on.
+        call = trained.call if rows is not None and rows <= size else tf.function(trained.call)
 
         def run(given: Mapping[str, Array]) -> dict[str, Array]:
             found = call({name: tf.constant(array) for name, array in given.items()})
