@@ -165,6 +165,19 @@ class TestLogin:
         assert error.code == "login-refused"
         assert "ssh-copy-id" in error.hint
 
+    def test_too_many_keys(self, tmp_path: Path, client: str) -> None:
+        """A host that hangs up after a few wrong keys (MaxAuthTries) refused the login, and the error says so."""
+        keys = [tmp_path / f"key-{number}" for number in range(4)]
+        for key in keys:
+            subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", key], check=True)
+        with RealSshd(tmp_path / "sshd", "MaxAuthTries=2") as strict:
+            config = tmp_path / "config"
+            config.write_text("Host *\n" + "".join(f" IdentityFile {key}\n" for key in keys[1:]))
+            options = dataclasses.replace(strict.options, ssh_config=config, identity=keys[0], transport=client)
+            error = refused(strict.address, options)
+        assert isinstance(error, UnreachableError)
+        assert error.code == "login-refused"
+
     def test_a_missing_identity(self, sshd: RealSshd, client: str, tmp_path: Path) -> None:
         """A key file that does not exist ends with exit code 2, before anything is tried."""
         error = refused(sshd.address, dataclasses.replace(sshd.options, identity=tmp_path / "no", transport=client))

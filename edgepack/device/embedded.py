@@ -33,7 +33,7 @@ _GONE = (OSError, EOFError, paramiko.SSHException)
 
 
 class EmbeddedDevice:
-    """A loopback device in ``folder``; a context manager, inside of which ``address``, ``options`` and ``home`` are ready.
+    """A loopback device in ``folder``; a context manager. Inside, ``address``, ``options`` and ``home`` are ready.
 
     Everything that was started on it ends with it. The folder and what the device wrote there stay.
     """

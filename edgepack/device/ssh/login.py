@@ -53,6 +53,10 @@ def log_in(connection: paramiko.Transport, place: SshPlace, address: DeviceAddre
                 if not connection.is_active():
                     raise _refused(address, place, attempts, str(error)) from None
                 continue
+            except (paramiko.SSHException, EOFError):
+                if connection.is_active():
+                    raise
+                raise _refused(address, place, attempts, "it hung up: too many keys were tried") from None
             if not more:
                 return
             raise _refused(address, place, attempts, f"beside the key it wants {', '.join(more)}")
