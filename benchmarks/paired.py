@@ -64,9 +64,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """A table of the rows on standard error."""
     for row in rows:
         goal = "" if row["goal"] is None else f"  goal {row['goal']:.2f}  {'met' if row['met'] else 'MISSED'}"
+        sides = "".join(f"{row[side]:<34} {row[f'{side}_seconds']['median']:>9.4f} s   " for side in "ab")
         print(
-            f"{row['a']:<34} {row['a_seconds']['median']:>9.4f} s   {row['b']:<34} {row['b_seconds']['median']:>9.4f} s   "
-            f"ratio {row['ratio']['median']:.3f} ({row['ratio']['min']:.3f} to {row['ratio']['max']:.3f}){goal}",
+            f"{sides}ratio {row['ratio']['median']:.3f} ({row['ratio']['min']:.3f} to {row['ratio']['max']:.3f}){goal}",
             file=sys.stderr,
         )
 

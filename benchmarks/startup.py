@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--runs 15]
 
-Whole processes, alternating, so that a drifting machine touches both alike. Prints a table on stderr and JSON on stdout.
+Whole processes, alternating, so that a drifting machine touches both alike. Prints a table on stderr, JSON on stdout.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from edgepack.cli.main import run
 
 
 def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, dict[str, object]]:
+    """The exit code and the error document of one command line."""
     code = run([*arguments, "--json"])
     document = json.loads(capsys.readouterr().out)
     assert set(document["error"]) == {"code", "message", "hint", "details"}

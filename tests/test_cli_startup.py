@@ -13,6 +13,7 @@ REPORT = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if nam
 
 
 def heavy_imports_of(code: str) -> list[str]:
+    """Which of the heavy packages are loaded in a fresh process after the code ran."""
     done = subprocess.run([sys.executable, "-c", f"{code}\n{REPORT}"], capture_output=True, text=True, check=True)
     names: list[str] = json.loads(done.stderr.splitlines()[-1])
     return names
