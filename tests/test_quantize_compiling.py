@@ -390,3 +390,21 @@ def test_a_model_compiled_elsewhere_can_be_bundled(tmp_path: Path) -> None:
     )  # fmt: skip
     assert made.model["scheme"] == "int8"
     assert made.model["bytes"] == model.stat().st_size
+
+
+def test_a_check_set_of_other_names_is_refused_before_the_device_sees_it(tmp_path: Path) -> None:
+    """Whoever compiles by hand and copies the check set learns at once that the compiler renamed the inputs."""
+    border = read_model(TINY)
+    renamed, kept = tmp_path / "out_edgetpu.tflite", tmp_path / "out_other.tflite"
+    renamed.write_bytes(compiled_model(border.inputs, border.outputs))
+    kept.write_bytes(TINY.read_bytes())
+    for model in (renamed, kept):
+        np.savez(model.with_suffix(".check.npz"), **{"input/image": np.zeros((1, 8, 8, 1), np.float32)})
+    wanted: dict[str, Any] = {"target": load_target("coral-usb"), "name": "app", "version": "1", "with_runtime": False}
+    with pytest.raises(InputError) as caught:
+        build_bundle(renamed, output=tmp_path / "app.edgepack", **wanted)
+    assert caught.value.code == "bad-check-set"
+    assert "'serving_default_image:0'" in caught.value.message
+    assert not (tmp_path / "app.edgepack").exists()
+    made = build_bundle(kept, output=tmp_path / "app.edgepack", **wanted)
+    assert "check.npz" in {file.path for file in made.files}

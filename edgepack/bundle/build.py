@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.target import Platform, Scheme, Target
-from edgepack.tflite import Tensor, buffer_regions, read_model
+from edgepack.tflite import Tensor, TfliteModel, buffer_regions, read_model
 
 DEVICE_FILES = ("loader.py", "edgepack_device.py")
 _MAX_PROVENANCE_BYTES = 256 * 1024
@@ -72,7 +73,9 @@ def build_bundle(
     check_label(version, "version")
     _check_output(output, model)
     report(Event("bundle", "reading the model"))
-    scheme = observed_scheme(read_model(model).tensors)
+    described = read_model(model)
+    scheme = observed_scheme(described.tensors)
+    _check_names(model, described)
     provenance = _provenance(model)
     needs = _platform_wheels(platforms if platforms is not None else target.platforms, target)
     shipped = [wheel for need in needs for wheel in need.wheels] if with_runtime else []
@@ -132,6 +135,25 @@ def _provenance(model: Path) -> Mapping[str, Any] | None:
             hint="Run `edgepack quantize` again, or remove the .provenance.json and .check.npz beside the model.",
         )
     return value
+
+
+def _check_names(model: Path, described: TfliteModel) -> None:
+    """A check set has to name the model's inputs: compilers rename some, and the device would find out last."""
+    path = model.with_suffix(".check.npz")
+    if not path.is_file():
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise InputError("bad-check-set", f"{path} is no .npz.", hint="Run `edgepack quantize` again.") from error
+    missing = [name for name, _ in described.named_inputs if f"input/{name}.npy" not in names]
+    if names and missing:
+        raise InputError(
+            "bad-check-set",
+            f"{path} holds no samples for the input {missing[0]!r} of {model}.",
+            hint="Where a compiler renamed it, let `edgepack quantize` run the compiler (docs/targets.md, Compiling).",
+        )
 
 
 def observed_scheme(tensors: Sequence[Tensor]) -> Scheme:
