@@ -218,10 +218,10 @@ def test_a_verb_that_takes_long_is_no_silence(tmp_path: Path) -> None:
     """While the device works and nobody waits for the host, a payload that has to wait in line ends nothing."""
     data = b"x" * 100_000
     with AgentClient(tmp_path / "root") as agent:
-        agent.hello(silence_s=0.5)
+        agent.hello(silence_s=2)
         agent.push(FakeRelease())
         slow = {"op": new_op(), "app": "kws", "release": None, "unchecked": True, "by": ""}
-        agent.send("activate", **slow, hooks={"health": ["sleep", "1.5"]})
+        agent.send("activate", **slow, hooks={"health": ["sleep", "3"]})
         agent.send("put", data, sha256=digest(data), bytes=len(data), offset=0)
         assert [agent.receive()[0]["ok"] for _ in range(2)] == [True, True]
 
