@@ -236,6 +236,18 @@ def test_a_damaged_bundle_is_an_integrity_error(
     assert path.name in caught.value.message
 
 
+@pytest.mark.parametrize("entry", ["check.npz", "model.tflite"])
+def test_a_damaged_bundle_leaves_an_empty_device_empty(here: Device, tmp_path: Path, entry: str) -> None:
+    """Whichever file is damaged, first or last to travel: the error names it, and no app appears on the device."""
+    path = changed(heavy_bundle(tmp_path, 4 << 20), entry)
+    with pytest.raises(IntegrityError) as caught:
+        edgepack.push(path, **here.where)
+    assert f"{entry} in {path}" in caught.value.message
+    with pytest.raises(InputError) as nothing:
+        edgepack.status(**here.where)
+    assert nothing.value.code == "no-app"
+
+
 def test_what_is_no_bundle_is_refused_without_connecting(tmp_path: Path) -> None:
     """A .npz is a ZIP, but no bundle: InputError, and nobody was called."""
     path = tmp_path / "samples.npz"

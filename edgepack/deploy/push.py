@@ -101,10 +101,10 @@ def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_ru
     if dry_run:
         return total
     progress = _Progress(report, total)
-    waiting = [_send(session, content, piece, progress) for piece in lacking]
-    waiting.append(session.send("commit", **_commit_arguments(staging)))
-    report(Event(STEP, "the device verifies and unpacks"))
     try:
+        waiting = [_send(session, content, piece, progress) for piece in lacking]
+        waiting.append(session.send("commit", **_commit_arguments(staging)))
+        report(Event(STEP, "the device verifies and unpacks"))
         for id_ in waiting:
             session.receive(id_)
     except IntegrityError:
@@ -124,9 +124,9 @@ def _send(session: Session, content: Bundle, piece: Piece, progress: _Progress) 
 def _chunks(content: Bundle, piece: Piece, progress: _Progress) -> Iterator[bytes]:
     """The piece's bytes from its offset on, a MiB at a time: memory stays flat."""
     with content.open_entry(piece.path) as stream:
-        passed = 0
-        while passed < piece.offset:
-            passed += len(stream.read(min(CHUNK_BYTES, piece.offset - passed)))
+        left = piece.offset
+        while left and (skipped := stream.read(min(CHUNK_BYTES, left))):
+            left -= len(skipped)
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
             progress.add(len(chunk))

@@ -72,7 +72,8 @@ def _switch(
 ) -> ActivateDocument:
     from edgepack.device.session import operator_name
 
-    report(Event(verb, f"{release or 'the ' + ('candidate' if verb == 'activate' else 'previous release')} of {app}"))
+    goal = release or ("its candidate" if verb == "activate" else "the release before")
+    report(Event(verb, f"switching {app} to {goal}"))
     arguments: dict[str, Any] = {
         "app": app,
         "release": release,
