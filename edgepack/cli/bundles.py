@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from edgepack.cli import render
+from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.verb import Run, verb
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register this module's commands."""
+def add_commands(table: Table) -> None:
+    """Put this module's commands into the table."""
 
-    @verb(app, "bundle", changes=True, long=True)
+    @verb(table, "bundle", changes=True, long=True)
     def bundle(
         run: Run,
         model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="What `edgepack quantize` made.")],
@@ -54,7 +55,7 @@ def add_commands(app: typer.Typer) -> None:
         )
         return run.answer(document, render.bundled(document))
 
-    @verb(app, "inspect")
+    @verb(table, "inspect")
     def inspect(
         run: Run,
         files: Annotated[list[Path], typer.Argument(metavar="FILE.edgepack...", help="A bundle; with --diff two.")],
@@ -76,7 +77,7 @@ def add_commands(app: typer.Typer) -> None:
         document = inspect_bundle(files[0])
         return run.answer(document, render.inspected(document))
 
-    @verb(app, "verify")
+    @verb(table, "verify")
     def verify(run: Run, file: BundleArgument) -> int:
         """Recompute every digest of a bundle."""
         from edgepack import verify as verify_bundle

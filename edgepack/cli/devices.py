@@ -9,6 +9,7 @@ import typer
 
 from edgepack.cli import render
 from edgepack.cli.complete import device_names
+from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
@@ -27,16 +28,16 @@ ReleaseOption = Annotated[
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register this module's commands."""
-    _add_reading_commands(app)
-    _add_push_and_check(app)
-    _add_switching_commands(app)
-    _add_deploy(app)
+def add_commands(table: Table) -> None:
+    """Put this module's commands into the table."""
+    _add_reading_commands(table)
+    _add_push_and_check(table)
+    _add_switching_commands(table)
+    _add_deploy(table)
 
 
-def _add_reading_commands(app: typer.Typer) -> None:
-    @verb(app, "probe", device=True)
+def _add_reading_commands(table: Table) -> None:
+    @verb(table, "probe", device=True)
     def probe(run: Run, device: DeviceArgument) -> int:
         """Tell what a device is, which profiles fit it, and what is missing for the others."""
         from edgepack import probe as probe_device
@@ -44,7 +45,7 @@ def _add_reading_commands(app: typer.Typer) -> None:
         document = probe_device(device, options=run.connect_options)
         return run.answer(document, render.probed(document))
 
-    @verb(app, "status", device=True)
+    @verb(table, "status", device=True)
     def status(run: Run, device: DeviceArgument) -> int:
         """Show which release is active, which was before, which is the candidate."""
         from edgepack import status as device_status
@@ -52,7 +53,7 @@ def _add_reading_commands(app: typer.Typer) -> None:
         document = device_status(device, app=run.app_name, options=run.connect_options)
         return run.answer(document, render.status(document))
 
-    @verb(app, "history", device=True)
+    @verb(table, "history", device=True)
     def history(run: Run, device: DeviceArgument) -> int:
         """Show every activation and rollback, oldest first."""
         from edgepack import history as device_history
@@ -61,8 +62,8 @@ def _add_reading_commands(app: typer.Typer) -> None:
         return run.answer(document, render.history(document))
 
 
-def _add_push_and_check(app: typer.Typer) -> None:
-    @verb(app, "push", device=True, changes=True, long=True)
+def _add_push_and_check(table: Table) -> None:
+    @verb(table, "push", device=True, changes=True, long=True)
     def push(
         run: Run,
         file: Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")],
@@ -75,7 +76,7 @@ def _add_push_and_check(app: typer.Typer) -> None:
         document = push_bundle(file, device, options=run.connect_options, dry_run=run.dry_run, report=run.report)
         return run.answer(document, render.pushed(document, dry_run=run.dry_run))
 
-    @verb(app, "check", device=True, long=True)
+    @verb(table, "check", device=True, long=True)
     def check(
         run: Run,
         device: DeviceArgument,
@@ -114,8 +115,8 @@ def _add_push_and_check(app: typer.Typer) -> None:
         return run.answer(document, render.checked(document), EXIT_CODE_OF_VERDICT[document.verdict])
 
 
-def _add_switching_commands(app: typer.Typer) -> None:
-    @verb(app, "activate", device=True, changes=True)
+def _add_switching_commands(table: Table) -> None:
+    @verb(table, "activate", device=True, changes=True)
     def activate(
         run: Run,
         device: DeviceArgument,
@@ -139,7 +140,7 @@ def _add_switching_commands(app: typer.Typer) -> None:
         )
         return run.answer(document, render.activated(document, "activated", dry_run=run.dry_run))
 
-    @verb(app, "rollback", device=True, changes=True)
+    @verb(table, "rollback", device=True, changes=True)
     def rollback(
         run: Run,
         device: DeviceArgument,
@@ -161,7 +162,7 @@ def _add_switching_commands(app: typer.Typer) -> None:
         )
         return run.answer(document, render.activated(document, "rolled back to", dry_run=run.dry_run))
 
-    @verb(app, "gc", device=True)
+    @verb(table, "gc", device=True)
     def gc(
         run: Run,
         device: DeviceArgument,
@@ -174,8 +175,8 @@ def _add_switching_commands(app: typer.Typer) -> None:
         return run.answer(document, render.collected(document))
 
 
-def _add_deploy(app: typer.Typer) -> None:
-    @verb(app, "deploy", device=True, changes=True, long=True)
+def _add_deploy(table: Table) -> None:
+    @verb(table, "deploy", device=True, changes=True, long=True)
     def deploy(
         run: Run,
         device: DeviceArgument,

@@ -10,21 +10,25 @@ from typing import Annotated
 
 import typer
 
-from edgepack import __version__, documents
+from edgepack import __version__
 from edgepack.cli import bundles, devices, model, start
+from edgepack.cli.lazy import Table, lazy_group
+from edgepack.cli.verb import HELP_SETTINGS
 from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
 
+commands: Table = {}
+for part in (start, model, bundles, devices):
+    part.add_commands(commands)
 app = typer.Typer(
     name="edgepack",
+    cls=lazy_group(commands),
     help="Take a trained TensorFlow model to a small computer and prove there that it works.",
     # Rich panels cost as much as everything else in --help together.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    context_settings=HELP_SETTINGS,
 )
-for part in (start, model, bundles, devices):
-    part.add_commands(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,6 +86,8 @@ def _error_style(words: list[str]) -> tuple[bool, int]:
 
 def _usage_error(error: typer.TyperException) -> InputError:
     context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        return InputError("usage", f"`{context.command_path}` needs a command.", hint=context.get_help())
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     path = context.command_path if context is not None else "edgepack"
     return InputError("usage", message, hint=f"See `{path} --help`.")
@@ -104,6 +110,8 @@ def _fail(error: EdgepackError, as_json: bool, verbosity: int, cause: Exception 
 
 def _show(error: EdgepackError, as_json: bool) -> None:
     if as_json:
+        from edgepack import documents
+
         value = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
         sys.stdout.write(documents.to_json({"schema": documents.SCHEMA, "error": value}) + "\n")
     else:

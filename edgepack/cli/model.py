@@ -9,6 +9,7 @@ import typer
 
 from edgepack.cli import render
 from edgepack.cli.complete import target_names
+from edgepack.cli.lazy import Table
 from edgepack.cli.verb import Run, verb
 
 TargetOption = Annotated[
@@ -21,10 +22,10 @@ TargetOption = Annotated[
 SAMPLES_HELP = "a .npz, or a folder of .npy; FILE#100:500 takes rows."
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register this module's commands."""
+def add_commands(table: Table) -> None:
+    """Put this module's commands into the table."""
 
-    @verb(app, "quantize", changes=True, long=True)
+    @verb(table, "quantize", changes=True, long=True)
     def quantize(
         run: Run,
         model: Annotated[

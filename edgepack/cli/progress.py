@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from types import TracebackType
@@ -39,6 +38,8 @@ class Progress:
         """Show one event."""
         now = time.monotonic()
         if self._events_file is not None:
+            import json
+
             record = {"seconds": round(now - self._started, 3), **dataclasses.asdict(event)}
             self._events_file.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._events_file.flush()

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgepack import documents
 from edgepack.cli.progress import size
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
+    from edgepack import documents
     from edgepack.demo import DemoDocument
     from edgepack.doctor import DoctorDocument
     from edgepack.target import Target
@@ -48,9 +48,11 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) ->
 
 def write_document(path: Path, document: Any) -> None:
     """Write a document as JSON, whole or not at all."""
+    from edgepack.documents import to_json, to_json_value
+
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(documents.to_json(documents.to_json_value(document)) + "\n", encoding="utf-8")
+        partial.write_text(to_json(to_json_value(document)) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -9,14 +9,15 @@ import typer
 
 from edgepack.cli import render
 from edgepack.cli.complete import target_names
-from edgepack.cli.verb import Run, verb
+from edgepack.cli.lazy import Table, lazy_group
+from edgepack.cli.verb import HELP_SETTINGS, Run, verb
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register this module's commands."""
-    _add_targets(app)
+def add_commands(table: Table) -> None:
+    """Put this module's commands into the table."""
+    _add_targets(table)
 
-    @verb(app, "init", changes=True)
+    @verb(table, "init", changes=True)
     def init(
         run: Run,
         folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to start a project.")] = Path(),
@@ -30,7 +31,7 @@ def add_commands(app: typer.Typer) -> None:
         text = f"{done} {path}\nNext: fill in model and samples, then `edgepack deploy user@device`."
         return run.answer({"schema": 1, "path": str(path)}, text)
 
-    @verb(app, "doctor")
+    @verb(table, "doctor")
     def doctor(run: Run) -> int:
         """Say what this machine has for the job, what it lacks, and the command that mends it."""
         from edgepack.doctor import examine
@@ -38,7 +39,7 @@ def add_commands(app: typer.Typer) -> None:
         document = examine()
         return run.answer(document, render.doctor(document), 0 if document.healthy else 2)
 
-    @verb(app, "demo", long=True)
+    @verb(table, "demo", long=True)
     def demo(
         run: Run,
         keep: Annotated[
@@ -52,9 +53,17 @@ def add_commands(app: typer.Typer) -> None:
         return run.answer(document, render.demo(document), 0 if document.check.verdict == "pass" else 1)
 
 
-def _add_targets(app: typer.Typer) -> None:
-    targets = typer.Typer(name="targets", help="The target profiles.", no_args_is_help=True, rich_markup_mode=None)
-    app.add_typer(targets)
+def _add_targets(table: Table) -> None:
+    targets: Table = {}
+    table["targets"] = typer.Typer(
+        cls=lazy_group(targets),
+        help="The target profiles: list them, show one.",
+        callback=_group,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings=HELP_SETTINGS,
+    )
 
     @verb(targets, "list")
     def list_(run: Run) -> int:
@@ -76,3 +85,7 @@ def _add_targets(app: typer.Typer) -> None:
 
         target = load_target(name)
         return run.answer({"schema": 1, **target.to_json()}, render.target(target))
+
+
+def _group() -> None:
+    """Make Typer take an app without commands of its own as a group."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack import documents
+from edgepack.cli.lazy import Table
 from edgepack.cli.progress import stderr_progress
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgepack.project import Project
 
 Command = Callable[..., int]
+
+HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 _OUTPUT: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")],
@@ -125,6 +127,8 @@ class Run:
     def answer(self, document: Any, text: str, exit_code: int = 0) -> int:
         """Print the document (``--json``) or the text for people on stdout, and hand on the exit code."""
         if self.as_json:
+            from edgepack import documents
+
             value = document if isinstance(document, dict) else documents.to_json_value(document)
             text = documents.to_json(value)
         sys.stdout.write(text.rstrip("\n") + "\n")
@@ -133,9 +137,9 @@ class Run:
 
 
 def verb(
-    app: typer.Typer, name: str, *, device: bool = False, changes: bool = False, long: bool = False
+    table: Table, name: str, *, device: bool = False, changes: bool = False, long: bool = False
 ) -> Callable[[Command], Command]:
-    """Register a command that takes a :class:`Run` first and returns its exit code.
+    """Put a command into the table; it takes a :class:`Run` first and returns its exit code.
 
     ``device`` adds the options of every command that reaches a device, ``changes`` adds ``--dry-run``, ``long`` adds
     ``--events``. The command's own parameters follow the usual Typer annotations.
@@ -158,7 +162,9 @@ def verb(
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name)(wrapper)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP_SETTINGS)
+        alone.command(name)(wrapper)
+        table[name] = alone
         return command
 
     return register

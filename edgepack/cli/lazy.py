@@ -1,0 +1,70 @@
+"""A group of commands whose options are built when a command is asked for; ``--help`` needs names and sentences only.
+
+Building every option of every command costs as much as importing Typer does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+Table = dict[str, typer.Typer]
+"""Each command's name and the Typer app that holds it alone, in the order of ``--help``."""
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands of a group by name, each built when it is first looked up."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            command = get_command(self._table[name])
+            command.name = name
+            self._built[name] = command
+        return self._built[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._built[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def lazy_group(table: Table) -> type[TyperGroup]:
+    """The class of a group that holds the table's commands, for ``typer.Typer(cls=...)``."""
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**attributes)
+            self.commands = _Commands(table)
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            width = formatter.width - 6 - max(len(name) for name in table)
+            with formatter.section("Commands"):
+                formatter.write_dl(
+                    [(name, textwrap.shorten(_sentence(app), width, placeholder="...")) for name, app in table.items()]
+                )
+
+    return LazyGroup
+
+
+def _sentence(app: typer.Typer) -> str:
+    """What a command or a group does: its docstring or its help, first paragraph, one line."""
+    callback: Callable[..., Any] | None = app.registered_commands[0].callback if app.registered_commands else None
+    text = inspect.getdoc(callback) if callback is not None else str(app.info.help)
+    return " ".join((text or "").split("\n\n")[0].split())
