@@ -23,7 +23,7 @@ from edgepack.device.hostkeys import fingerprint, parse_known_hosts
 from edgepack.device.openssh import classify
 from edgepack.device.ssh.faults import TABLE, connect_error, translated, translation
 from edgepack.device.transport import Transport
-from edgepack.errors import EdgepackError, InputError, IntegrityError, UnreachableError
+from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError, UnreachableError
 
 OTHER_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJ6wRzTnsVVkz+vBVrSpgLG2aHpUBBKgIVjlY6gBMVZc"
 
@@ -265,19 +265,37 @@ class TestTheWayThere:
         """A busy sshd that drops connections before its banner costs a moment, not the deployment."""
         known = tmp_path / "known_hosts"
         known.write_text(f"* {sshd.host_key}\n")
-        with rude_proxy(sshd.port, rejections=3) as port:
+        with Proxy(sshd.port, rejections=3) as proxy:
             options = dataclasses.replace(sshd.options, known_hosts=known)
-            assert log_in(f"{sshd.user}@127.0.0.1:{port}", options) == b"in\n"
+            assert log_in(f"{sshd.user}@127.0.0.1:{proxy.port}", options) == b"in\n"
 
     def test_a_host_that_always_hangs_up_is_given_up(self, sshd: RealSshd) -> None:
         """The retries end with the connect timeout, with exit code 4."""
-        with rude_proxy(sshd.port, rejections=10_000) as port:
+        with Proxy(sshd.port, rejections=10_000) as proxy:
             before = time.monotonic()
             options = dataclasses.replace(sshd.options, connect_timeout_s=1.0)
-            error = refused(f"{sshd.user}@127.0.0.1:{port}", options)
+            error = refused(f"{sshd.user}@127.0.0.1:{proxy.port}", options)
         assert isinstance(error, UnreachableError)
         assert error.code == "connection-dropped"
         assert time.monotonic() - before < 5
+
+    @pytest.mark.parametrize("busy", ["waiting", "sending"])
+    def test_a_lost_connection(self, sshd: RealSshd, client: str, tmp_path: Path, busy: str) -> None:
+        """A connection that breaks while the device works, or a file travels, ends with exit code 7 and how to go on."""
+        known = tmp_path / "known_hosts"
+        known.write_text(f"* {sshd.host_key}\n")
+        options = dataclasses.replace(sshd.options, known_hosts=known, transport=client)
+        with Proxy(sshd.port) as proxy:
+            address = DeviceAddress.parse(f"{sshd.user}@127.0.0.1:{proxy.port}")
+            with open_session(open_transport(address, options), options, agent=STAND_IN) as session:
+                threading.Timer(0.3, proxy.cut).start()
+                with pytest.raises(DeviceFailure) as caught:
+                    if busy == "waiting":
+                        session.request("sleep", seconds=5)
+                    else:
+                        session.request("put", (bytes(1 << 20) for _ in range(10_000)), 10_000 << 20)
+        assert caught.value.code == "connection-lost"
+        assert "resumes" in caught.value.hint
 
     def test_many_logins_at_once(self, tmp_path: Path) -> None:
         """Two dozen parallel logins all come through a stock sshd, which drops some of them (MaxStartups)."""
@@ -486,21 +504,32 @@ def ssh_agent(tmp_path: Path) -> Iterator[Path]:
     process.wait()
 
 
-class rude_proxy:  # noqa: N801 (used as a function)
-    """A port that hangs up on the first connections and passes the next ones on."""
+class Proxy:
+    """A port in front of a sshd: it hangs up on the first connections, passes the next ones on, and can cut them."""
 
-    def __init__(self, target: int, rejections: int) -> None:
+    def __init__(self, target: int, rejections: int = 0) -> None:
         self._target = target
         self._left = rejections
+        self._open: list[socket.socket] = []
 
-    def __enter__(self) -> int:
+    def __enter__(self) -> Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
-        return int(self._listener.getsockname()[1])
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection, as an unplugged cable would at last."""
+        for sock in self._open:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
 
     def _serve(self) -> None:
         while True:
@@ -513,6 +542,7 @@ class rude_proxy:  # noqa: N801 (used as a function)
                 near.close()
                 continue
             far = socket.create_connection(("127.0.0.1", self._target))
+            self._open += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
 
