@@ -261,6 +261,7 @@ def test_the_end_of_the_session_ends_its_children(how: str, tmp_path: Path) -> N
 
 def test_two_sessions_cannot_change_a_device_at_once(tmp_path: Path) -> None:
     """The second session learns who holds the lock and since when; looking is still possible."""
+    (tmp_path / "root").mkdir()
     with AgentClient(tmp_path / "root") as first, AgentClient(tmp_path / "root") as second:
         first.hello()
         with pytest.raises(AgentFailure) as refused:
@@ -269,6 +270,18 @@ def test_two_sessions_cannot_change_a_device_at_once(tmp_path: Path) -> None:
         holder = refused.value.error["details"]["holder"]
         assert (holder["who"], holder["pid"]) == ("a test", first.process.pid)
         assert second.hello(lock=False)["apps"] == {}
+
+
+def test_two_first_pushes_cannot_change_a_device_at_once(tmp_path: Path) -> None:
+    """Where there is no root yet, the first change makes and locks it; the other session is told then."""
+    with AgentClient(tmp_path / "root") as first, AgentClient(tmp_path / "root") as second:
+        first.hello()
+        second.hello()
+        assert not (tmp_path / "root").exists()
+        first.put(b"first")
+        with pytest.raises(AgentFailure) as refused:
+            second.put(b"second")
+        assert refused.value.code == "locked"
 
 
 def test_a_killed_session_leaves_no_stale_lock(tmp_path: Path) -> None:

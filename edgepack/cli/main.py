@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -47,7 +48,9 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (``sys.argv`` by default) and exit with a code of CONTRACT's table."""
+    """Run the command line (``sys.argv`` by default) and exit with its code (docs/cli.md lists them)."""
+    # A polite end (`kill`, a supervisor, a CI job that is cancelled) cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(words))
 

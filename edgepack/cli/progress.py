@@ -12,7 +12,7 @@ from edgepack.events import Event
 
 # A person can follow about ten changes a second; more only costs the terminal.
 _REDRAW_SECONDS = 0.1
-# CONTRACT: progress on anything longer than a second.
+# What is over sooner needs no progress.
 _FIRST_DRAW_SECONDS = 1.0
 
 

@@ -1178,6 +1178,7 @@ class Agent:
         self.root: Optional[str] = None
         self.app: Optional[str] = None
         self.lock_fd: Optional[int] = None
+        self.lock_later: Optional[str] = None
         self.holder: Dict[str, Any] = {}
         self.hashers: Dict[str, Tuple[int, Any]] = {}
         self.verified: Set[Tuple[str, int, int, int, int]] = set()
@@ -1238,6 +1239,8 @@ class Agent:
             raise bad_request("The first request must be hello.")
         request.read_body()
         if request.verb in ("put", "commit", "activate", "rollback", "record", "gc"):
+            if self.lock_fd is None and self.lock_later is not None:
+                self.take_lock(self.home(), self.lock_later)
             if self.lock_fd is None:
                 raise bad_request(f"{request.verb} needs the lock: say hello with lock true.")
             self.note_verb(request.verb)
@@ -1263,7 +1266,11 @@ class Agent:
             raise bad_request("This session already holds the lock of another root.")
         self.app = take_name(args, "app", APP_PATTERN) if args.get("app") is not None else None
         if args.get("lock") is True and self.lock_fd is None:
-            self.take_lock(root, str(args.get("who", ""))[:200])
+            who = str(args.get("who", ""))[:200]
+            # A session that changes nothing leaves nothing: a root that is not there is made by the first change.
+            self.lock_later = None if os.path.isdir(root) else who
+            if self.lock_later is None:
+                self.take_lock(root, who)
         self.root = root
         apps = {app: summarize(root, app, history=10) for app in list_apps(root)}
         return {"protocol": PROTOCOL, "root": root, "facts": read_facts(root), "apps": apps}

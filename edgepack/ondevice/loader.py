@@ -29,6 +29,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -199,10 +200,10 @@ def check_python(release: Release) -> None:
         )
 
 
-def check_numpy(package: str, folders: Mapping[str, str]) -> None:
+def check_numpy(package: str) -> None:
     """Raises LoaderError "numpy-mismatch" where the numpy that this process has imported does not fit the runtime.
 
-    tflite-runtime is compiled against numpy 1; with numpy 2 its interpreter dies (FACTS: ``_ARRAY_API not found``).
+    tflite-runtime is compiled against numpy 1; with numpy 2 its interpreter dies (``_ARRAY_API not found``).
     """
     numpy = sys.modules.get("numpy")
     if numpy is None:
@@ -242,7 +243,7 @@ def import_runtime(release: Release) -> Tuple[Any, Any, str]:
     check_python(release)
     folders = release.runtime_folders()
     package = str(release.runtime.get("package") or "")
-    packages = [package] if package in MODULES else list(MODULES)
+    packages = [package] if package in MODULES else present_packages()
     absent = [path for path in folders.values() if not os.path.isdir(path)]
     if absent:
         raise LoaderError("no-runtime", f"The release's runtime is gone: {absent[0]}.", "Push the bundle again.")
@@ -256,6 +257,11 @@ def import_runtime(release: Release) -> Tuple[Any, Any, str]:
         sys.path[:] = [path for path in sys.path if path not in ours or path in before]
 
 
+def present_packages() -> List[str]:
+    """The runtimes that this Python has; all that there are where it has none, so that the error can name them."""
+    return [name for name, module in MODULES.items() if importlib.util.find_spec(module.split(".")[0])] or list(MODULES)
+
+
 def missing_hint(release: Release) -> str:
     """What to do where this Python lacks what the release needs."""
     if release.runtime and os.path.realpath(release.interpreter) != os.path.realpath(sys.executable):
@@ -267,11 +273,11 @@ def import_first(packages: List[str], folders: Mapping[str, str], hint: str) -> 
     """Imports numpy and the first of these runtimes that is there."""
     failures = []
     for package in packages:
-        check_numpy(package, folders)
+        check_numpy(package)
         check_alone(package, folders.get(package))
         try:
             numpy = importlib.import_module("numpy")
-            check_numpy(package, folders)
+            check_numpy(package)
             return numpy, importlib.import_module(MODULES[package]), package
         except ImportError as error:
             failures.append(f"{package}: {error}")
