@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_quantize_conformance import target
+from tiny_tflite import tiny_model
 
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.checking import Port, bind_inputs, check_content, read_batches, read_labels, refuse_overlap
 from edgepack.quantize.samples import open_samples, parse_samples, read_rows
+from edgepack.target import Scheme
 
 IMAGE = (Port("image", (None, 4, 4, 1), "float32"),)
 
@@ -293,3 +296,20 @@ def test_one_row_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + 1_200_000_000)  # sparse: takes no room on the disk
     assert refusal_of(path).code == "samples-too-large"
+
+
+def test_a_check_set_that_no_device_can_hold_is_refused(tmp_path: Path) -> None:
+    """A gigabyte of samples is told before anything is converted, with how many rows would do."""
+    from edgepack.quantize import quantize
+
+    folder, model = tmp_path / "folder", tmp_path / "model.tflite"
+    folder.mkdir()
+    model.write_bytes(tiny_model())
+    with (folder / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1000, 250_000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 1_000_000_000)  # sparse: takes no room on the disk
+    with pytest.raises(InputError, match="256 MiB") as refusal:
+        quantize(model, target=target(scheme=Scheme.FLOAT32), output=tmp_path / "out.tflite", check_set=folder)
+    assert refusal.value.code == "check-set-too-large"
+    assert "268 rows" in refusal.value.hint

@@ -22,7 +22,7 @@ from edgepack.documents import QuantizeDocument
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize import quantize
-from edgepack.quantize.run import refuse_difference
+from edgepack.quantize.agreement import refuse_difference
 from edgepack.statistics import top1
 from edgepack.target import Scheme
 from edgepack.tflite import read_model

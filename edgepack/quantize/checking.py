@@ -94,14 +94,14 @@ def _check_labels(samples: Samples, needed: bool) -> None:
         _require_finite(samples, labels, rows, samples.start)
 
 
-def read_labels(samples: Samples) -> Array | None:
-    """The labels of the set's rows, [N] or one-hot [N, classes]; None where it has none."""
-    import numpy as np
-
+def read_labels(samples: Samples, rows: int | None = None) -> Array | None:
+    """The labels of the set's rows (or of its first ``rows``), [N] or one-hot [N, classes]; None where it has none."""
     labels = samples.named(LABELS)
-    return (
-        None if labels is None else np.concatenate(list(read_rows(labels, samples.start, samples.stop, samples.rows)))
-    )
+    if labels is None:
+        return None
+    count = samples.rows if rows is None else rows
+    (found,) = read_rows(labels, samples.start, samples.start + count, count)
+    return found
 
 
 def refuse_overlap(

@@ -11,6 +11,7 @@ from edgepack.events import Reporter
 from edgepack.metric import Metric, load_metric
 from edgepack.quantize.artifacts import uncompiled_path
 from edgepack.quantize.checking import check_content, refuse_overlap
+from edgepack.quantize.checkset import MOST_BYTES, bytes_per_row
 from edgepack.quantize.samples import Samples, open_samples
 from edgepack.quantize.sources import TFLITE, Source, identify_source
 from edgepack.target import Scheme, Target, load_target
@@ -58,7 +59,7 @@ def prepare_job(
     calibrating, judging, checking = (
         None if text is None else open_samples(text) for text in (calibration, evaluation, check_set)
     )
-    _check_fit(source, chosen, calibrating, batch)
+    _check_fit(source, chosen, calibrating, checking, batch)
     chosen_metric = load_metric(metric)
     notes = _check_samples(calibrating, judging, checking, report)
     return Job(source, chosen, output, calibrating, judging, checking, chosen_metric, batch, notes)
@@ -71,7 +72,9 @@ def _check_output(output: Path) -> None:
         raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
 
 
-def _check_fit(source: Source, target: Target, calibration: Samples | None, batch: int | None) -> None:
+def _check_fit(
+    source: Source, target: Target, calibration: Samples | None, check_set: Samples | None, batch: int | None
+) -> None:
     scheme = target.quantization.scheme
     if source.kind == TFLITE and scheme != Scheme.FLOAT32:
         raise InputError(
@@ -84,6 +87,12 @@ def _check_fit(source: Source, target: Target, calibration: Samples | None, batc
             "no-calibration",
             f"{target.name} asks for {scheme}, whose ranges have to be measured on samples.",
             hint="Give 100 to 500 typical samples: --calibration FILE.npz#0:100",
+        )
+    if check_set is not None and bytes_per_row(check_set) * check_set.rows > MOST_BYTES:
+        raise InputError(
+            "check-set-too-large",
+            f"{check_set.text} is larger than {MOST_BYTES >> 20} MiB, and a device holds its check set in memory.",
+            hint=f"Take {MOST_BYTES // bytes_per_row(check_set)} rows of it at most, for example with #0:500.",
         )
     if batch is not None and batch < 1:
         raise InputError("bad-batch", f"A batch of {batch} holds nothing.", hint="Pin 1 or more.")

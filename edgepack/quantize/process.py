@@ -19,6 +19,8 @@ from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter
 
 _LOG_TAIL_BYTES = 64 << 10
+# Whatever the user has set: Keras 3 computes in TensorFlow, and on the CPU, where the same input gives the same bytes.
+_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ class WorkerProcess:
             stderr=self._log_file,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "1"},
+            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)},
             # Ctrl-C reaches the caller alone, which ends the worker.
             start_new_session=True,
         )

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.documents import Accuracy, Conformance, Finding, ModelInfo, QuantizeDocument, SourceInfo
-from edgepack.errors import InputError, MisfitError
+from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
-from edgepack.metric import compare_accuracy
+from edgepack.metric import TOP1, compare_accuracy
 from edgepack.quantize import artifacts
+from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.checking import Port, bind_inputs, read_labels
+from edgepack.quantize.checkset import check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered, compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.job import INTEGER_SCHEMES, Job
 from edgepack.quantize.process import WorkerProcess
-from edgepack.quantize.samples import Samples, read_rows
+from edgepack.quantize.samples import Samples
 from edgepack.quantize.sources import TFLITE
 from edgepack.target import Scheme
 from edgepack.tflite import TfliteModel, read_model
@@ -31,28 +33,24 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Rows on which the converted float model has to agree with the source, and by how much of the outputs' range: kernels
-# that add in another order differ by 1e-5; a conversion gone wrong differs by its whole range.
+# Rows on which the converted float model has to agree with the source.
 _COMPARED_ROWS = 8
-_TOLERANCE = 0.01
-_ABSOLUTE_TOLERANCE = 1e-5
-# An evaluation set as large as this travels to the device as it is; of a larger one the first rows do.
-_CHECK_SET_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Outputs over the first ``rows`` of a set, float32 [rows, ...] by name: the source's and the .tflite's."""
-
-    rows: int
-    reference: dict[str, Array]
-    quantized: dict[str, Array]
 
 
 def run_job(job: Job, report: Reporter, started: float) -> QuantizeDocument:
-    """Convert, inspect, measure and write; ``started`` is when the verb began, by time.perf_counter."""
-    with tempfile.TemporaryDirectory(dir=job.output.parent, prefix=".edgepack-quantize-") as folder:
-        return _Run(job, Path(folder), report, started).finish()
+    """Convert, inspect, measure and write; ``started`` is when the verb began, by time.perf_counter.
+
+    Raises what :func:`edgepack.quantize.quantize` says.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=job.output.parent, prefix=".edgepack-quantize-") as folder:
+            return _Run(job, Path(folder), report, started).finish()
+    except OSError as fault:
+        raise InputError(
+            "cannot-write",
+            f"Writing beside {job.output} failed: {fault.strerror or fault}.",
+            hint="Name a folder that is yours and has room: -o FOLDER/OUT.tflite",
+        ) from fault
 
 
 class _Run:
@@ -107,6 +105,7 @@ class _Run:
             for name, tensor in model.named_inputs
         )
         self._bind()
+        self._check_metric([tensor.shape for _, tensor in model.named_outputs])
         return model
 
     def _load(self, worker: WorkerProcess) -> None:
@@ -114,6 +113,19 @@ class _Run:
         loaded = worker.ask("load", path=str(self._job.source.path), kind=self._job.source.kind)
         self._inputs = tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in loaded["inputs"])
         self._bind()
+        self._check_metric([tuple(one["shape"]) for one in loaded["outputs"]])
+
+    def _check_metric(self, outputs: Sequence[tuple[int | None, ...]]) -> None:
+        """top1 needs one output with a score per class; say so before the conversion."""
+        job = self._job
+        scores = len(outputs) == 1 and math.prod(n or 2 for n in outputs[0][1:]) > 1
+        if job.evaluation is not None and job.metric.name == TOP1.name and not scores:
+            shown = ", ".join(str(["N", *shape[1:]]) for shape in outputs)
+            raise InputError(
+                "metric-misfit",
+                f"top1 needs one output with a score per class, and the model has {shown}.",
+                hint="Write your own: --metric module:function of (outputs, labels); several outputs come as a dict.",
+            )
 
     def _bind(self) -> None:
         for samples in (self._job.calibration, self._job.evaluation, self._job.check_set):
@@ -239,33 +251,16 @@ class _Run:
         )
 
     def _write_check_set(self, outputs: Outputs | None, delivered: Delivered) -> Path | None:
-        """Samples and outputs under the names that the delivered model gives them."""
-        import numpy as np
-
-        samples = self._job.check_set or self._job.evaluation
+        """Under the names that the delivered model gives inputs and outputs."""
+        job = self._job
+        samples = job.check_set or job.evaluation
         if samples is None or outputs is None:
             return None
-        rows = samples.rows if self._job.check_set else min(samples.rows, self._fitting_rows(samples))
-        arrays: dict[str, Array] = {}
-        for port, array in ((port, bind_inputs(samples, self._inputs)[port.name]) for port in self._inputs):
-            read = list(read_rows(array, samples.start, samples.start + rows, rows))
-            shape = tuple(1 if n is None else n for n in port.shape[1:]) if array.stacked else array.shape[1:]
-            arrays[f"input/{delivered.inputs.get(port.name, port.name)}"] = (
-                np.concatenate(read).astype(port.dtype).reshape(rows, *shape)
-            )
-        for kind, columns in (("float", outputs.reference), ("quantized", outputs.quantized)):
-            named = {delivered.outputs.get(name, name): values for name, values in columns.items()}
-            arrays |= {f"{kind}/{name}": values[:rows] for name, values in named.items()}
-        labels = read_labels(samples)
-        if labels is not None:
-            arrays["labels"] = labels[:rows]
         path = self._folder / "check.npz"
-        artifacts.write_npz(path, arrays)
+        rows = samples.rows if job.check_set else fitting_rows(samples)
+        names = (delivered.inputs, delivered.outputs)
+        artifacts.write_npz(path, check_set_arrays(samples, rows, self._inputs, outputs, *names))
         return path
-
-    def _fitting_rows(self, samples: Samples) -> int:
-        row = sum(array.pieces[0].row_bytes for array in bind_inputs(samples, self._inputs).values())
-        return max(1, _CHECK_SET_BYTES // max(1, row))
 
     def _facts(self, delivered: Delivered, info: ModelInfo, accuracy: Accuracy | None) -> dict[str, Any]:
         job, quantization = self._job, self._job.target.quantization
@@ -299,30 +294,6 @@ _CONVERTED_AROUND = Finding(
     "which a scale per channel needs.",
     "It may cost some accuracy; ai-edge-litert as the profile's runtime does not need it.",
 )
-
-
-def refuse_difference(reference: Mapping[str, Array], converted: Mapping[str, Array]) -> None:
-    """A conversion can be wrong without an error: the float .tflite has to answer as its source does.
-
-    Outputs [rows, ...] by name. Raises MisfitError "conversion-differs", or "not-finite" where the source itself fails.
-    """
-    import numpy as np
-
-    for name, expected in reference.items():
-        if not np.isfinite(expected).all():
-            raise MisfitError(
-                "not-finite",
-                f"The source model itself answers with NaN or infinity at {name!r}.",
-                hint="Check the model and its samples in the training program.",
-            )
-        limit = _TOLERANCE * float(np.abs(expected).max(initial=0)) + _ABSOLUTE_TOLERANCE
-        got = converted.get(name)
-        if got is None or got.shape != expected.shape or not float(np.abs(got - expected).max(initial=0)) <= limit:
-            raise MisfitError(
-                "conversion-differs",
-                f"The converted model answers differently from its source at {name!r}.",
-                hint="TensorFlow's converter got it wrong: export the model as a SavedModel and try that.",
-            )
 
 
 def _arrays(folder: Path, answer: dict[str, Any]) -> dict[str, Array]:

@@ -7,6 +7,7 @@ plainly on the disk, and streamed out of compressed archives otherwise.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import zipfile
 import zlib
@@ -48,9 +49,7 @@ class StoredArray:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        import numpy as np
-
-        return int(np.prod(self.shape[1:], dtype=np.float64)) * np.dtype(self.dtype).itemsize
+        return _row_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,11 @@ class SampleArray:
     def rows(self) -> int:
         """How many samples there are before a range is taken."""
         return self.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one sample."""
+        return _row_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,4 +315,10 @@ def _skip(stream: IO[bytes], length: int) -> None:
 
 def chunk_rows(array: SampleArray) -> int:
     """How many rows make a piece that is worth reading at once: about 16 MB."""
-    return max(1, _CHUNK_BYTES // max(1, sum(piece.row_bytes for piece in array.pieces[:1])))
+    return max(1, _CHUNK_BYTES // max(1, array.row_bytes))
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    import numpy as np
+
+    return math.prod(shape[1:]) * np.dtype(dtype).itemsize

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,8 @@ def _load_keras(path: Path, kind: str) -> TrainedModel:
         import tf_keras as keras
     else:
         import keras
-    model = keras.models.load_model(str(path), compile=False)
+    with _suffixed(path, ".h5" if kind.endswith("-h5") else ".keras") as named:
+        model = keras.models.load_model(str(named), compile=False)
     if not getattr(model, "inputs", None):
         raise InputError(
             "unreadable-model",
@@ -112,6 +115,18 @@ def _load_keras(path: Path, kind: str) -> TrainedModel:
         return {port.name: tensor for port, tensor in zip(outputs, result, strict=True)}
 
     return TrainedModel(inputs, outputs, call, model)
+
+
+@contextmanager
+def _suffixed(path: Path, suffix: str) -> Iterator[Path]:
+    """The file under a name that ends as Keras expects it: Keras goes by names, edgepack by content."""
+    if path.suffix == suffix:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"model{suffix}"
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def _output_names(model: Any) -> list[str]:

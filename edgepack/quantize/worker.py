@@ -14,6 +14,7 @@ works at once; and a crash inside the converter is an error message.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -148,20 +149,21 @@ class Worker:
         chosen = None if samples is None else open_samples(samples)
         total = rows or size if chosen is None else min(chosen.rows, rows or chosen.rows)
         batches = _synthetic(inputs, size, total) if chosen is None else read_batches(chosen, inputs, size, rows)
-        written: dict[str, Array] = {}
+        files: dict[str, IO[bytes]] = {}
         done = 0
-        for batch in batches:
-            count = len(next(iter(batch.values())))
-            for name, values in run(padded(batch, size)).items():
-                found = _by_row(values, size)
-                if name not in written:
-                    path = folder / f"{len(written)}.npy"
-                    shape = (total, *found.shape[1:])
-                    written[name] = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # type: ignore[no-untyped-call]
-                written[name][done : done + count] = found[:count]
-            done += count
-            self._tell(Event("quantize", f"running {what}", done, total, "samples"))
-        return {"outputs": list(written)}
+        with contextlib.ExitStack() as closing:
+            for batch in batches:
+                count = len(next(iter(batch.values())))
+                for name, values in run(padded(batch, size)).items():
+                    found = _by_row(values, size)[:count].astype("<f4")
+                    if name not in files:
+                        files[name] = closing.enter_context((folder / f"{len(files)}.npy").open("wb"))
+                        header = {"descr": "<f4", "fortran_order": False, "shape": (total, *found.shape[1:])}
+                        np.lib.format.write_array_header_1_0(files[name], header)  # type: ignore[no-untyped-call]
+                    files[name].write(found.tobytes())
+                done += count
+                self._tell(Event("quantize", f"running {what}", done, total, "samples"))
+        return {"outputs": list(files)}
 
     def _model(self) -> TrainedModel:
         if self._trained is None:
@@ -216,6 +218,12 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         return
     except EdgepackError as refusal:
         error = refusal
+    except OSError as fault:
+        error = InputError(
+            "cannot-write",
+            f"The conversion ran into the disk: {fault.strerror or fault}.",
+            hint="Make room beside the output and in the folder for temporary files.",
+        )
     except MemoryError:
         error = InputError(
             "out-of-memory",

@@ -1,0 +1,51 @@
+"""What goes into the check set: the samples that a device is asked, and what it should answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgepack.quantize.agreement import Outputs
+from edgepack.quantize.checking import Port, read_batches, read_labels
+from edgepack.quantize.samples import Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+# An evaluation set as large as this travels to the device as it is; of a larger one the first rows do.
+_TAKEN_BYTES = 64 << 20
+# The loader on the device holds the whole check set in memory.
+MOST_BYTES = 256 << 20
+
+
+def bytes_per_row(samples: Samples) -> int:
+    """What one sample's inputs take."""
+    return sum(array.row_bytes for array in samples.inputs)
+
+
+def fitting_rows(samples: Samples) -> int:
+    """How many rows of an evaluation set make its check set."""
+    return min(samples.rows, max(1, _TAKEN_BYTES // max(1, bytes_per_row(samples))))
+
+
+def check_set_arrays(
+    samples: Samples,
+    rows: int,
+    inputs: Sequence[Port],
+    outputs: Outputs,
+    input_names: Mapping[str, str],
+    output_names: Mapping[str, str],
+) -> dict[str, Array]:
+    """The arrays of the first ``rows`` samples by their names in the .npz.
+
+    ``input/<name>`` in the model's types, ``float/<name>`` and ``quantized/<name>`` float32, ``labels`` where the set
+    has them. The names are the model's, but for those that ``input_names`` and ``output_names`` change.
+    """
+    (batch,) = read_batches(samples, inputs, rows, rows)
+    arrays = {f"input/{input_names.get(name, name)}": values for name, values in batch.items()}
+    for kind, columns in (("float", outputs.reference), ("quantized", outputs.quantized)):
+        arrays |= {f"{kind}/{output_names.get(name, name)}": values[:rows] for name, values in columns.items()}
+    labels = read_labels(samples, rows)
+    return arrays if labels is None else {**arrays, "labels": labels}
