@@ -5,13 +5,14 @@
     EdgepackError
       ├── GateFailed          1   a gate failed: accuracy, latency, size, memory
       ├── InputError          2   usage or bad input: a file, an option, a profile
-      ├── Inconclusive        3   throttled, unstable, too few samples for the claim
       ├── UnreachableError    4   a device could not be reached or logged in to
       ├── MisfitError         5   model, bundle, target and device do not fit together
       ├── IntegrityError      6   digest, signature, host key, replay
       ├── DeviceFailure       7   the device failed on the way: disk full, killed, out of memory
       ├── LockedError         8   somebody else holds the lock
       └── InternalError      70   a fault of edgepack itself
+
+Exit code 3, inconclusive, is a verdict and no error: ``check`` returns its document then.
 
 An error is one short paragraph: ``message`` says what happened and where, ``hint`` what to do next, ``code`` is a
 stable word for scripts (lower case, hyphens), ``details`` are plain JSON values.
@@ -59,12 +60,6 @@ class InputError(EdgepackError):
     """Usage or bad input: a file, an option or a profile is not what it has to be."""
 
     exit_code = 2
-
-
-class Inconclusive(EdgepackError):
-    """No verdict either way: throttled, unstable, or too few samples for the claim."""
-
-    exit_code = 3
 
 
 class UnreachableError(EdgepackError):

@@ -84,7 +84,6 @@ def test_every_error_has_its_exit_code() -> None:
         "EdgepackError": 70,
         "GateFailed": 1,
         "InputError": 2,
-        "Inconclusive": 3,
         "UnreachableError": 4,
         "MisfitError": 5,
         "IntegrityError": 6,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
+
 
 def required(value: T | None, option: str) -> T:
     """The value of an option that has to come from somewhere."""

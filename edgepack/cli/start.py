@@ -50,7 +50,7 @@ def add_commands(table: Table) -> None:
         from edgepack.demo import run_demo
 
         document = run_demo(keep=keep, report=run.report)
-        return run.answer(document, render.demo(document), 0 if document.check.verdict == "pass" else 1)
+        return run.answer(document, render.demo(document), render.EXIT_CODE_OF_VERDICT[document.check.verdict])
 
 
 def _add_targets(table: Table) -> None:
