@@ -1,5 +1,5 @@
 """``python -m edgepack``: the same as the ``edgepack`` command."""
 
-from edgepack.cli.main import main
+from edgepack.cli import entry
 
-main()
+entry()

@@ -1,1 +1,14 @@
 """The commands: parse, call the library, render. One error handler; no power that the library lacks."""
+
+from __future__ import annotations
+
+import sys
+
+
+def entry() -> None:
+    """The ``edgepack`` command: as :func:`edgepack.cli.main.main`, and quiet where Ctrl-C comes while it still loads."""
+    try:
+        from edgepack.cli.main import main
+    except KeyboardInterrupt:
+        sys.exit(130)
+    main()
