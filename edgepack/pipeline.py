@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack import building
+from edgepack.bundle import open_bundle
 from edgepack.deploy.probe import find_gaps
 from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
@@ -93,6 +94,9 @@ def deploy(
     if chosen.suffix != ".edgepack":
         order = _order(chosen, project, target, name, version, calibration, evaluation, check_set, metric)
         _require_fit(device, options, order.target, report)
+    else:
+        # Before the device is called: of a damaged bundle, nothing reaches it.
+        open_bundle(chosen).verify()
     with _build_folder(project, dry_run=dry_run) as folder:
         built = Built(chosen) if order is None else build(order, folder, report=report)
         app = order.name if order else None

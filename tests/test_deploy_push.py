@@ -225,6 +225,14 @@ def cut(path: Path, entry: str) -> Path:
     return copy
 
 
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder: the bytes of each file, None for a folder."""
+    return {
+        found.relative_to(folder).as_posix(): found.read_bytes() if found.is_file() else None
+        for found in folder.rglob("*")
+    }
+
+
 @pytest.mark.parametrize("damage", [changed, cut])
 def test_a_damaged_bundle_is_an_integrity_error(
     settled: Device, tmp_path: Path, damage: Callable[[Path, str], Path]
@@ -236,16 +244,28 @@ def test_a_damaged_bundle_is_an_integrity_error(
     assert path.name in caught.value.message
 
 
-@pytest.mark.parametrize("entry", ["check.npz", "model.tflite"])
-def test_a_damaged_bundle_leaves_an_empty_device_empty(here: Device, tmp_path: Path, entry: str) -> None:
-    """Whichever file is damaged, first or last to travel: the error names it, and no app appears on the device."""
-    path = changed(heavy_bundle(tmp_path, 4 << 20), entry)
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("entry", ["check.npz", "model.tflite", "loader.py"])
+def test_a_damaged_bundle_changes_nothing_on_the_device(
+    settled: Device, tmp_path: Path, entry: str, dry_run: bool
+) -> None:
+    """Damage in a file that would travel or in one that is there already: exit 6, and no file over there differs."""
+    path = changed(tiny_bundle(tmp_path, version="2.0.0", wrong=2)[0], entry)
+    before = tree(settled.root)
     with pytest.raises(IntegrityError) as caught:
-        edgepack.push(path, **here.where)
+        edgepack.push(path, dry_run=dry_run, **settled.where)
+    assert caught.value.exit_code == 6
     assert f"{entry} in {path}" in caught.value.message
-    with pytest.raises(InputError) as nothing:
-        edgepack.status(**here.where)
-    assert nothing.value.code == "no-app"
+    assert tree(settled.root) == before
+
+
+def test_of_a_damaged_bundle_no_device_ever_hears(tmp_path: Path) -> None:
+    """The bundle is verified before anybody is called: push and deploy find the damage, not the missing device."""
+    path = changed(heavy_bundle(tmp_path, 4 << 20), "ballast.bin")
+    for verb in (edgepack.push, lambda file, device: edgepack.deploy(device, file)):
+        with pytest.raises(IntegrityError) as caught:
+            verb(path, "nobody@device.invalid")
+        assert f"ballast.bin in {path}" in caught.value.message
 
 
 def test_what_is_no_bundle_is_refused_without_connecting(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Pushing a release: staged and verified on the device, made the candidate, activating nothing.
 
-The order is a promise: what the device is comes first, then whether the bundle fits it, then how much is missing, and
-only then the first byte. A release that is there already costs one request after ``hello``, in which the device
+The order is a promise: whether the bundle is whole comes first, before anybody is called; then what the device is,
+whether the bundle fits it, how much is missing, and only then the first byte. A release that is there already costs one request after ``hello``, in which the device
 verifies it again; otherwise ``missing`` is asked, and the files that lack and the ``commit`` go out without a wait in
 between.
 """
@@ -38,7 +38,7 @@ def push(
 ) -> PushDocument:
     """Bring a bundle's release to a device and make it the candidate.
 
-    Only files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies
+    Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies
     every digest. ``bytes.sent`` counts the bytes of files that went over the wire (with ``dry_run``: that would). A
     session that is handed in has to hold the device's lock.
 
@@ -48,6 +48,8 @@ def push(
     started = time.monotonic()
     content = open_bundle(Path(bundle))
     _require_deployable(content)
+    report(Event(STEP, f"verifying {content.path}"))
+    content.verify()
     with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
         staging = plan_staging(content, session.facts)
         report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
@@ -108,7 +110,7 @@ def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_ru
         for id_ in waiting:
             session.receive(id_)
     except IntegrityError:
-        # The device got other bytes than the manifest promises. If the bundle is at fault, say so.
+        # The device got other bytes than were verified here. If the bundle changed meanwhile, say so.
         content.verify()
         raise
     return total
