@@ -66,13 +66,14 @@ PROJECT = Table(
 """The schema of edgepack.toml; every key is optional."""
 
 STARTER = """\
-# What edgepack knows about this project. Every line is optional; a flag on the command line wins over it.
+# What edgepack knows about this project: every command that is run in this folder reads it. Every line is optional; a
+# flag on the command line wins over it.
 # Paths are relative to this file.
 
 [app]
-name = "my-app"                   # the app's name on the device: edgepack_device.load("my-app")
-version = "0.1.0"
-target = "raspberry-pi-4"         # `edgepack targets list` shows them; a profile of your own: "./mine.toml"
+# name = "my-app"                 # the app's name on the device: edgepack_device.load("my-app")
+# version = "0.1.0"
+# target = "raspberry-pi-4"       # `edgepack targets list` shows them; a profile of your own: "./mine.toml"
 # model = "saved_model"           # SavedModel folder, .keras, .h5 or float .tflite
 # calibration = "samples.npz#0:100"   # rows that set the int8 ranges: typical inputs, 100 to 500 of them
 # eval = "samples.npz#100:500"    # other rows, with labels in "y": what accuracy is measured on, here and on the device

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +125,38 @@ def test_completion_offers_commands_and_profiles(monkeypatch: pytest.MonkeyPatch
     assert device_names("kio") == ["kiosk-1", "kiosk-2"]
     assert "raspberry-pi-4" in target_names("raspberry-pi-4")
     assert device_names("lo") == ["local:"]
+
+
+def test_one_broken_profile_hides_no_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`targets list` shows the sound profiles and says which file of the user's was left out, and why."""
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "mine.toml").write_text('extends = "generic-cpu"\ncolour = "red"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["targets", "list"]) == 0
+    shown = capsys.readouterr()
+    assert "raspberry-pi-4" in shown.out
+    assert "colour" in shown.err or "mine.toml" in shown.err
+
+
+def test_a_name_from_edgepack_toml_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who never typed an app's name learns that it came from the project's file."""
+    (tmp_path / "edgepack.toml").write_text('[app]\nname = "kws"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    code, error = error_of(capsys, ["status", f"local:{tmp_path}/device"])
+    assert code == 2
+    assert "edgepack.toml" in str(error["hint"])
+
+
+@pytest.mark.parametrize("delay_seconds", [0.02, 0.1, 0.3])
+def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
+    """Ctrl-C right after the return key shows no traceback of edgepack."""
+    code = "import sys; from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(delay_seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert b"edgepack/cli" not in said

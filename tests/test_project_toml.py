@@ -168,11 +168,13 @@ def test_a_pair_that_is_no_limit_is_refused(pair: str) -> None:
 
 
 def test_the_starter_is_a_sound_project_with_every_line_uncommented_too(tmp_path: Path) -> None:
-    """What `edgepack init` writes reads without a fault, as it is and with all its examples switched on."""
+    """What `edgepack init` writes says nothing until it is edited, and reads without a fault with every example on."""
     path = write_starter(tmp_path / "new")
-    assert load_project(path).name == "my-app"
+    untouched = load_project(path)
+    assert (untouched.name, untouched.target, untouched.budget, untouched.hooks) == (None, None, {}, None)
     path.write_text(re.sub(r"^# (?=[a-z_0-9]+ = )", "", STARTER, flags=re.MULTILINE))
     project = load_project(path)
+    assert project.name == "my-app"
     assert project.calibration == f"{tmp_path}/new/samples.npz#0:100"
     assert project.budget["gate"] == "point"
     assert project.hooks is not None

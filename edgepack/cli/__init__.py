@@ -6,7 +6,7 @@ import sys
 
 
 def entry() -> None:
-    """The ``edgepack`` command: as :func:`edgepack.cli.main.main`, and quiet where Ctrl-C comes while it still loads."""
+    """The ``edgepack`` command: :func:`edgepack.cli.main.main`, and quiet where Ctrl-C comes while it still loads."""
     try:
         from edgepack.cli.main import main
     except KeyboardInterrupt:

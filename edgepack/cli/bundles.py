@@ -53,7 +53,7 @@ def add_commands(table: Table) -> None:
             dry_run=run.dry_run,
             report=run.report,
         )
-        return run.answer(document, render.bundled(document))
+        return run.answer(document, render.bundled(document, dry_run=run.dry_run))
 
     @verb(table, "inspect")
     def inspect(

@@ -7,14 +7,9 @@ from pathlib import Path
 
 def target_names(incomplete: str) -> list[str]:
     """The profiles whose name starts with what was typed."""
-    from edgepack.errors import EdgepackError
     from edgepack.target import list_targets
 
-    try:
-        names = [target.name for target in list_targets()]
-    except EdgepackError:
-        return []  # a broken profile of the user's must not break the prompt; `targets list` tells
-    return [name for name in names if name.startswith(incomplete)]
+    return [target.name for target in list_targets() if target.name.startswith(incomplete)]
 
 
 def device_names(incomplete: str) -> list[str]:

@@ -69,4 +69,4 @@ def add_commands(table: Table) -> None:
             dry_run=run.dry_run,
             report=run.report,
         )
-        return run.answer(document, render.quantized(document))
+        return run.answer(document, render.quantized(document, dry_run=run.dry_run))

@@ -66,10 +66,11 @@ def write_document(path: Path, document: Any) -> None:
         ) from error
 
 
-def quantized(document: documents.QuantizeDocument) -> str:
-    """What quantize made."""
+def quantized(document: documents.QuantizeDocument, *, dry_run: bool = False) -> str:
+    """What quantize made, or would make."""
     ratio = document.source.bytes / document.model.bytes if document.model.bytes else 0.0
     rows = [
+        *_nothing_written(dry_run),
         ["model", f"{document.model.path}  ({size(document.model.bytes)}, {document.model.scheme})"],
         [
             "source",
@@ -81,10 +82,16 @@ def quantized(document: documents.QuantizeDocument) -> str:
         rows.append(["uncompiled", document.uncompiled])
     if document.accuracy is not None:
         rows.append(["accuracy", accuracy(document.accuracy)])
+    else:
+        rows.append(["accuracy", "not measured: no --eval samples"])
     if document.check_set:
         rows.append(["check set", document.check_set])
     rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]
     return table(rows)
+
+
+def _nothing_written(dry_run: bool) -> list[list[str]]:
+    return [["dry run", "nothing was written; this is what would be"]] if dry_run else []
 
 
 def accuracy(value: documents.Accuracy) -> str:
@@ -104,9 +111,10 @@ def _platform(platform: Mapping[str, Any]) -> str:
     return f"Python {platform.get('python')}, {platform.get('arch')}, {platform.get('libc')}: {carried}"
 
 
-def bundled(document: documents.BundleDocument) -> str:
-    """What bundle made."""
+def bundled(document: documents.BundleDocument, *, dry_run: bool = False) -> str:
+    """What bundle made, or would make."""
     rows = [
+        *_nothing_written(dry_run),
         ["bundle", f"{document.path}  ({size(document.bytes)})"],
         ["release", document.release],
         ["target", document.target],
@@ -237,9 +245,14 @@ def history(document: documents.HistoryDocument) -> str:
     """What was activated and rolled back."""
     rows = [
         [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
+        + ["unchecked" if entry.get("unchecked") else ""]
         for entry in document.history
     ]
-    return table(rows, ["at", "what", "from", "to", "outcome", "by"]) if rows else f"{document.app}: no activation yet."
+    return (
+        table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
+        if rows
+        else f"{document.app}: no activation yet."
+    )
 
 
 def collected(document: documents.GcDocument) -> str:

@@ -70,7 +70,7 @@ def _add_targets(table: Table) -> None:
         """List the profiles: built in, from ./targets, from your configuration folder."""
         from edgepack.target import list_targets
 
-        found = list_targets()
+        found = list_targets(run.report)
         return run.answer({"schema": 1, "targets": [target.to_json() for target in found]}, render.targets(found))
 
     @verb(targets, "show")

@@ -32,7 +32,9 @@ _OUTPUT: dict[str, Any] = {
     "verbose": Annotated[
         int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; -vv adds tracebacks.")
     ],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages; errors only.")],
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no messages: the result and errors only.")
+    ],
 }
 _EVENTS: dict[str, Any] = {
     "events": Annotated[
@@ -153,7 +155,12 @@ def verb(
         def wrapper(**values: Any) -> int:
             given = {key: values.pop(key) for key in shared}
             with _run(given, device=device) as run:
-                return command(run, **values)
+                try:
+                    return command(run, **values)
+                except InputError as error:
+                    if error.code == "no-app" and run.app is None and run.app_name is not None:
+                        error.hint = f"The name {run.app_name} comes from ./edgepack.toml. {error.hint}"
+                    raise
 
         extra = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=_DEFAULTS.get(key))

@@ -44,7 +44,7 @@ def open_transport(address: DeviceAddress, options: ConnectOptions) -> Transport
     if address.kind == "local":
         from edgepack.device.local import LocalTransport
 
-        return LocalTransport()
+        return LocalTransport(address.root)
     if options.transport == "openssh":
         from edgepack.device.openssh import OpenSshTransport
 

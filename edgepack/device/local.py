@@ -8,9 +8,8 @@ from edgepack.device.process import ProcessChannel
 class LocalTransport:
     """Runs commands on this machine through ``/bin/sh``, as sshd would through the login shell."""
 
-    description = "local:"
-
-    def __init__(self) -> None:
+    def __init__(self, root: str | None = None) -> None:
+        self.description = f"local:{root or ''}"
         self._channels: list[ProcessChannel] = []
 
     def open(self, command: str) -> ProcessChannel:

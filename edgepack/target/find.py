@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.events import Event, Reporter, ignore_events
 from edgepack.strict_toml import find_faults, nearest, read_toml, refuse_faults
 from edgepack.target.profile import PROFILE, build, contradictions, incomplete, merge, sound_part
 from edgepack.target.values import Target
@@ -35,10 +36,19 @@ def load_target(name_or_path: str | Path) -> Target:
     return target
 
 
-def list_targets() -> tuple[Target, ...]:
-    """Every profile that a name reaches, sorted by name; of two with one name the one that is found first."""
+def list_targets(report: Reporter = ignore_events) -> tuple[Target, ...]:
+    """Every sound profile that a name reaches, sorted by name; of two with one name the one that is found first.
+
+    A profile with faults is left out and told to ``report``: one bad file of a user's must not hide the others.
+    """
     names = sorted({path.stem for folder in target_folders() for path in _profiles_in(folder)})
-    return tuple(load_target(name) for name in names)
+    found = []
+    for name in names:
+        try:
+            found.append(load_target(name))
+        except InputError as error:
+            report(Event("targets", f"left out: {error.message}"))
+    return tuple(found)
 
 
 def target_folders() -> tuple[Path, ...]:
