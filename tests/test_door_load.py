@@ -128,6 +128,58 @@ except Exception as error:
     assert run_program(tmp_path, RUN.format(isolated=True) + body) == "worker-died"
 
 
+def test_an_interrupted_call_never_answers_the_next_one(tmp_path: Path) -> None:
+    """Wherever a signal breaks a call off, the next one raises "worker-died" or answers its own question, at once."""
+    lay_out(tmp_path, model_release())
+    body = """
+import signal
+class Stop(Exception): pass
+def stop(*_):
+    raise Stop
+signal.signal(signal.SIGALRM, stop)
+one, two = x, np.ascontiguousarray(x[:, ::-1])
+expected, batch = model.predict(two), np.repeat(one, 3000, axis=0)
+assert not np.array_equal(model.predict(one), expected)
+outcomes, broken = {}, 0
+for delay in (1e-6, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        model.predict(batch)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Stop:
+        broken += 1
+    try:
+        outcome = "right" if np.array_equal(model.predict(two), expected) else "WRONG"
+    except edgepack_device.LoadError:
+        raise
+    except Exception as error:
+        outcome = error.code
+        assert "edgepack_device.load" in error.hint and model._worker.poll() is not None
+        model.close()
+        model = edgepack_device.load("tiny", isolated=True)
+    outcomes[outcome] = outcomes.get(outcome, 0) + 1
+result = [sorted(outcomes), broken]
+"""
+    outcomes, broken = run_program(tmp_path, RUN.format(isolated=True) + body)
+    assert "worker-died" in outcomes
+    assert set(outcomes) <= {"worker-died", "right"}
+    assert broken > 3
+
+
+def test_an_isolated_model_describes_itself_as_the_other_does(tmp_path: Path) -> None:
+    """Programs read names, shapes, dtypes and scales off the same kind of value, isolated or not."""
+    lay_out(tmp_path, model_release())
+    body = """
+tensors = [*model.inputs, *model.outputs]
+result = [type(model.inputs).__name__] + [
+    [t.name, t.shape, str(t.dtype), str(type(t.scale)), float(t.scale), t.zero_point, t.to_json()] for t in tensors
+]
+"""
+    results = [run_program(tmp_path, RUN.format(isolated=way) + body) for way in (True, False)]
+    assert results[0] == results[1]
+    assert results[0][1][2] == "int8"
+
+
 def test_a_foreign_numpy_is_not_shadowed(tmp_path: Path) -> None:
     """A program with a numpy that the runtime cannot use is told so, with the way out, and the way out works."""
     release = model_release()

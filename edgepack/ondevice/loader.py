@@ -47,6 +47,7 @@ MODULES = {"tflite-runtime": "tflite_runtime.interpreter", "ai-edge-litert": "ai
 # Import names of programs that bring a TFLite runtime of their own into the process.
 RUNTIME_MODULES = ("tflite_runtime", "ai_edge_litert", "tensorflow")
 WORKER_HEADER_LIMIT = 1024 * 1024
+RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
 # Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
 # windows in a row agree, and ends at the latest after this share of the time for measuring.
@@ -393,6 +394,16 @@ class TensorInfo:
         self._integers: Any = None
         self._numpy = numpy
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], numpy: Any) -> TensorInfo:
+        """The tensor that :meth:`to_json` told of; it lies in another process, so it has no index here (-1)."""
+        quantized = value["scale"] is not None
+        quantization = {
+            "scales": [value["scale"]] if quantized else [],
+            "zero_points": [value["zero_point"]] if quantized else [],
+        }
+        return cls(str(value["name"]), dict(value, index=-1, quantization_parameters=quantization), numpy)
+
     def to_json(self) -> Dict[str, Any]:
         """The tensor as plain values."""
         return {
@@ -616,7 +627,7 @@ class Model:
         """Sets the inputs, invokes, returns copies of the outputs; the caller holds the lock."""
         interpreter = self._interpreter
         if interpreter is None:
-            raise LoaderError("closed", "The model is closed.")
+            raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
         for info, tensor in zip(self.inputs, tensors):
             interpreter.set_tensor(info.index, tensor)
         interpreter.invoke()
@@ -687,7 +698,7 @@ class Model:
 # ------------------------------------------------------------------------------------------ a model in a worker process
 
 
-def write_arrays(stream: Any, header: Dict[str, Any], arrays: Mapping[str, Any], numpy: Any) -> None:
+def pack_arrays(header: Dict[str, Any], arrays: Mapping[str, Any], numpy: Any) -> bytes:
     """One message between a program and its worker: a JSON line, then each array as .npy (never pickled)."""
     blobs = {}
     for name, array in arrays.items():
@@ -695,9 +706,12 @@ def write_arrays(stream: Any, header: Dict[str, Any], arrays: Mapping[str, Any],
         numpy.lib.format.write_array(buffer, numpy.asarray(array), allow_pickle=False)
         blobs[name] = buffer.getvalue()
     header = dict(header, arrays=[[name, len(blob)] for name, blob in blobs.items()])
-    stream.write(json.dumps(header).encode("ascii") + b"\n")
-    for blob in blobs.values():
-        stream.write(blob)
+    return b"".join([json.dumps(header).encode("ascii") + b"\n", *blobs.values()])
+
+
+def send(stream: Any, message: bytes) -> None:
+    """Writes a message, whole."""
+    stream.write(message)
     stream.flush()
 
 
@@ -720,7 +734,8 @@ class IsolatedModel:
     """A model in a worker process with the release's own Python, numpy and runtime; used just as :class:`Model` is.
 
     The program's own numpy, whichever it is, stays untouched. Raises :class:`LoaderError` as :class:`Model` does, and
-    "worker-died" where the worker ended.
+    "worker-died" where the worker ended. A call that an exception leaves halfway (Ctrl-C, a signal handler that raises)
+    ends the worker: its answer would otherwise be taken for that of the next call.
     """
 
     def __init__(self, folder: str = HERE, threads: Optional[int] = None) -> None:
@@ -728,26 +743,33 @@ class IsolatedModel:
         try:
             self._numpy = importlib.import_module("numpy")
         except ImportError as error:
-            raise LoaderError("no-runtime", f"This program needs numpy to talk to the model: {error}.") from None
+            raise LoaderError(
+                "no-runtime",
+                f"This program needs numpy to talk to the model: {error}.",
+                f"Install numpy for this Python, or run the program with {release.interpreter}.",
+            ) from None
         argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "worker"]
         if threads:
             argv += ["--threads", str(threads)]
+        self._lock = threading.Lock()
+        self._closed = False
+        # False while a message is under way: what the pipes hold then belongs to a call that may never come back.
+        self._in_step = False
         try:
             # In a session of its own: a Ctrl-C for the program does not hit the worker, which ends with its input.
             self._worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         except OSError as error:
             raise LoaderError(
-                "no-runtime", f"The release's Python cannot be started: {error}.", "Push again."
+                "no-runtime", f"The release's Python cannot be started: {error}.", "Push the bundle again."
             ) from None
-        self._lock = threading.Lock()
         try:
-            header, _ = self._receive()
-        except LoaderError:
+            header, _ = self._exchange(b"")
+        except BaseException:
             self.close()
             raise
         self._info: Dict[str, Any] = header["info"]
-        self.inputs: List[Dict[str, Any]] = self._info["inputs"]
-        self.outputs: List[Dict[str, Any]] = self._info["outputs"]
+        self.inputs = tuple(TensorInfo.from_json(value, self._numpy) for value in self._info["inputs"])
+        self.outputs = tuple(TensorInfo.from_json(value, self._numpy) for value in self._info["outputs"])
 
     def __enter__(self) -> IsolatedModel:
         return self
@@ -769,6 +791,9 @@ class IsolatedModel:
 
     def close(self) -> None:
         """Ends the worker."""
+        self._closed = True
+        if not self._in_step:
+            self._worker.kill()  # before the pipes are closed: a worker that is not heard out may never read them empty
         for stream in (self._worker.stdin, self._worker.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -785,22 +810,35 @@ class IsolatedModel:
             arrays.update({f"={name}": value for name, value in x.items()})
         elif x is not None:
             arrays["x"] = x
+        try:
+            message = pack_arrays({"verb": verb}, arrays, self._numpy)
+        except ValueError as error:
+            raise InputMismatch(f"The input is no array of numbers: {error}") from None
         with self._lock:
-            if self._worker.stdin is None or self._worker.stdin.closed:
-                raise LoaderError("closed", "The model is closed.")
+            if self._closed:
+                raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
+            if not self._in_step:
+                self._worker.kill()
+                raise self._died()
+            self._in_step = False
             try:
-                write_arrays(self._worker.stdin, {"verb": verb}, arrays, self._numpy)
-            except BrokenPipeError:
-                raise self._died() from None
-            except ValueError as error:
-                raise InputMismatch(f"The input is no array of numbers: {error}") from None
-            header, results = self._receive()
+                header, results = self._exchange(message)
+            except BaseException:
+                if not self._in_step:
+                    self._worker.kill()
+                raise
         return results["="] if header["single"] else {name[1:]: array for name, array in results.items()}
 
-    def _receive(self) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-        header, arrays = read_arrays(self._worker.stdout, self._numpy)
+    def _exchange(self, message: bytes) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        """Sends a message and waits for the answer; only a whole answer brings the pipes back into step."""
+        try:
+            send(self._worker.stdin, message)
+            header, arrays = read_arrays(self._worker.stdout, self._numpy)
+        except BrokenPipeError:
+            raise self._died() from None
         if not header:
             raise self._died()
+        self._in_step = True
         error = header.get("error")
         if error and error["code"] == "bad-input":
             raise InputMismatch(error["message"], error["hint"])
@@ -810,7 +848,7 @@ class IsolatedModel:
 
     def _died(self) -> LoaderError:
         code = self._worker.wait()
-        return LoaderError("worker-died", f"The model's worker process ended ({code}).", "Load the model again.")
+        return LoaderError("worker-died", f"The model's worker process ended ({code}).", RELOAD_HINT)
 
 
 def serve_worker(threads: Optional[int]) -> int:
@@ -825,7 +863,7 @@ def serve_worker(threads: Optional[int]) -> int:
         reply.flush()
         return 1
     numpy = importlib.import_module("numpy")
-    write_arrays(reply, {"info": model.info()}, {}, numpy)
+    send(reply, pack_arrays({"info": model.info()}, {}, numpy))
     while True:
         header, arrays = read_arrays(sys.stdin.buffer, numpy)
         if not header:
@@ -837,11 +875,11 @@ def serve_worker(threads: Optional[int]) -> int:
         except (LoaderError, ValueError, RuntimeError) as error:
             code, message = getattr(error, "code", "bad-input"), getattr(error, "message", str(error))
             hint = getattr(error, "hint", "")
-            write_arrays(reply, {"error": {"code": code, "message": message, "hint": hint}}, {}, numpy)
+            send(reply, pack_arrays({"error": {"code": code, "message": message, "hint": hint}}, {}, numpy))
             continue
         single = not isinstance(result, dict)
         results = {"=": result} if single else {f"={name}": array for name, array in result.items()}
-        write_arrays(reply, {"single": single}, results, numpy)
+        send(reply, pack_arrays({"single": single}, results, numpy))
 
 
 # ------------------------------------------------------------------------------------------ the device's conditions
