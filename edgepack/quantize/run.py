@@ -91,13 +91,11 @@ class _Run:
         data = self._job.source.path.read_bytes()
         staged.write_bytes(data)
         model = read_model(self._job.source.path)
-        integers = [tensor.name for tensor in model.tensors if tensor.constant and tensor.scales]
-        if integers or any(
-            tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs
-        ):
+        small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
+        if small or any(tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs):
             raise InputError(
                 "already-quantized",
-                f"{self._job.source.path} is quantized already ({', '.join(map(repr, integers[:3])) or 'its inputs'}).",
+                f"{self._job.source.path} is quantized already ({', '.join(map(repr, small[:3])) or 'its inputs'}).",
                 hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
             )
         self._inputs = tuple(

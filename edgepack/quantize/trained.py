@@ -158,6 +158,19 @@ def _port(name: str, spec: Any) -> Port:
     return Port(name, tuple(shape.as_list()), tf.as_dtype(spec.dtype).name)
 
 
+def make_run(trained: TrainedModel, *, graph: bool) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """The model as a function of arrays by input name to arrays by output name; ``graph`` traces it once first."""
+    import tensorflow as tf
+
+    call = tf.function(trained.call) if graph else trained.call
+
+    def run(given: Mapping[str, Any]) -> dict[str, Any]:
+        found = call({name: tf.constant(array) for name, array in given.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    return run
+
+
 def pinned_shape(port: Port, batch: int | None) -> tuple[int | None, ...]:
     """The input's shape with its batch pinned; None leaves it as it is.
 

@@ -109,19 +109,14 @@ class Worker:
             self._tell(Event("quantize", "calibrating", done, samples.rows, "samples"))
 
     def _reference(self, samples: str | None, rows: int | None, outputs: str) -> dict[str, Any]:
-        import tensorflow as tf
+        from edgepack.quantize.trained import make_run
 
         trained = self._model()
         own = trained.inputs[0].shape[0]
         per_row = all(port.shape and port.shape[0] == own for port in trained.outputs)
         size = own or (_REFERENCE_BATCH if per_row else 1)
         # Building a graph pays from a few calls on.
-        call = trained.call if rows is not None and rows <= size else tf.function(trained.call)
-
-        def run(given: Mapping[str, Array]) -> dict[str, Array]:
-            found = call({name: tf.constant(array) for name, array in given.items()})
-            return {name: tensor.numpy() for name, tensor in found.items()}
-
+        run = make_run(trained, graph=rows is None or rows > size)
         return self._run("the float model", run, size, samples, rows, trained.inputs, Path(outputs))
 
     def _host(
