@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deploying import Device, tiny_bundle
@@ -12,7 +16,8 @@ from deploying import Device, tiny_bundle
 import edgepack
 from edgepack.deploy.hooks import Hooks
 from edgepack.device import ConnectOptions
-from edgepack.errors import GateFailed, InputError, IntegrityError
+from edgepack.documents import ActivateDocument
+from edgepack.errors import EdgepackError, GateFailed, InputError, IntegrityError
 
 
 @pytest.fixture
@@ -22,9 +27,9 @@ def device(tmp_path: Path) -> Device:
     return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
 
 
-def pushed(device: Device, folder: Path, version: str, name: str = "tiny") -> str:
+def pushed(device: Device, folder: Path, version: str, name: str = "tiny", wrong: int = 0) -> str:
     """The release of a bundle that was pushed to the device."""
-    return edgepack.push(tiny_bundle(folder, name=name, version=version)[0], **device.where).release
+    return edgepack.push(tiny_bundle(folder, name=name, version=version, wrong=wrong)[0], **device.where).release
 
 
 def loaded(device: Device) -> str | None:
@@ -89,6 +94,53 @@ def test_there_is_no_way_back_from_the_first_release(device: Device, tmp_path: P
             edgepack.rollback(dry_run=dry_run, **device.where)
         assert caught.value.code == "no-previous"
     assert loaded(device) == release
+
+
+def record(device: Device, release: str, verdict: str) -> None:
+    """Let the device keep a verdict, as a check does."""
+    with device.session(lock=True) as session:
+        session.request("record", op=secrets.token_hex(8), app="tiny", release=release, verdict={"verdict": verdict})
+
+
+def interrupted(device: Device, first: str, second: str) -> None:
+    """Leave the device as a kill in the middle of the switch to ``second`` does."""
+    state = device.root / "apps" / "tiny" / "state.json"
+    value = json.loads(state.read_bytes())
+    entry = {"op": "0123", "verb": "activate", "from": first, "to": second, "at": "", "by": "", "unchecked": True}
+    value["history"].append({**entry, "outcome": "interrupted"})
+    state.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("verb", [edgepack.activate, edgepack.rollback])
+@pytest.mark.parametrize("state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted"])
+@pytest.mark.parametrize("named", ["nothing", "the first", "the second", "one that is not there"])
+def test_a_dry_run_tells_what_the_run_does(
+    device: Device, tmp_path: Path, verb: Callable[..., ActivateDocument], state: str, named: str
+) -> None:
+    """Whatever activate and rollback do or refuse, --dry-run says the same before, and changes nothing."""
+    first = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    second = pushed(device, tmp_path, "2.0.0", wrong=1)
+    if state in ("failed", "inconclusive", "passed"):
+        record(device, second, {"failed": "fail", "passed": "pass"}.get(state, state))
+    elif state == "active":
+        edgepack.activate(unchecked=True, **device.where)
+    elif state == "interrupted":
+        interrupted(device, first, second)
+    missing = "9.9.9-0123456789ab"
+    release = {"nothing": None, "the first": first, "the second": second}.get(named, missing)
+    before = edgepack.status(**device.where), edgepack.history(**device.where), loaded(device)
+    told = outcome(verb, dry_run=True, release=release, **device.where)
+    assert before == (edgepack.status(**device.where), edgepack.history(**device.where), loaded(device))
+    assert told == outcome(verb, release=release, **device.where)
+
+
+def outcome(verb: Callable[..., ActivateDocument], **given: Any) -> tuple[Any, ...]:
+    """What came of it: the document, or the error's exit code, code and message."""
+    try:
+        return (verb(**given),)
+    except EdgepackError as error:
+        return error.exit_code, error.code, error.message
 
 
 def test_a_release_that_is_not_there_is_named_with_those_that_are(device: Device, tmp_path: Path) -> None:

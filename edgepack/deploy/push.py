@@ -1,9 +1,9 @@
 """Pushing a release: staged and verified on the device, made the candidate, activating nothing.
 
 The order is a promise: whether the bundle is whole comes first, before anybody is called; then what the device is,
-whether the bundle fits it, how much is missing, and only then the first byte. A release that is there already costs one request after ``hello``, in which the device
-verifies it again; otherwise ``missing`` is asked, and the files that lack and the ``commit`` go out without a wait in
-between.
+whether the bundle fits it, how much is missing, and only then the first byte. A release that is there already costs one
+request after ``hello``, in which the device verifies it again; otherwise ``missing`` is asked, and the files that lack
+and the ``commit`` go out without a wait in between.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def push(
 ) -> PushDocument:
     """Bring a bundle's release to a device and make it the candidate.
 
-    Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies
-    every digest. ``bytes.sent`` counts the bytes of files that went over the wire (with ``dry_run``: that would). A
-    session that is handed in has to hold the device's lock.
+    Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only
+    files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies every
+    digest. ``bytes.sent`` counts the bytes of files that went over the wire (with ``dry_run``: that would). A session
+    that is handed in has to hold the device's lock.
 
     Raises InputError or IntegrityError about the bundle, MisfitError before a byte of it moves, and whatever the way to
     the device and its disk can do: UnreachableError, LockedError, DeviceFailure.

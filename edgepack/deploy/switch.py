@@ -29,6 +29,8 @@ def activate(
 ) -> ActivateDocument:
     """Switch to the candidate (or to ``release``), run the hooks, and go back where one fails.
 
+    ``dry_run`` tells what would happen by the device's own rules; it runs no hook and recomputes no digest there.
+
     Raises GateFailed where no PASS is recorded on the device for the release and ``unchecked`` is not given, and
     where a hook failed (the release before is active again then); InputError where there is no such app or release;
     IntegrityError where the release on the device is damaged.
@@ -52,7 +54,8 @@ def rollback(
 ) -> ActivateDocument:
     """Switch back to the release that was active before (or to a ``release`` that was active or passed once).
 
-    Raises as :func:`activate`; InputError "no-previous" where there is none to go back to.
+    ``dry_run`` and what is raised are as with :func:`activate`; InputError "no-previous" where there is none to go
+    back to.
     """
     with opened(device, options, app=app, lock=not dry_run) as session:
         name = chosen_app(session, app)
@@ -97,31 +100,51 @@ def _status(session: Session, app: str) -> Mapping[str, Any]:
 
 
 def _would_activate(status: Mapping[str, Any], release: str | None, *, unchecked: bool) -> ActivateDocument:
-    """What the device would answer, refusals included; pure."""
+    """What the device would answer, refusals included; pure. The rules are those of ondevice/agent.py."""
     name = release or status.get("candidate")
     if name is None:
         raise InputError("no-candidate", f"{status['app']} has no candidate to activate.", hint="Push a bundle first.")
     found = _found(status, name)
-    if found.get("verdict") != "pass" and not unchecked:
-        raise GateFailed(
-            "not-checked",
-            f"Release {name} of {status['app']} has no PASS on this device.",
-            hint="Run `edgepack check DEVICE`, or activate it with --unchecked.",
-            verdict=found.get("verdict"),
-        )
-    current = status.get("current")
-    return ActivateDocument(
-        app=status["app"], current=name, previous=current, changed=name != current, unchecked=unchecked
-    )
+    if not unchecked:
+        _require_pass(status, found)
+    return _would_switch(status, name, unchecked=unchecked)
 
 
 def _would_roll_back(status: Mapping[str, Any], release: str | None) -> ActivateDocument:
+    """As :func:`_would_activate`: a named release has to have been active once, or to have passed here."""
     name = release or status.get("previous")
     if name is None:
         raise InputError("no-previous", f"{status['app']} has no earlier release to go back to.")
-    _found(status, name)
-    current = status.get("current")
-    return ActivateDocument(app=status["app"], current=name, previous=current, changed=name != current, unchecked=False)
+    found = _found(status, name)
+    history = status.get("history") or ()
+    if not any(entry.get("to") == name and entry.get("outcome") == "done" for entry in history):
+        _require_pass(status, found)
+    return _would_switch(status, name, unchecked=False)
+
+
+def _would_switch(status: Mapping[str, Any], release: str, *, unchecked: bool) -> ActivateDocument:
+    """An interrupted switch to the same release would be completed, which is a change."""
+    current, last = status.get("current"), (status.get("history") or ({},))[-1]
+    interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
+    return ActivateDocument(
+        app=status["app"],
+        current=release,
+        previous=last.get("from") if interrupted else current,
+        changed=release != current or interrupted,
+        unchecked=unchecked,
+    )
+
+
+def _require_pass(status: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    verdict = found.get("verdict")
+    if verdict != "pass":
+        so_far = f"its last check here ended in {verdict}" if verdict else "it was not checked here"
+        raise GateFailed(
+            "not-checked",
+            f"Release {found['release']} of {status['app']} has no PASS on this device: {so_far}.",
+            hint="Run `edgepack check DEVICE`, or activate it with --unchecked.",
+            verdict=verdict,
+        )
 
 
 def _found(status: Mapping[str, Any], release: str) -> Mapping[str, Any]:
