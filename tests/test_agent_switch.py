@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,58 @@ def test_a_pass_counts_only_for_the_runtime_that_it_was_measured_with(agent: Age
     assert agent.request("status", app=None)["releases"][1]["verdict"] is None
     with pytest.raises(AgentFailure, match="not-checked"):
         agent.activate(NEW, unchecked=False)
+
+
+def test_a_power_cut_never_leaves_a_pass_for_another_runtime(tmp_path: Path) -> None:
+    """Killed at any instant while another runtime is chosen, the device never takes the old PASS for the new one."""
+    for kill_at in itertools.count(1):
+        root = tmp_path / f"root-{kill_at}"
+        with AgentClient(root) as agent:
+            agent.hello_and_push(NEW)
+            record(agent, NEW, "pass")
+        arguments = NEW.commit_arguments()
+        arguments["device"]["runtime"]["version"] = "9.9"
+        survived = False
+        with AgentClient(root, kill_at=kill_at) as dying, contextlib.suppress(EOFError, BrokenPipeError):
+            dying.hello()
+            survived = bool(dying.request("commit", **arguments))
+        device = json.loads((root / "apps" / "kws" / "releases" / NEW.release / "device.json").read_text())
+        with AgentClient(root) as agent:
+            agent.hello()
+            if device["runtime"]["version"] == "9.9":
+                with pytest.raises(AgentFailure, match="not-checked"):
+                    agent.activate(NEW, unchecked=False)
+            else:
+                assert agent.activate(NEW, unchecked=False)["current"] == NEW.release
+        if survived:
+            break
+    assert kill_at > 8
+
+
+def test_a_pass_outlives_another_name_of_the_same_python(tmp_path: Path) -> None:
+    """python and python3 of one environment are one interpreter; the same Python in another environment is not."""
+    for name in ("env/bin/python", "env/bin/python3", "other/bin/python"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(sys.executable)
+    verdicts = []
+    for name in ("env/bin/python", "env/bin/python3", "other/bin/python"):
+        with AgentClient(tmp_path / "root", python=str(tmp_path / name)) as agent:
+            agent.hello_and_push(NEW)
+            if not verdicts:
+                record(agent, NEW, "pass")
+            verdicts.append(agent.request("status", app=None)["releases"][0]["verdict"])
+    assert verdicts == ["pass", "pass", None]
+
+
+def test_the_refusal_names_what_opens_the_gate(agent: AgentClient) -> None:
+    """Whichever verb is refused for want of a PASS, the hint is a command that exists and names the release."""
+    for verb in ("activate", "rollback"):
+        with pytest.raises(AgentFailure, match="not-checked") as refused:
+            agent.request(verb, op=new_op(), app=None, release=NEW.release, unchecked=False, by="", hooks=None)
+        hint = refused.value.error["hint"]
+        assert f"edgepack check DEVICE --release {NEW.release}" in hint
+        assert f"edgepack activate DEVICE --release {NEW.release} --unchecked" in hint
 
 
 def test_activating_what_is_active_changes_nothing(agent: AgentClient) -> None:

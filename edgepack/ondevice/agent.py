@@ -605,6 +605,27 @@ def runtime_of(folder: str) -> Optional[str]:
     return found if isinstance(found, str) and NAME_PATTERN.fullmatch(found) else None
 
 
+def setup_digest(folder: str) -> str:
+    """What a release runs with on this device (``device.json``) as one digest, which its verdict is bound to.
+
+    An interpreter counts as the same under another name in its folder (``python``, ``python3``); the environment that
+    the folder belongs to, and the version, count.
+    """
+    device = read_json(os.path.join(folder, "device.json"))
+    device.pop("committed_at", None)
+    interpreter = str(device.get("interpreter") or "")
+    device["interpreter"] = [os.path.realpath(interpreter), os.path.realpath(os.path.dirname(interpreter))]
+    return hashlib.sha256(json.dumps(device, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def read_verdict(state: Dict[str, Any], release: str, folder: str) -> Optional[str]:
+    """The word of a release's last check on this device; None also where it would run with something else by now."""
+    verdict = state["verdicts"].get(release)
+    if not isinstance(verdict, dict) or verdict.get("setup") != setup_digest(folder):
+        return None
+    return str(verdict.get("verdict"))
+
+
 def read_current(root: str, app: str) -> Optional[str]:
     """The active release: what the symlink names."""
     try:
@@ -750,12 +771,11 @@ def summarize_release(root: str, app: str, release: str, state: Dict[str, Any]) 
         size = sum(size for _, size, _ in manifest_files(read_manifest(folder)[0]))
     except AgentError:
         size = 0
-    verdict = state["verdicts"].get(release)
     return {
         "release": release,
         "version": release[:-13],
         "bytes": size,
-        "verdict": verdict.get("verdict") if isinstance(verdict, dict) else None,
+        "verdict": read_verdict(state, release, folder),
         "bad": release in state["bad"],
         "committed_at": read_json(os.path.join(folder, "device.json")).get("committed_at"),
     }
@@ -1182,6 +1202,7 @@ class Agent:
         self.holder: Dict[str, Any] = {}
         self.hashers: Dict[str, Tuple[int, Any]] = {}
         self.verified: Set[Tuple[str, int, int, int, int]] = set()
+        self.setups: Dict[str, str] = {}  # what the releases that this session measured ran with
         self.verbs: Dict[str, Callable[[Request], Any]] = {
             "hello": self.hello,
             "probe": self.probe,
@@ -1466,13 +1487,12 @@ class Agent:
         already = os.path.isdir(folder) and not find_damage(folder, release)
         before = read_json(os.path.join(folder, "device.json"))
         committed_at = before.get("committed_at") or now()
-        device = dict(device, schema=SCHEMA, interpreter=sys.executable, committed_at=committed_at)
+        found = {"interpreter": sys.executable, "python": platform.python_version()}
+        device = dict(device, schema=SCHEMA, committed_at=committed_at, **found)
         if already:
             self.rewrite_device(folder, device)
         else:
             self.place_release(root, folder, release, take_list(args, "files"), device)
-        if before != device:
-            state["verdicts"].pop(release, None)  # what it passed with is not what it would run with now
         install_door(root, folder)
         result = {"release": release, "already": already}
         state["candidate"] = release
@@ -1564,9 +1584,9 @@ class Agent:
                 raise AgentError("no-candidate", f"{app} has no candidate to activate.", "Push a bundle first.")
         release = take_name({"release": release}, "release", RELEASE_PATTERN)
         unchecked = request.args.get("unchecked") is True
-        require_whole(root, app, release)
+        folder = require_whole(root, app, release)
         if not unchecked:
-            require_pass(state, app, release)
+            require_pass(state, app, release, folder)
         return self.switch(request, app, state, release, unchecked)
 
     def rollback(self, request: Request) -> Dict[str, Any]:
@@ -1582,10 +1602,10 @@ class Agent:
             if release is None:
                 raise AgentError("no-previous", f"{app} has no earlier release to go back to.")
         release = take_name({"release": release}, "release", RELEASE_PATTERN)
-        require_whole(root, app, release)
+        folder = require_whole(root, app, release)
         was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
         if not was_active:
-            require_pass(state, app, release)
+            require_pass(state, app, release, folder)
         return self.switch(request, app, state, release, unchecked=False)
 
     def switch(
@@ -1650,7 +1670,8 @@ class Agent:
         word = take(verdict, "verdict", str)
         if word not in ("pass", "fail", "inconclusive"):
             raise bad_request(f"Not a verdict: {word!r}.")
-        state["verdicts"][release] = dict(verdict, at=now())
+        folder = release_folder(root, app, release)
+        state["verdicts"][release] = dict(verdict, at=now(), setup=self.setups.get(folder) or setup_digest(folder))
         state["operations"][request.args["op"]] = {"result": {}}
         save_state(root, app, state)
         return {}
@@ -1724,6 +1745,7 @@ class Agent:
         release, folder = self.choose_release(request)
         options: Dict[str, Any] = take(request.args, "options", dict)
         require_memory(folder)
+        self.setups[folder] = setup_digest(folder)
         make_folder(confined(root, "incoming"))
         output = confined(root, "incoming", f"measure-{secrets.token_hex(8)}")
         make_folder(output)
@@ -1892,16 +1914,16 @@ def require_release(root: str, app: str, release: str) -> str:
     return folder
 
 
-def require_pass(state: Dict[str, Any], app: str, release: str) -> None:
-    """Raises ``not-checked`` where no PASS is recorded on this device for this release."""
-    verdict = state["verdicts"].get(release)
-    word = verdict.get("verdict") if isinstance(verdict, dict) else None
+def require_pass(state: Dict[str, Any], app: str, release: str, folder: str) -> None:
+    """Raises ``not-checked`` where no PASS is recorded for this release with what it runs with on this device."""
+    word = read_verdict(state, release, folder)
     if word != "pass":
         found = f"its last check here ended in {word}" if word else "it was not checked here"
         raise AgentError(
             "not-checked",
             f"Release {release} of {app} has no PASS on this device: {found}.",
-            "Run `edgepack check DEVICE`, or activate it with --unchecked.",
+            f"Check it: edgepack check DEVICE --release {release}; "
+            f"or take it unchecked: edgepack activate DEVICE --release {release} --unchecked.",
             verdict=word,
         )
 
