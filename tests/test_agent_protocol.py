@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from agent_client import AGENT, AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
+from agent_client import AGENT, ONDEVICE, AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,3 +313,39 @@ def test_a_connection_cut_in_a_payload_loses_only_what_was_not_sent(tmp_path: Pa
         have = second.request("missing", app="kws", files=wanted, runtime=None)["have"][digest(data)]
         assert have == 200_000
         assert second.put(data, offset=have) == {"bytes": len(data)}
+
+
+def calls_of(name: str, source: str) -> list[ast.Call]:
+    """Where a source calls something by this name."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == name]
+
+
+@pytest.mark.parametrize(
+    ("module", "error"), [("agent", "AgentError"), ("loader", "LoaderError"), ("edgepack_device", "LoadError")]
+)
+def test_every_error_says_what_to_do_next(module: str, error: str) -> None:
+    """Whatever goes wrong on a device, the error brings a hint along: no place in the source makes one without."""
+    calls = calls_of(error, (ONDEVICE / f"{module}.py").read_text())
+    assert len(calls) > 3
+    without = [call.lineno for call in calls if len(call.args) < 3 or is_empty(call.args[2])]
+    assert without == []
+
+
+def is_empty(node: ast.expr) -> bool:
+    """True for a literal that says nothing."""
+    return isinstance(node, ast.Constant) and not node.value
+
+
+def test_the_same_hint_wherever_a_release_is_not_there(tmp_path: Path) -> None:
+    """Each verb that is given an unknown release says which ones there are and how to push one."""
+    release = FakeRelease()
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello_and_push(release)
+        extra = {"measure": {"options": {}}, "record": {"verdict": {"verdict": "pass"}}}
+        for verb in ("activate", "rollback", "measure", "manifest", "record"):
+            args = {"op": new_op(), "app": None, "release": "9.9-000000000000", **extra.get(verb, {})}
+            with pytest.raises(AgentFailure, match="no-release") as refused:
+                agent.request(verb, **args)
+            assert release.release in refused.value.error["message"]
+            assert "edgepack push FILE.edgepack DEVICE" in refused.value.error["hint"]

@@ -97,7 +97,7 @@ def test_a_power_cut_never_leaves_a_pass_for_another_runtime(tmp_path: Path) -> 
 
 
 def test_a_pass_outlives_another_name_of_the_same_python(tmp_path: Path) -> None:
-    """python and python3 of one environment are one interpreter; the same Python in another environment is not."""
+    """Both python and python3 of one environment are one interpreter; the same Python in another one is not."""
     for name in ("env/bin/python", "env/bin/python3", "other/bin/python"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

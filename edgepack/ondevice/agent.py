@@ -108,10 +108,14 @@ RUNTIME_PACKAGES = ("numpy", "tflite-runtime", "ai-edge-litert")
 # ---------------------------------------------------------------------------------------------------- errors as data
 
 
-class AgentError(Exception):
-    """An expected failure: ``code`` is a stable word, ``details`` are plain JSON values."""
+MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
+WRITABLE_HINT = "Mount it writable, or choose a folder on another file system with --root."
 
-    def __init__(self, code: str, message: str, hint: str = "", **details: Any) -> None:
+
+class AgentError(Exception):
+    """An expected failure: ``code`` is a stable word, ``hint`` says what to do next, ``details`` are JSON values."""
+
+    def __init__(self, code: str, message: str, hint: str, **details: Any) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -141,15 +145,20 @@ def translate_os_error(error: OSError) -> AgentError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return AgentError("disk-full", f"The device's disk is full ({what}).", "Free some space; `edgepack gc` helps.")
     if error.errno == errno.EROFS:
-        return AgentError("read-only", f"The device's file system is mounted read-only ({what}).")
+        return AgentError("read-only", f"The device's file system is mounted read-only ({what}).", WRITABLE_HINT)
     if error.errno == errno.ENOMEM:
-        return AgentError("out-of-memory", f"The device is out of memory ({what}).")
-    return AgentError("io-error", f"A file operation failed on the device ({what}).", errno=error.errno)
+        return AgentError("out-of-memory", f"The device is out of memory ({what}).", MEMORY_HINT)
+    hint = "See that your account may write there and that the disk is sound (`dmesg` on the device), then try again."
+    return AgentError("io-error", f"A file operation failed on the device ({what}).", hint, errno=error.errno)
 
 
 def bad_request(message: str) -> AgentError:
     """The host asked for something that the protocol does not allow."""
-    return AgentError("bad-request", message)
+    return AgentError(
+        "bad-request",
+        message,
+        "Check the names that you gave. If they are right, this is a fault of edgepack: report it.",
+    )
 
 
 # ------------------------------------------------------------------------------------------- values out of a request
@@ -576,14 +585,7 @@ def find_damage(folder: str, release: str) -> List[str]:
 
 def require_whole(root: str, app: str, release: str) -> str:
     """The folder of a release whose digests, and whose runtime's, were all verified just now."""
-    folder = release_folder(root, app, release)
-    if not os.path.isdir(folder):
-        known = ", ".join(list_releases(root, app)) or "none"
-        raise AgentError(
-            "no-release",
-            f"{app} has no release {release} on this device (there: {known}).",
-            "Push its bundle first: edgepack push FILE.edgepack DEVICE.",
-        )
+    folder = require_release(root, app, release)
     damaged = find_damage(folder, release)
     runtime = runtime_of(folder)
     if not damaged and runtime and not is_runtime_whole(confined(root, "runtimes", runtime)):
@@ -1235,7 +1237,9 @@ class Agent:
         except OSError as error:
             header.update(ok=False, error=self.describe_os_error(error))
         except MemoryError:
-            header.update(ok=False, error=AgentError("out-of-memory", "The device is out of memory.").to_json())
+            header.update(
+                ok=False, error=AgentError("out-of-memory", "The device is out of memory.", MEMORY_HINT).to_json()
+            )
         except Exception as error:  # noqa: BLE001 (the protocol promises: never a traceback on the wire)
             header.update(ok=False, error=internal_error(error).to_json())
         try:
@@ -1600,7 +1604,11 @@ class Agent:
         if release is None:
             release = find_previous(root, app, state, read_current(root, app))
             if release is None:
-                raise AgentError("no-previous", f"{app} has no earlier release to go back to.")
+                raise AgentError(
+                    "no-previous",
+                    f"{app} has no earlier release to go back to.",
+                    "`edgepack status DEVICE` lists the releases; name one with --release.",
+                )
         release = take_name({"release": release}, "release", RELEASE_PATTERN)
         folder = require_whole(root, app, release)
         was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
@@ -1665,12 +1673,10 @@ class Agent:
         done = self.replay(state, request)
         if done is not None:
             return done
-        if release not in list_releases(root, app):
-            raise AgentError("no-release", f"{app} has no release {release} on this device.", "Push its bundle first.")
+        folder = require_release(root, app, release)
         word = take(verdict, "verdict", str)
         if word not in ("pass", "fail", "inconclusive"):
             raise bad_request(f"Not a verdict: {word!r}.")
-        folder = release_folder(root, app, release)
         state["verdicts"][release] = dict(verdict, at=now(), setup=self.setups.get(folder) or setup_digest(folder))
         state["operations"][request.args["op"]] = {"result": {}}
         save_state(root, app, state)
@@ -1829,20 +1835,25 @@ class MeasureRun:
         details: Dict[str, Any] = {"exit": code, "output": tail}
         if self.timed_out:
             return AgentError(
-                "timeout", f"The measurement showed no life for {self.limit_s:g} s; it was ended.", **details
+                "timeout",
+                f"The measurement showed no life for {self.limit_s:g} s; it was ended.",
+                "See whether the device is busy or the accelerator hangs (unplug it, plug it in), then check again.",
+                **details,
             )
         if code == -signal.SIGKILL:
             sure = (
                 "ran out of memory" if count_oom_kills() > self._oom_kills else "was killed, most likely for its memory"
             )
-            hint = "Stop other programs on the device, or take a smaller model."
-            return AgentError("out-of-memory", f"The measurement {sure}.", hint, **details)
+            return AgentError("out-of-memory", f"The measurement {sure}.", MEMORY_HINT, **details)
         if code < 0:
             name = signal_name(-code)
             hint = "The runtime or the delegate crashed; the error's details hold its output."
             return AgentError("killed", f"The measurement died of {name}.", hint, signal=name, **details)
         last = tail.strip().splitlines()[-1:] or ["it said nothing"]
-        return AgentError("measure-failed", f"The loader ended with {code}: {last[0][:300]}", **details)
+        hint = (
+            "The loader's whole output is in the error's details. Push the bundle again; if that is no cure, report it."
+        )
+        return AgentError("measure-failed", f"The loader ended with {code}: {last[0][:300]}", hint, **details)
 
 
 def report_line(line: bytes, report: Callable[[Dict[str, Any]], None]) -> None:
@@ -1905,12 +1916,21 @@ def commit_time(root: str, app: str, release: str) -> str:
     return str(read_json(os.path.join(release_folder(root, app, release), "device.json")).get("committed_at") or "")
 
 
+def no_release(root: str, app: str, release: str) -> AgentError:
+    """A release was named that is not here."""
+    known = ", ".join(list_releases(root, app)) or "none"
+    return AgentError(
+        "no-release",
+        f"{app} has no release {release} on this device (there: {known}).",
+        "Name one that is there, or push its bundle first: edgepack push FILE.edgepack DEVICE.",
+    )
+
+
 def require_release(root: str, app: str, release: str) -> str:
     """The folder of a release that is here."""
     folder = release_folder(root, app, release)
     if not os.path.isdir(folder):
-        known = ", ".join(list_releases(root, app)) or "none"
-        raise AgentError("no-release", f"{app} has no release {release} on this device (there: {known}).")
+        raise no_release(root, app, release)
     return folder
 
 
@@ -1936,7 +1956,7 @@ def require_memory(folder: str) -> None:
         raise AgentError(
             "memory-short",
             f"The device has {available} bytes of memory available; the model and its runtime need about {needed}.",
-            "Stop other programs on the device, or take a smaller model.",
+            MEMORY_HINT,
             available_bytes=available,
             needed_bytes=needed,
         )
@@ -1963,7 +1983,8 @@ def require_manifest(staged: str, release: str, files: List[Dict[str, Any]]) -> 
     given = {entry["path"]: entry["sha256"] for entry in files if entry["path"] != "manifest.json"}
     if expected != given:
         odd = sorted(path for path in set(expected) | set(given) if expected.get(path) != given.get(path))
-        raise AgentError("digest-mismatch", f"The files do not match the manifest of {release}: {', '.join(odd[:5])}.")
+        found = f"The files do not match the manifest of {release}: {', '.join(odd[:5])}."
+        raise AgentError("digest-mismatch", found, "Build the bundle again.")
 
 
 def install_door(root: str, folder: str) -> None:
@@ -2011,7 +2032,7 @@ def internal_error(error: Exception) -> AgentError:
     return AgentError(
         "internal",
         f"The agent failed: {type(error).__name__}: {error}",
-        "This is a fault of edgepack.",
+        "This is a fault of edgepack: report it, with the places in the error's details.",
         where=places[-5:],
     )
 

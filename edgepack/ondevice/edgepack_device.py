@@ -28,7 +28,7 @@ _loaders: Dict[str, Any] = {}
 class LoadError(Exception):
     """A model could not be loaded; ``code`` is a stable word, ``hint`` says what to do next."""
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(f"{message} {hint}".strip())
         self.code = code
         self.message = message

@@ -47,6 +47,9 @@ MODULES = {"tflite-runtime": "tflite_runtime.interpreter", "ai-edge-litert": "ai
 # Import names of programs that bring a TFLite runtime of their own into the process.
 RUNTIME_MODULES = ("tflite_runtime", "ai_edge_litert", "tensorflow")
 WORKER_HEADER_LIMIT = 1024 * 1024
+PUSH_HINT = "Push the bundle again."
+MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
+CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
 # Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
@@ -62,7 +65,7 @@ PROGRESS_INTERVAL_S = 0.25
 class LoaderError(Exception):
     """The model cannot be loaded or run; ``code`` is a stable word, ``hint`` says what to do next."""
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(f"{message} {hint}".strip())
         self.code = code
         self.message = message
@@ -70,9 +73,9 @@ class LoaderError(Exception):
 
 
 class InputMismatch(LoaderError, ValueError):
-    """What was handed to ``predict`` is not what the model takes."""
+    """What was handed to ``predict`` is not what the model takes, which the message tells as far as it matters."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "model.inputs tells all that the model takes.") -> None:
         super().__init__("bad-input", message, hint)
 
 
@@ -112,7 +115,9 @@ class Release:
         self.folder = os.path.realpath(folder)
         self.manifest = read_json(os.path.join(self.folder, "manifest.json"))
         if not self.manifest:
-            raise LoaderError("no-release", f"{folder} holds no release: its manifest.json is missing or broken.")
+            raise LoaderError(
+                "no-release", f"{folder} holds no release: its manifest.json is missing or broken.", PUSH_HINT
+            )
         device = read_json(os.path.join(self.folder, "device.json"))
         runtime = device.get("runtime")
         self.runtime: Dict[str, Any] = runtime if isinstance(runtime, dict) else {}
@@ -148,14 +153,12 @@ class Release:
         try:
             found = digest_file(self.model_path)
         except OSError as error:
-            raise LoaderError(
-                "release-damaged", f"The model cannot be read: {error}.", "Push the bundle again."
-            ) from None
+            raise LoaderError("release-damaged", f"The model cannot be read: {error}.", PUSH_HINT) from None
         if found != expected:
             raise LoaderError(
                 "release-damaged",
                 f"{self.model_path} is damaged: its digest is not the manifest's.",
-                "Push the bundle again.",
+                PUSH_HINT,
             )
 
     def find_damage(self) -> List[str]:
@@ -247,7 +250,7 @@ def import_runtime(release: Release) -> Tuple[Any, Any, str]:
     packages = [package] if package in MODULES else present_packages()
     absent = [path for path in folders.values() if not os.path.isdir(path)]
     if absent:
-        raise LoaderError("no-runtime", f"The release's runtime is gone: {absent[0]}.", "Push the bundle again.")
+        raise LoaderError("no-runtime", f"The release's runtime is gone: {absent[0]}.", PUSH_HINT)
     before = list(sys.path)
     ours = [path for name, path in folders.items() if name != "numpy" or "numpy" not in sys.modules]
     sys.path[:0] = ours
@@ -759,9 +762,7 @@ class IsolatedModel:
             # In a session of its own: a Ctrl-C for the program does not hit the worker, which ends with its input.
             self._worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         except OSError as error:
-            raise LoaderError(
-                "no-runtime", f"The release's Python cannot be started: {error}.", "Push the bundle again."
-            ) from None
+            raise LoaderError("no-runtime", f"The release's Python cannot be started: {error}.", PUSH_HINT) from None
         try:
             header, _ = self._exchange(b"")
         except BaseException:
@@ -874,7 +875,7 @@ def serve_worker(threads: Optional[int]) -> int:
             result = ask(arrays.get("x"), **named)
         except (LoaderError, ValueError, RuntimeError) as error:
             code, message = getattr(error, "code", "bad-input"), getattr(error, "message", str(error))
-            hint = getattr(error, "hint", "")
+            hint = getattr(error, "hint", "model.inputs tells all that the model takes.")
             send(reply, pack_arrays({"error": {"code": code, "message": message, "hint": hint}}, {}, numpy))
             continue
         single = not isinstance(result, dict)
@@ -1005,7 +1006,8 @@ class CheckSet:
         names = [info.name for info in model.inputs]
         missing = [name for name in names if f"input/{name}" not in self.arrays]
         if self.arrays and missing:
-            raise LoaderError("bad-check-set", f"check.npz has no samples for the input {missing[0]!r} of the model.")
+            found = f"check.npz has no samples for the input {missing[0]!r} of the model."
+            raise LoaderError("bad-check-set", found, CHECK_SET_HINT)
         self.inputs: List[Any] = [self.arrays[f"input/{name}"] for name in names] if self.arrays else []
         self.samples = len(self.inputs[0]) if self.arrays else 0
 
@@ -1020,9 +1022,8 @@ class CheckSet:
         for start in range(0, min(self.samples - size + 1, limit * size), size):
             blocks = [info.accept(a[start : start + size]) for info, a in zip(model.inputs, self.inputs)]
             if [block.shape for block in blocks] != shapes:
-                raise LoaderError(
-                    "bad-check-set", f"check.npz holds samples of other shapes ({blocks[0].shape}) than the model's."
-                )
+                found = f"check.npz holds samples of other shapes ({blocks[0].shape}) than the model's."
+                raise LoaderError("bad-check-set", found, CHECK_SET_HINT)
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
@@ -1161,7 +1162,8 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
         return 1
     except MemoryError:
         message = "The device ran out of memory while the model was measured."
-        write_json(os.path.join(output, "error.json"), {"code": "out-of-memory", "message": message})
+        error_path = os.path.join(output, "error.json")
+        write_json(error_path, {"code": "out-of-memory", "message": message, "hint": MEMORY_HINT})
         return 1
     write_json(os.path.join(output, "measurement.json"), measurement)
     return 0
@@ -1252,7 +1254,7 @@ def verify() -> int:
     release = Release(HERE)
     damaged = release.find_damage()
     if damaged:
-        raise LoaderError("release-damaged", f"Damaged: {', '.join(damaged)}.", "Push the bundle again.")
+        raise LoaderError("release-damaged", f"Damaged: {', '.join(damaged)}.", PUSH_HINT)
     with Model() as model:
         runtime = model.runtime_info()
     print(f"{os.path.basename(release.folder)}: whole; loads on {runtime['package']} {runtime['version']}")
