@@ -59,7 +59,7 @@ def make_two_sided() -> Any:
 
 
 class Module(tf.Module):  # type: ignore[misc]
-    """A model that no Keras has seen: a projection, or a sine, which has no int8 kernel."""
+    """A model that no Keras has seen: a projection, a sine (no int8 kernel), a determinant (no kernel at all)."""
 
     def __init__(self, kind: str, batch: int | None) -> None:
         super().__init__()
@@ -68,7 +68,11 @@ class Module(tf.Module):  # type: ignore[misc]
         self.answer = tf.function(self._answer, input_signature=[tf.TensorSpec((batch, 16), tf.float32, name="v")])
 
     def _answer(self, v: Any) -> dict[str, Any]:
-        return {"out": tf.sin(v) if self.kind == "sine" else tf.nn.softmax(v @ self.weights)}
+        if self.kind == "sine":
+            return {"out": tf.sin(v)}
+        if self.kind == "determinant":
+            return {"out": tf.linalg.det(tf.reshape(v, (-1, 4, 4)))[:, None]}
+        return {"out": tf.nn.softmax(v @ self.weights)}
 
     def save(self, folder: Path) -> None:
         """Write it as a SavedModel."""
@@ -98,6 +102,7 @@ def main() -> None:
     Module("projection", None).save(folder / "module")
     Module("projection", 8).save(folder / "module_of_8")
     Module("sine", None).save(folder / "sine")
+    Module("determinant", None).save(folder / "determinant")
 
 
 if __name__ == "__main__":

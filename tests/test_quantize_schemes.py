@@ -181,6 +181,15 @@ def test_an_operator_without_integers_is_seen(worker: WorkerProcess, small_model
         assert not check_conformance(model, strict).passed
 
 
+def test_operators_that_no_runtime_has_are_named(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:
+    """A determinant has no TFLite operator: a misfit with its name, in every scheme."""
+    load(worker, small_models / "determinant", "saved-model")
+    for scheme in (Scheme.FLOAT32, Scheme.INT8):
+        with pytest.raises(MisfitError, match="MatrixDeterminant") as refusal:
+            convert(worker, target(scheme=scheme), f"{small_models}/vectors.npz", tmp_path / "model.tflite")
+        assert refusal.value.code == "unsupported-operators"
+
+
 def test_a_fault_leaves_the_worker_working(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:
     """After an error the same process goes on with the next request."""
     with pytest.raises(InputError) as refusal:

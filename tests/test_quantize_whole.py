@@ -317,6 +317,29 @@ def test_samples_that_do_not_fit_the_model_are_told(small_models: Path, tmp_path
     assert left_in(work) == []
 
 
+def test_top1_of_several_outputs_is_told_before_the_conversion(small_models: Path, tmp_path: Path) -> None:
+    """Which output top1 should count is not guessed; the hint shows a metric of one's own."""
+    pairs = small_models / "pairs.npz"
+    with pytest.raises(InputError, match="top1 needs one output") as refusal:
+        quantize(
+            small_models / "two_sided.keras",
+            target="generic-cpu",
+            output=tmp_path / "out.tflite",
+            calibration=f"{pairs}#0:10",
+            evaluation=f"{pairs}#10:20",
+        )
+    assert refusal.value.code == "metric-misfit"
+    assert "--metric" in refusal.value.hint
+    assert left_in(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(small_models: Path) -> None:
+    """Where no file can be made the answer is a sentence."""
+    with pytest.raises(InputError) as refusal:
+        quantize(small_models / "module", target=target(scheme=Scheme.FLOAT32), output=Path("/proc/out.tflite"))
+    assert refusal.value.code == "cannot-write"
+
+
 def test_a_light_installation_says_what_to_install(small_models: Path, tmp_path: Path) -> None:
     """Without TensorFlow the answer is the pip command."""
     hidden = tmp_path / "hidden" / "tensorflow"

@@ -21,9 +21,8 @@ _ABSOLUTE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Outputs over the first ``rows`` of a set, float32 [rows, ...] by name: the source's and the .tflite's."""
+    """Outputs over a set of samples, float32 [rows, ...] by name: the source's and the .tflite's."""
 
-    rows: int
     reference: dict[str, Array]
     quantized: dict[str, Array]
 

@@ -124,8 +124,8 @@ def refuse_overlap(
     shown = ", ".join(f"{a} = {b}" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
     raise InputError(
         "overlap",
-        f"{len(pairs)} rows of {evaluation.text} are calibration rows of {calibration.text} too ({shown}): "
-        "an accuracy over them would flatter.",
+        f"{evaluation.text} shares {len(pairs)} {'row' if len(pairs) == 1 else 'rows'} with the calibration "
+        f"{calibration.text} ({shown}): an accuracy over them would flatter.",
         hint="Take rows apart, for example FILE#0:100 to calibrate and FILE#100:500 to evaluate.",
         rows=[list(pair) for pair in pairs[:100]],
     )

@@ -96,21 +96,21 @@ def _configure(converter: Any, conversion: Conversion, calibration: Calibration 
 
 
 def _refused(fault: Exception, scheme: Scheme) -> MisfitError:
+    """The converter's pages of MLIR as one sentence."""
     text = str(fault)
-    flex = re.search(r"Flex ops: (.+)", text)
-    custom = re.search(r"Custom ops: (.+)", text)
-    named = ", ".join(found.group(1).strip() for found in (flex, custom) if found)
-    if named:
+    operators = re.findall(r"\w+", ", ".join(re.findall(r"(?:Flex|TF Select|Custom) ops: (.+)", text)))
+    if operators:
         return MisfitError(
             "unsupported-operators",
-            f"The model uses operators that no TFLite runtime has: {named}.",
+            f"The model uses operators that no TFLite runtime has: {', '.join(operators)}.",
             hint="Replace those layers, or take them out of the model and compute them in the program.",
-            operators=re.findall(r"\w+", named),
+            operators=operators,
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(fault).__name__]
-    told = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
+    told = next((line for line in lines if "error:" in line), lines[-1])
     return MisfitError(
         "conversion-failed",
-        f"TensorFlow cannot convert the model to {scheme}: {told[:400]}",
+        # What stands before "): " is where in the graph it happened.
+        f"TensorFlow cannot convert the model to {scheme}: {told.rsplit('): ', 1)[-1][:400]}",
         hint="Run again with -v for the converter's log, or try another scheme (a target with scheme = 'dynamic').",
     )

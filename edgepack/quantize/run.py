@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class _Run:
             import tflite  # noqa: F401 (a fifth of a second, spent while the worker starts instead of after it)
 
             if job.source.kind == TFLITE:
-                model = self._take(worker, staged)
+                model = self._take(staged)
                 conformance = self._inspect(model, job.notes)
             else:
                 self._load(worker)
@@ -86,10 +87,9 @@ class _Run:
         conformance = dataclasses.replace(conformance, findings=(*conformance.findings, *delivered.findings))
         return self._write(delivered, conformance, accuracy, checked)
 
-    def _take(self, worker: WorkerProcess, staged: Path) -> TfliteModel:
+    def _take(self, staged: Path) -> TfliteModel:
         """A float .tflite goes through as it is."""
-        data = self._job.source.path.read_bytes()
-        staged.write_bytes(data)
+        shutil.copyfile(self._job.source.path, staged)
         model = read_model(self._job.source.path)
         small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
         if small or any(tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs):
@@ -182,7 +182,7 @@ class _Run:
         quantized = self._host(worker, staged, samples, None)
         is_source = self._job.source.kind == TFLITE
         reference = quantized if is_source else self._reference(worker, samples, None)
-        return Outputs(samples.rows, reference, quantized)
+        return Outputs(reference, quantized)
 
     def _reference(self, worker: WorkerProcess, samples: Samples | None, rows: int | None) -> dict[str, Array]:
         text = None if samples is None else samples.text
