@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from real_sshd import RealSshd, sshd_program
+
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that: Ctrl-C tests need it back.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes depends on what else the machine does; only what it shows counts.
 settings.register_profile("edgepack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
