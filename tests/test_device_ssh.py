@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -295,6 +296,25 @@ class TestTheWayThere:
         assert caught.value.code == "connection-lost"
         assert "resumes" in caught.value.hint
 
+    @pytest.mark.parametrize("greeting", ["", "\nEDGEPACK1 %s\n"])
+    def test_a_connection_that_breaks_before_the_first_answer(
+        self, sshd: RealSshd, client: str, tmp_path: Path, greeting: str
+    ) -> None:
+        """A line that is cut before the agent answered ends with exit code 4 and a code of its own: nothing changed."""
+        known = tmp_path / "known_hosts"
+        known.write_text(f"* {sshd.host_key}\n")
+        options = dataclasses.replace(sshd.options, known_hosts=known, transport=client)
+        says = f"sys.stdout.write({greeting!r} % EDGEPACK_NONCE)\n" if greeting else ""
+        mute = zlib.compress(f"import sys, time\n{says}time.sleep(30)\n".encode())
+        with Proxy(sshd.port) as proxy:
+            address = DeviceAddress.parse(f"{sshd.user}@127.0.0.1:{proxy.port}")
+            transport = open_transport(address, options)
+            threading.Timer(1.5, proxy.cut).start()
+            with pytest.raises(UnreachableError) as caught:
+                open_session(transport, options, agent=mute)
+        assert caught.value.code == "connection-dropped"
+        assert caught.value.hint
+
     def test_many_logins_at_once(self, tmp_path: Path) -> None:
         """Two dozen parallel logins all come through a stock sshd, which drops some of them (MaxStartups)."""
         with RealSshd(tmp_path / "busy", "MaxStartups=4:60:30") as busy:
@@ -465,7 +485,7 @@ class TestForeignErrors:
             ("Unable to negotiate with 10.0.0.9 port 22: no matching host key type found. Their offer: ssh-dss",
              "no-common-algorithm"),
             ("client_loop: send disconnect: Broken pipe", "connection-dropped"),
-            ("", "connection-lost"),
+            ("", "connection-dropped"),
             ("something never seen", "ssh-failed"),
         ],
     )  # fmt: skip

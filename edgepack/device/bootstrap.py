@@ -7,6 +7,7 @@ import importlib.resources
 import shlex
 import zlib
 
+from edgepack.device.lost import connection_dropped
 from edgepack.errors import EdgepackError, MisfitError, UnreachableError
 
 TOO_OLD_EXIT_CODE = 97
@@ -57,11 +58,7 @@ def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> 
             hint="Install it on the device (Debian: sudo apt install python3), or name it with --python PATH.",
         )
     if status == _CUT_SHORT_EXIT_CODE or status is None:
-        return UnreachableError(
-            "connection-lost",
-            f"The connection to {device} broke while edgepack's agent was sent.",
-            hint="Run the command again.",
-        )
+        return connection_dropped(device)
     return UnreachableError(
         "no-agent",
         f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"

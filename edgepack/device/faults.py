@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepack.device.bootstrap import last_line
+from edgepack.device.lost import RESUMES, connection_lost
 from edgepack.errors import (
     DeviceFailure,
     EdgepackError,
@@ -16,8 +17,6 @@ from edgepack.errors import (
     LockedError,
     MisfitError,
 )
-
-_AGAIN = "Run the command again; it resumes from what the device already has."
 
 # Every code that ondevice/agent.py can send, its own and those of the loader that it runs (a test holds both against
 # this table). What a newer agent may add beyond them is a failure of the device.
@@ -79,11 +78,8 @@ def lost_error(device: str, status: int | None, failure: EdgepackError | None, s
     ``status`` is the agent's exit status (None: unknown, -1: ended by a signal), ``failure`` what the transport says.
     """
     if status is None or failure is not None:
-        return DeviceFailure(
-            "connection-lost",
-            f"The connection to {device} was lost" + (f": {failure.message}" if failure else "."),
-            hint=_AGAIN,
-        )
+        # That the line broke is said already; anything else the transport knows is worth telling.
+        return connection_lost(device, failure.message if failure and failure.code != "connection-dropped" else "")
     said = last_line(stderr)
     # No status at all is a signal's doing; shells report it as 128 and the signal's number.
     killed = status < 0 or status > 128
@@ -91,7 +87,7 @@ def lost_error(device: str, status: int | None, failure: EdgepackError | None, s
     return DeviceFailure(
         "agent-ended",
         f"edgepack's agent on {device} {what}" + (f": {said}" if said and not killed else "."),
-        hint=_AGAIN,
+        hint=RESUMES,
         exit_status=status,
     )
 

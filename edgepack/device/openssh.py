@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 
 from edgepack.device.address import DeviceAddress
+from edgepack.device.lost import connection_dropped
 from edgepack.device.options import ConnectOptions
 from edgepack.device.process import ProcessChannel
-from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError, UnreachableError
+from edgepack.errors import EdgepackError, InputError, IntegrityError, UnreachableError
 
 # ssh(1), EXIT STATUS: "exits with the exit status of the remote command or with 255 if an error occurred".
 SSH_FAILED = 255
 
-_AGAIN = "Run the command again; it resumes from what the device already has."
+_AGAIN = "Run the command again."
 
 # What OpenSSH prints (ssh.c, sshconnect.c, sshconnect2.c, misc.c, readconf.c), as regular expressions; the first that
 # is found decides. What the system adds comes from strerror(3) and gai_strerror(3).
@@ -167,7 +168,7 @@ def classify(stderr: bytes, device: str) -> EdgepackError:
             said = next((line for line in lines if re.search(pattern, line)), lines[-1])
             return kind(code, message.format(device=device, words=said[:300]), hint=hint.format(device=device))
     if not lines:
-        return DeviceFailure("connection-lost", f"The connection to {device} was lost.", hint=_AGAIN)
+        return connection_dropped(device)
     return UnreachableError("ssh-failed", f"ssh to {device} failed: {lines[-1][:300]}", hint=f"Try `ssh -v {device}`.")
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import IO, cast
 
+from edgepack.device.lost import connection_lost
 from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
 from edgepack.errors import DeviceFailure, EdgepackError
 
@@ -162,8 +163,4 @@ class ProcessChannel:
                 )
 
     def _lost(self) -> DeviceFailure:
-        return DeviceFailure(
-            "connection-lost",
-            f"The connection to {self._description} was lost.",
-            hint="Run the command again; it resumes from what the device already has.",
-        )
+        return connection_lost(self._description)

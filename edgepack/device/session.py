@@ -20,6 +20,7 @@ from typing import Any
 from edgepack.device.bootstrap import agent_source, start_command, start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
+from edgepack.device.lost import connection_dropped
 from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
 from edgepack.device.transport import Channel, Transport
 from edgepack.device.wire import Frame, FrameReader, Reply, request_frame
@@ -192,6 +193,8 @@ class Session:
         except DeviceFailure as error:
             if error.code == "timeout":
                 raise UnreachableError("no-answer", error.message, hint=error.hint) from None
+            if error.code == "connection-lost":
+                raise connection_dropped(self.description) from None
             raise
         self._threads[1].start()
 

@@ -20,6 +20,7 @@ import paramiko
 
 from edgepack.device import hostkeys
 from edgepack.device.address import DeviceAddress
+from edgepack.device.lost import connection_dropped, connection_lost
 from edgepack.device.options import ConnectOptions
 from edgepack.device.ssh.faults import connect_error, host_key_error, translated
 from edgepack.device.ssh.login import log_in
@@ -65,11 +66,7 @@ class SshChannel:
             except (OSError, EOFError, paramiko.SSHException):
                 sent = 0
             if not sent:
-                raise DeviceFailure(
-                    "connection-lost",
-                    f"The connection to {self._description} was lost.",
-                    hint="Run the command again; it resumes from what the device already has.",
-                )
+                raise connection_lost(self._description)
             left = left[sent:]
 
     def finish_input(self) -> None:
@@ -96,11 +93,7 @@ class SshChannel:
         """See :meth:`edgepack.device.transport.Channel.failure`."""
         if self._channel.transport.is_active() or self._channel.exit_status != -1:
             return None
-        return UnreachableError(
-            "connection-lost",
-            f"The connection to {self._description} was lost.",
-            hint="Run the command again; it resumes from what the device already has.",
-        )
+        return connection_dropped(self._description)
 
     def close(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.close`."""

@@ -14,7 +14,7 @@ from edgepack.device import hostkeys
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError, UnreachableError
 
 _OPENSSH = "Try --transport openssh, which uses the ssh program."
-_AGAIN = "Run the command again; it resumes from what the device already has."
+_AGAIN = "Run the command again."
 
 # The first class that fits decides, so special ones stand before their bases. {device} and {error} are filled in.
 TABLE: tuple[tuple[type[Exception], type[EdgepackError], str, str, str], ...] = (
@@ -98,7 +98,7 @@ TABLE: tuple[tuple[type[Exception], type[EdgepackError], str, str, str], ...] = 
         "{device} did not answer in time.",
         "Is it switched on and on the network? Give it longer with --connect-timeout SECONDS.",
     ),
-    (OSError, UnreachableError, "connection-lost", "The connection to {device} was lost: {error}", _AGAIN),
+    (OSError, UnreachableError, "connection-dropped", "The connection to {device} broke: {error}", _AGAIN),
 )
 
 
