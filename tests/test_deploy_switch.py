@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
 import sys
@@ -194,6 +195,14 @@ def test_a_hook_that_fails_swaps_back(device: Device, tmp_path: Path, kind: str)
     status = edgepack.status(**device.where)
     assert status.current == first
     assert {found["release"]: found["bad"] for found in status.releases} == {first: False, second: True}
+
+
+def test_the_device_decides_nothing_about_hooks() -> None:
+    """How long a hook may take and how often it is tried is said here: every value that the agent reads is sent."""
+    agent = (Path(edgepack.__file__).parent / "ondevice" / "agent.py").read_text()
+    read = re.search(r"class Hooks:.*?\n    def run", agent, re.DOTALL)
+    assert read is not None
+    assert set(Hooks().to_json()) == set(re.findall(r'"(\w*(?:_activate|health|_s|_retries))"', read[0]))
 
 
 def test_a_hook_that_hangs_is_ended_and_swaps_back(device: Device, tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ def _add_push_and_check(table: Table) -> None:
             typer.Option("--budget", metavar="KEY=VALUE", help="Override the bundle's budget, e.g. p95_ms=20."),
         ] = None,
         min_runs: Annotated[int | None, typer.Option("--min-runs", min=1, help="At least so many timed runs.")] = None,
+        min_seconds: Annotated[
+            float | None, typer.Option("--min-seconds", min=0.0, help="Measure for at least so long.")
+        ] = None,
         max_seconds: Annotated[
             float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
         ] = None,
@@ -107,6 +110,7 @@ def _add_push_and_check(table: Table) -> None:
             budget=_budget(run, budget or []),
             metric=metric,
             min_runs=min_runs,
+            min_seconds=min_seconds,
             max_seconds=max_seconds,
             report=run.report,
         )
@@ -116,7 +120,7 @@ def _add_push_and_check(table: Table) -> None:
 
 
 def _add_switching_commands(table: Table) -> None:
-    @verb(table, "activate", device=True, changes=True)
+    @verb(table, "activate", device=True, changes=True, long=True)
     def activate(
         run: Run,
         device: DeviceArgument,
@@ -140,7 +144,7 @@ def _add_switching_commands(table: Table) -> None:
         )
         return run.answer(document, render.activated(document, "activated", dry_run=run.dry_run))
 
-    @verb(table, "rollback", device=True, changes=True)
+    @verb(table, "rollback", device=True, changes=True, long=True)
     def rollback(
         run: Run,
         device: DeviceArgument,
@@ -162,7 +166,7 @@ def _add_switching_commands(table: Table) -> None:
         )
         return run.answer(document, render.activated(document, "rolled back to", dry_run=run.dry_run))
 
-    @verb(table, "gc", device=True)
+    @verb(table, "gc", device=True, changes=True)
     def gc(
         run: Run,
         device: DeviceArgument,
@@ -171,8 +175,8 @@ def _add_switching_commands(table: Table) -> None:
         """Remove old releases and unused runtimes; never what is current, previous or the candidate."""
         from edgepack import gc as collect
 
-        document = collect(device, app=run.app_name, keep=keep, options=run.connect_options)
-        return run.answer(document, render.collected(document))
+        document = collect(device, app=run.app_name, keep=keep, options=run.connect_options, dry_run=run.dry_run)
+        return run.answer(document, render.collected(document, dry_run=run.dry_run))
 
 
 def _add_deploy(table: Table) -> None:

@@ -255,8 +255,10 @@ def history(document: documents.HistoryDocument) -> str:
     )
 
 
-def collected(document: documents.GcDocument) -> str:
+def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
     """What gc removed."""
+    if dry_run and document.removed:
+        return f"{document.app}: would remove {', '.join(document.removed)}, {size(document.bytes)} of files."
     if not document.removed:
         return f"{document.app}: nothing to remove; {size(document.bytes)} freed."
     return f"{document.app}: removed {', '.join(document.removed)}; {size(document.bytes)} freed."

@@ -114,7 +114,11 @@ def _would_roll_back(status: Mapping[str, Any], release: str | None) -> Activate
     """As :func:`_would_activate`: a named release has to have been active once, or to have passed here."""
     name = release or status.get("previous")
     if name is None:
-        raise InputError("no-previous", f"{status['app']} has no earlier release to go back to.")
+        raise InputError(
+            "no-previous",
+            f"{status['app']} has no earlier release to go back to.",
+            hint="`edgepack status DEVICE` lists the releases; name one with --release.",
+        )
     found = _found(status, name)
     history = status.get("history") or ()
     if not any(entry.get("to") == name and entry.get("outcome") == "done" for entry in history):
@@ -124,7 +128,8 @@ def _would_roll_back(status: Mapping[str, Any], release: str | None) -> Activate
 
 def _would_switch(status: Mapping[str, Any], release: str, *, unchecked: bool) -> ActivateDocument:
     """An interrupted switch to the same release would be completed, which is a change."""
-    current, last = status.get("current"), (status.get("history") or ({},))[-1]
+    current, history = status.get("current"), status.get("history")
+    last: Mapping[str, Any] = history[-1] if history else {}
     interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
     return ActivateDocument(
         app=status["app"],
@@ -142,7 +147,8 @@ def _require_pass(status: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         raise GateFailed(
             "not-checked",
             f"Release {found['release']} of {status['app']} has no PASS on this device: {so_far}.",
-            hint="Run `edgepack check DEVICE`, or activate it with --unchecked.",
+            hint=f"Check it: edgepack check DEVICE --release {found['release']}; "
+            f"or take it unchecked: edgepack activate DEVICE --release {found['release']} --unchecked.",
             verdict=verdict,
         )
 
