@@ -17,6 +17,7 @@ from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.metric import TOP1
 from edgepack.release import STEP, ReleasePolicy, deploy_release
 from edgepack.reuse import digest_of, is_current, key_of, write_stamp
 from edgepack.target import Target, load_target
@@ -132,10 +133,13 @@ def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Bu
 
 
 def _quantize(order: Order, model: Path, report: Reporter) -> QuantizeDocument | None:
-    """Make ``model``, unless the very same was made before; None then."""
+    """Make ``model``, unless the very same was made before; None then.
+
+    With a metric of the user's it is always made: nobody can tell what its code depends on.
+    """
     stamp = model.with_suffix(".built.json")
     key = _quantize_key(order)
-    if is_current(stamp, key):
+    if order.metric == TOP1.name and is_current(stamp, key):
         report(Event(STEP, f"{model} is what {order.source} gives for {order.target.name}: it is not made again"))
         return None
     report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
@@ -168,10 +172,21 @@ def _quantize_key(order: Order) -> str:
             "libraries": {name: _version(name) for name in ("tensorflow", "tf_keras", "keras", "ai-edge-litert")},
             "source": _digest(order.source),
             "target": order.target.to_json(),
+            "compiler": _compiler_key(order.target),
             "samples": {name: None if text is None else _samples_key(text) for name, text in samples.items()},
             "metric": order.metric,
         }
     )
+
+
+def _compiler_key(target: Target) -> dict[str, str | None] | None:
+    """The program that the target's compile command starts: another one, or none, gives another model."""
+    if target.compile_command is None:
+        return None
+    from edgepack.quantize.compiling import find_compiler
+
+    program = find_compiler(target.compile_command[0])
+    return {"path": program, "sha256": _digest(Path(program)) if program else None}
 
 
 def _samples_key(text: str) -> dict[str, str | None]:

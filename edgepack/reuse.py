@@ -29,11 +29,17 @@ def digest_of(path: Path) -> str:
 
 
 def write_stamp(stamp: Path, key: str, files: Iterable[Path]) -> None:
-    """Note that ``files`` (beside the stamp) are the result of ``key``."""
+    """Note that ``files`` (beside the stamp) are the result of ``key``: wholly, or where that fails not at all."""
     value = {"schema": SCHEMA, "key": key, "files": {file.name: digest_of(file) for file in files}}
     partial = stamp.with_name(f".{stamp.name}.{os.getpid()}.part")
-    partial.write_bytes(canonical_json(value))
-    partial.replace(stamp)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(canonical_json(value))
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(stamp)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def is_current(stamp: Path, key: str) -> bool:

@@ -81,7 +81,7 @@ def compile_model(
     if command is None:
         return Delivered(path, model)
     name = Path(command[0]).name
-    program = _find(command[0])
+    program = find_compiler(command[0])
     if program is None:
         return Delivered(path, model, (_not_compiled(name, target),))
     place = folder / "compile"
@@ -106,7 +106,7 @@ def compile_model(
     )
 
 
-def _find(program: str) -> str | None:
+def find_compiler(program: str) -> str | None:
     """On the PATH, or beside this Python: a compiler that pip installed into edgepack's own environment."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), beside]))
