@@ -52,7 +52,6 @@ import os
 import platform
 import queue
 import re
-import secrets
 import select
 import shutil
 import signal
@@ -263,7 +262,7 @@ def make_folder(path: str) -> None:
 
 def write_atomically(path: str, data: bytes) -> None:
     """Replaces a file's content: at every instant the old one or the new one is there, whole."""
-    temporary = f"{path}.new-{secrets.token_hex(4)}"
+    temporary = f"{path}.new-{os.urandom(4).hex()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with open(descriptor, "wb") as file:
@@ -645,7 +644,7 @@ def point_current(root: str, app: str, release: Optional[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(current)
     else:
-        temporary = f"{current}.new-{secrets.token_hex(4)}"
+        temporary = f"{current}.new-{os.urandom(4).hex()}"
         os.symlink(os.path.join("releases", release), temporary)
         os.replace(temporary, current)
     sync_folder(folder)
@@ -1489,14 +1488,16 @@ class Agent:
             self.install_runtime(take(args, "runtime", dict))
         folder = release_folder(root, app, release)
         already = os.path.isdir(folder) and not find_damage(folder, release)
-        before = read_json(os.path.join(folder, "device.json"))
-        committed_at = before.get("committed_at") or now()
+        before = setup_digest(folder)
+        committed_at = commit_time(root, app, release) or now()
         found = {"interpreter": sys.executable, "python": platform.python_version()}
         device = dict(device, schema=SCHEMA, committed_at=committed_at, **found)
         if already:
             self.rewrite_device(folder, device)
         else:
             self.place_release(root, folder, release, take_list(args, "files"), device)
+        if before != setup_digest(folder):
+            state["verdicts"].pop(release, None)  # what it passed with is not what it would run with now
         install_door(root, folder)
         result = {"release": release, "already": already}
         state["candidate"] = release
@@ -1509,7 +1510,7 @@ class Agent:
         self, root: str, folder: str, release: str, files: List[Dict[str, Any]], device: Dict[str, Any]
     ) -> None:
         """Assembles a release in ``incoming/``, verifies it there and moves it into place (or mends a damaged one)."""
-        staged = confined(root, "incoming", f"release-{secrets.token_hex(8)}")
+        staged = confined(root, "incoming", f"release-{os.urandom(8).hex()}")
         contents = index_contents(root)
         if len({take_path(entry) for entry in files}) != len(files):
             raise AgentError("digest-mismatch", f"{release} names a file twice.", "Build the bundle again.")
@@ -1551,7 +1552,7 @@ class Agent:
         if is_runtime_whole(folder):
             return
         make_folder(os.path.dirname(folder))
-        staged = confined(root, "incoming", f"runtime-{secrets.token_hex(8)}")
+        staged = confined(root, "incoming", f"runtime-{os.urandom(8).hex()}")
         make_folder(staged)
         try:
             for wheel in take_list(runtime, "wheels"):
@@ -1707,7 +1708,7 @@ class Agent:
 
     def discard(self, folder: str) -> int:
         """Takes a folder out of its place in one rename, then removes it; returns the bytes that this freed."""
-        trash = confined(self.home(), "incoming", f"trash-{secrets.token_hex(8)}")
+        trash = confined(self.home(), "incoming", f"trash-{os.urandom(8).hex()}")
         make_folder(os.path.dirname(trash))
         change_tree_mode(folder, writable=True)
         os.rename(folder, trash)
@@ -1753,7 +1754,7 @@ class Agent:
         require_memory(folder)
         self.setups[folder] = setup_digest(folder)
         make_folder(confined(root, "incoming"))
-        output = confined(root, "incoming", f"measure-{secrets.token_hex(8)}")
+        output = confined(root, "incoming", f"measure-{os.urandom(8).hex()}")
         make_folder(output)
         MEASURE_FOLDERS.append(output)
         limit_s = take_seconds(options, "limit_s", take_seconds(options, "max_seconds", 60.0) + MEASURE_SLACK_S)
