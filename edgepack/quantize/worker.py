@@ -14,6 +14,7 @@ works at once; and a crash inside the converter is an error message.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import json
@@ -247,4 +248,7 @@ def _send(replies: IO[str], key: str, value: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Taking TensorFlow apart takes a second, while everything is written and closed: the caller need not wait for it.
+    atexit._run_exitfuncs()
+    os._exit(code)
