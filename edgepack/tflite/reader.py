@@ -1,7 +1,7 @@
-"""A read-only view of a .tflite file, without TensorFlow: operators, tensors, signatures, where the constants lie.
+"""Reads a .tflite through the schema's generated code (the package ``tflite``), believing nothing that it says.
 
-The file is untrusted: every count is held against the file's size before it is believed, and whatever is wrong
-with it ends in :class:`~edgepack.errors.InputError`. Layout: tensorflow/lite/schema/schema.fbs (TFLite schema, v3).
+Every count is held against the file's size before it is used, and whatever is wrong with a file ends in
+:class:`~edgepack.errors.InputError`. Layout: tensorflow/lite/schema/schema.fbs (TFLite schema, v3).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.tflite.values import Operator, Signature, Tensor, TfliteModel
 
 _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
@@ -26,90 +26,6 @@ _BITS = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int64": 64, "int32": 32, "int16": 16, "int8": 8,
     "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "int4": 4, "bool": 8, "complex64": 64, "complex128": 128,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a subgraph.
-
-    ``shape`` is what the file pins, ``shape_signature`` holds -1 where the size is open. ``scales`` and
-    ``zero_points`` are empty on a tensor that is not quantized, and longer than one along ``quantized_dimension``.
-    ``constant`` tensors have their ``bytes`` in the file (0 for the others).
-    """
-
-    index: int
-    subgraph: int
-    name: str
-    shape: tuple[int, ...]
-    shape_signature: tuple[int, ...]
-    dtype: str
-    scales: tuple[float, ...]
-    zero_points: tuple[int, ...]
-    quantized_dimension: int
-    constant: bool
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """One operator, in the order of execution; ``inputs`` and ``outputs`` are tensor indices, -1 for one left out."""
-
-    index: int
-    subgraph: int
-    name: str
-    version: int
-    custom_name: str | None
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A named entry: ``inputs`` and ``outputs`` map the names of the source model to tensor indices."""
-
-    key: str
-    subgraph: int
-    inputs: tuple[tuple[str, int], ...]
-    outputs: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TfliteModel:
-    """What a .tflite holds; ``inputs`` and ``outputs`` are those of the first subgraph, the one that runs.
-
-    ``tensors`` lie subgraph after subgraph; ``subgraph_starts`` says where each begins.
-    """
-
-    path: Path
-    bytes: int
-    operators: tuple[Operator, ...]
-    tensors: tuple[Tensor, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    signatures: tuple[Signature, ...]
-    subgraph_starts: tuple[int, ...]
-
-    def tensor(self, subgraph: int, index: int) -> Tensor:
-        """The tensor with ``index`` in ``subgraph``; both come from an operator or a signature of this model."""
-        return self.tensors[self.subgraph_starts[subgraph] + index]
-
-    @property
-    def named_inputs(self) -> tuple[tuple[str, Tensor], ...]:
-        """The inputs under the source model's names (the signature's; else the tensors' own), in the tensors' order."""
-        return self._named(self.inputs, self.signatures[0].inputs if self.signatures else ())
-
-    @property
-    def named_outputs(self) -> tuple[tuple[str, Tensor], ...]:
-        """The outputs under the source model's names (the signature's; else the tensors' own)."""
-        return self._named(self.outputs, self.signatures[0].outputs if self.signatures else ())
-
-    def _named(
-        self, tensors: tuple[Tensor, ...], signature: tuple[tuple[str, int], ...]
-    ) -> tuple[tuple[str, Tensor], ...]:
-        names = {index: name for name, index in signature}
-        if self.signatures and self.signatures[0].subgraph != 0:
-            names = {}
-        return tuple((names.get(tensor.index, tensor.name), tensor) for tensor in tensors)
 
 
 def read_model(path: str | Path) -> TfliteModel:
