@@ -16,7 +16,8 @@ from tiny_tflite import tiny_model
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.checking import Port, bind_inputs, check_content, read_batches, read_labels, refuse_overlap
-from edgepack.quantize.samples import open_samples, parse_samples, read_rows
+from edgepack.quantize.rows import read_rows
+from edgepack.quantize.samples import open_samples, parse_samples
 from edgepack.target import Scheme
 
 IMAGE = (Port("image", (None, 4, 4, 1), "float32"),)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
-from edgepack.quantize.samples import LABELS, SINGLE_INPUT, SampleArray, Samples, chunk_rows, read_rows
+from edgepack.quantize.rows import chunk_rows, read_rows
+from edgepack.quantize.samples import LABELS, SINGLE_INPUT, SampleArray, Samples
 
 if TYPE_CHECKING:
     import numpy as np

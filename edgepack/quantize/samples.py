@@ -1,7 +1,6 @@
-"""Sets of samples: the grammar ``FILE#100:500``, `.npz` files and folders of `.npy`, read a few rows at a time.
+"""Sets of samples: the grammar ``FILE#100:500``, `.npz` files and folders of `.npy`.
 
-Opening reads headers only; nothing is ever unpickled. A set is never held in memory: arrays are mapped where they lie
-plainly on the disk, and streamed out of compressed archives otherwise.
+Opening reads headers only; nothing is ever unpickled. The rows are read by :mod:`edgepack.quantize.rows`.
 """
 
 from __future__ import annotations
@@ -15,21 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
 from edgepack.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 LABELS = "y"
 SINGLE_INPUT = "x"
 _RANGE = re.compile(r"([0-9]*):([0-9]*)")
 _GRAMMAR = "FILE, or FILE#100:500 for the rows 100 to 499."
 _ENCRYPTED = 0x1  # bit 0 of a ZIP entry's flags (APPNOTE.TXT 4.4.4)
-_CHUNK_BYTES = 16 << 20
 _MOST_ROW_BYTES = 1 << 30
 
 
@@ -107,7 +100,7 @@ def open_samples(text: str | Path) -> Samples:
     path, start, stop = parse_samples(str(text))
     if not path.exists():
         raise InputError("no-samples", f"There are no samples at {path}.", hint=f"Write {_GRAMMAR}")
-    with _reading(path):
+    with reading(path):
         arrays = _open_folder(path) if path.is_dir() else _open_npz(path)
     rows = {array.rows for array in arrays if array.name == SINGLE_INPUT} or {
         array.rows for array in arrays if array.name != LABELS
@@ -140,7 +133,7 @@ def parse_samples(text: str) -> tuple[Path, int, int | None]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes numpy, zipfile and zlib raise becomes InputError."""
     try:
         yield
@@ -174,7 +167,7 @@ def _npz_array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> 
     if entry.flag_bits & _ENCRYPTED:
         raise ValueError(f"{entry.filename} is encrypted")
     with archive.open(entry) as stream:
-        array = _header(stream, name, path, entry.filename)
+        array = read_header(stream, name, path, entry.filename)
         data_offset = stream.tell()
     if array is None:
         return None
@@ -206,7 +199,7 @@ def _open_folder(path: Path) -> tuple[SampleArray, ...]:
 
 def _npy_array(path: Path) -> StoredArray | None:
     with path.open("rb") as stream:
-        array = _header(stream, path.stem, path, None)
+        array = read_header(stream, path.stem, path, None)
         offset = stream.tell()
         end = stream.seek(0, 2)
     if array is None:
@@ -215,7 +208,7 @@ def _npy_array(path: Path) -> StoredArray | None:
     return dataclasses.replace(array, offset=offset)
 
 
-def _header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> StoredArray | None:
+def read_header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> StoredArray | None:
     """Shape and type of a .npy; None for text beside the samples; an object array is refused."""
     import numpy as np
 
@@ -256,66 +249,6 @@ def _check_length(array: StoredArray, length: int) -> None:
     wanted = (array.shape[0] if array.shape else 1) * array.row_bytes
     if length != wanted:
         raise ValueError(f"{array.name!r} of shape {list(array.shape)} needs {wanted} bytes, and {length} are there")
-
-
-def read_rows(array: SampleArray, start: int, stop: int, size: int) -> Iterator[Array]:
-    """The rows ``start`` to ``stop``, ``size`` at a time (the last piece may be shorter).
-
-    Raises InputError "broken-samples" where the file ends early or a checksum does not fit.
-    """
-    if array.stacked:
-        yield from _read_stacked(array, start, stop, size)
-        return
-    stored = array.pieces[0]
-    with _reading(stored.path):
-        if stored.offset is None:
-            yield from _read_streamed(stored, start, stop, size)
-            return
-        import numpy as np
-
-        order: Any = "F" if stored.fortran else "C"
-        whole = np.memmap(stored.path, np.dtype(stored.dtype), "r", stored.offset, stored.shape, order)
-        for first in range(start, stop, size):
-            yield np.array(whole[first : min(first + size, stop)], order="C")
-
-
-def _read_stacked(array: SampleArray, start: int, stop: int, size: int) -> Iterator[Array]:
-    import numpy as np
-
-    for first in range(start, stop, size):
-        rows = []
-        for piece in array.pieces[first : min(first + size, stop)]:
-            with _reading(piece.path):
-                rows.append(np.load(piece.path, allow_pickle=False))
-        yield np.stack(rows)
-
-
-def _read_streamed(stored: StoredArray, start: int, stop: int, size: int) -> Iterator[Array]:
-    import numpy as np
-
-    if stored.fortran:
-        raise InputError(
-            "samples-too-large",
-            f"{stored.path}: {stored.name!r} is compressed in Fortran order, so that its rows cannot be streamed.",
-            hint="Save numpy.ascontiguousarray(array).",
-        )
-    with zipfile.ZipFile(stored.path) as archive, archive.open(str(stored.entry)) as stream:
-        _header(stream, stored.name, stored.path, stored.entry)
-        _skip(stream, start * stored.row_bytes)
-        for first in range(start, stop, size):
-            count = min(size, stop - first)
-            data = stream.read(count * stored.row_bytes)
-            yield np.frombuffer(data, np.dtype(stored.dtype)).reshape(count, *stored.shape[1:])
-
-
-def _skip(stream: IO[bytes], length: int) -> None:
-    while length > 0:
-        length -= len(stream.read(min(length, _CHUNK_BYTES))) or length
-
-
-def chunk_rows(array: SampleArray) -> int:
-    """How many rows make a piece that is worth reading at once: about 16 MB."""
-    return max(1, _CHUNK_BYTES // max(1, array.row_bytes))
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:
