@@ -1587,7 +1587,7 @@ class Agent:
             release = state["candidate"]
             if release is None:
                 raise AgentError("no-candidate", f"{app} has no candidate to activate.", "Push a bundle first.")
-        release = take_name({"release": release}, "release", RELEASE_PATTERN)
+        release = named_release(root, app, release)
         unchecked = request.args.get("unchecked") is True
         folder = require_whole(root, app, release)
         if not unchecked:
@@ -1610,7 +1610,7 @@ class Agent:
                     f"{app} has no earlier release to go back to.",
                     "`edgepack status DEVICE` lists the releases; name one with --release.",
                 )
-        release = take_name({"release": release}, "release", RELEASE_PATTERN)
+        release = named_release(root, app, release)
         folder = require_whole(root, app, release)
         was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
         if not was_active:
@@ -1735,7 +1735,7 @@ class Agent:
         release = request.args.get("release") or load_state(root, app)["candidate"] or read_current(root, app)
         if release is None:
             raise AgentError("no-candidate", f"{app} has no release to check.", "Push a bundle first.")
-        return release, require_release(root, app, take_name({"release": release}, "release", RELEASE_PATTERN))
+        return release, require_release(root, app, named_release(root, app, release))
 
     def manifest(self, request: Request) -> Tuple[Dict[str, Any], int, Iterable[bytes]]:
         """A release's manifest as the payload: the budget and the way to measure stand in it."""
@@ -1925,6 +1925,15 @@ def no_release(root: str, app: str, release: str) -> AgentError:
         f"{app} has no release {release} on this device (there: {known}).",
         "Name one that is there, or push its bundle first: edgepack push FILE.edgepack DEVICE.",
     )
+
+
+def named_release(root: str, app: str, name: Any) -> str:
+    """A release id that a person gave; a version without its digest is no release either, and the error lists those."""
+    if not isinstance(name, str):
+        raise bad_request("'release' has to be text.")
+    if not RELEASE_PATTERN.fullmatch(name):
+        raise no_release(root, app, name[:100])
+    return name
 
 
 def require_release(root: str, app: str, release: str) -> str:
