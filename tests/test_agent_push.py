@@ -182,6 +182,20 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         assert agent.put(big) == {"bytes": len(big)}
 
 
+def test_a_measurement_on_a_full_disk_says_so(small_disk: Path) -> None:
+    """A loader that cannot write what it measured is no fault of the bundle: the disk is named."""
+    loader = (
+        b"import os, sys\n"
+        b"with open(os.path.join(sys.argv[2], 'outputs.npz'), 'wb') as file:\n"
+        b"    while True: file.write(bytes(4096)), file.flush()\n"
+    )
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello_and_push(FakeRelease(contents={"model.tflite": b"m", "loader.py": loader}))
+        options = {"threads": 1, "min_runs": 1, "min_seconds": 0, "max_seconds": 1, "check": False}
+        with pytest.raises(AgentFailure, match="disk-full"):
+            agent.request("measure", app=None, release=None, options=options)
+
+
 def test_a_read_only_disk_is_named(small_disk: Path) -> None:
     """A card that the kernel has mounted read-only is called that, and looking still works."""
     with AgentClient(small_disk / "root") as agent:

@@ -1850,6 +1850,13 @@ class MeasureRun:
             name = signal_name(-code)
             hint = "The runtime or the delegate crashed; the error's details hold its output."
             return AgentError("killed", f"The measurement died of {name}.", hint, signal=name, **details)
+        if free_bytes(self.output) < DISK_MARGIN:
+            return AgentError(
+                "disk-full",
+                "The device's disk is full: the measurement could not be written.",
+                "Free some space on the device, then check again.",
+                **details,
+            )
         last = tail.strip().splitlines()[-1:] or ["it said nothing"]
         hint = (
             "The loader's whole output is in the error's details. Push the bundle again; if that is no cure, report it."
