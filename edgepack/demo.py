@@ -7,6 +7,7 @@ runs there is the same agent, loader and runtime that run on a Raspberry Pi.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import platform
 import subprocess
@@ -126,19 +127,21 @@ def _run(folder: Path, story: _Story, started: float) -> DemoDocument:
         lambda document: f"{bundle.name}, {document.bytes / 1e6:.1f} MB with the runtime, release {document.release}",
     )
     with EmbeddedDevice(folder / "device") as device:
+        # The device's Python is this one, whatever `python3` is on the PATH.
+        options = dataclasses.replace(device.options, python=sys.executable)
         story.tell(
             "push",
-            lambda: edgepack.push(bundle, device.address, options=device.options),
+            lambda: edgepack.push(bundle, device.address, options=options),
             lambda document: f"{document.bytes.sent / 1e6:.1f} MB over SSH in {document.round_trips} round trips",
         )
         check = story.tell(
-            "check", lambda: edgepack.check(device.address, app=APP, options=device.options), _say_checked
+            "check", lambda: edgepack.check(device.address, app=APP, options=options), _say_checked
         )
         prediction = None
         if check.verdict == "pass":
             story.tell(
                 "activate",
-                lambda: edgepack.activate(device.address, app=APP, options=device.options),
+                lambda: edgepack.activate(device.address, app=APP, options=options),
                 lambda document: f"{document.current} is current",
             )
             prediction = story.tell("predict", lambda: _predict(device.home, samples), _say_predicted)
