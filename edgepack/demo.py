@@ -134,9 +134,7 @@ def _run(folder: Path, story: _Story, started: float) -> DemoDocument:
             lambda: edgepack.push(bundle, device.address, options=options),
             lambda document: f"{document.bytes.sent / 1e6:.1f} MB over SSH in {document.round_trips} round trips",
         )
-        check = story.tell(
-            "check", lambda: edgepack.check(device.address, app=APP, options=options), _say_checked
-        )
+        check = story.tell("check", lambda: edgepack.check(device.address, app=APP, options=options), _say_checked)
         prediction = None
         if check.verdict == "pass":
             story.tell(
