@@ -25,7 +25,6 @@ DeviceArgument = Annotated[
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", metavar="ID", help="Another release than the candidate.")
 ]
-EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
 def add_commands(table: Table) -> None:
@@ -116,7 +115,7 @@ def _add_push_and_check(table: Table) -> None:
         )
         if output is not None:
             render.write_document(output, document)
-        return run.answer(document, render.checked(document), EXIT_CODE_OF_VERDICT[document.verdict])
+        return run.answer(document, render.checked(document), render.EXIT_CODE_OF_VERDICT[document.verdict])
 
 
 def _add_switching_commands(table: Table) -> None:
@@ -219,7 +218,7 @@ def _add_deploy(table: Table) -> None:
             **{key: value for key, value in given.items() if value is not None},
         )
         stopped = document.check if document.activate is None else None
-        code = 0 if stopped is None else EXIT_CODE_OF_VERDICT[stopped.verdict]
+        code = 0 if stopped is None else render.EXIT_CODE_OF_VERDICT[stopped.verdict]
         return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
 
 
