@@ -10,20 +10,10 @@ from typing import Any
 
 from edgepack.errors import MisfitError
 from edgepack.quantize.conformance import border_type
+from edgepack.quantize.conversion import Conversion
 from edgepack.target import Scheme
 
 Calibration = Callable[[], Iterator[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """How to convert: the target's [quantization], and ``dense_per_tensor`` for runtimes without FULLY_CONNECTED 12."""
-
-    scheme: Scheme
-    io: str = "float32"
-    granularity: str = "per-channel"
-    float_fallback: bool = True
-    dense_per_tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.checking import Port, padded, read_batches
+from edgepack.quantize.conversion import conversion_from_json
 from edgepack.quantize.samples import Samples, open_samples
 from edgepack.quantize.sources import no_tensorflow
 
@@ -84,16 +85,15 @@ class Worker:
         output: str,
         float_output: str | None = None,
     ) -> dict[str, Any]:
-        from edgepack.quantize.converter import Conversion, convert
+        from edgepack.quantize.converter import convert
         from edgepack.quantize.trained import save_pinned
-        from edgepack.target import Scheme
 
         trained = self._model()
         if batch not in self._pinned:
             folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="pinned-"))
             save_pinned(trained, batch, folder)
             self._pinned[batch] = folder
-        wanted = Conversion(**{**conversion, "scheme": Scheme(conversion["scheme"])})
+        wanted = conversion_from_json(conversion)
         samples = None if calibration is None else open_samples(calibration)
         feed = None if samples is None else lambda: self._calibrate(samples, trained.inputs, batch or 1)
         converted = convert(self._pinned[batch], wanted, feed)
