@@ -29,8 +29,11 @@ class Interval:
 class Accuracy:
     """A metric of the float reference and of the quantized model over the same labelled samples.
 
-    ``drop`` is ``reference - quantized``; ``interval`` is that of the paired drop. ``reference`` is None where the
-    check set holds no outputs of the float model.
+    ``drop`` says how much worse the quantized model is: ``reference - quantized``, and ``quantized - reference`` for an
+    error, of which less is better (``smaller_is_better``). ``interval`` is that of the paired drop. ``reference`` is
+    None where the check set holds no outputs of the float model. ``p_value`` is that of McNemar's exact test, where the
+    metric is a share of right samples. ``needed_samples`` is about how many would settle whether the drop keeps to the
+    budget (no more than ``samples`` where these do); None without a budget, and where no number of them would.
     """
 
     metric: str
@@ -39,6 +42,9 @@ class Accuracy:
     drop: float | None
     samples: int
     interval: Interval | None
+    p_value: float | None = None
+    needed_samples: int | None = None
+    smaller_is_better: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

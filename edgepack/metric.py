@@ -1,4 +1,4 @@
-"""What accuracy means: top1, or a user's own function; and what quantizing costs of it over the same samples."""
+"""What accuracy means: a built-in metric or a user's own function; and what quantizing costs of it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,56 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.documents import Accuracy, Interval
 from edgepack.errors import InputError
-from edgepack.statistics import bootstrap_drop_interval, paired_drop_interval, top1, top1_hits
+from edgepack.scoring import roc_auc, row_errors, topk_hits
+from edgepack.statistics import (
+    ONE_SIDED_95,
+    bootstrap_drops,
+    mcnemar_p,
+    pair_table,
+    percentile_interval,
+    samples_to_narrow,
+    samples_to_settle,
+    table_drop_interval,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-_HINT = "Write top1, or module:function of (outputs, labels) that returns a number, larger being better."
+HELP = "top1, top5, mae, roc-auc, or module:function of (outputs, labels)."
+_HINT = f"Write {HELP.removesuffix('.')} that returns a number, larger being better."
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number for outputs against labels, larger being better.
+    """A number for outputs against labels.
 
     ``function(outputs, labels)`` gets the outputs as an array [N, ...] where the model has one output, else a dict of
-    them by name. ``hits`` says for each row whether it is right; None where the metric is not a share of right rows.
+    them by name. Where the metric is the mean of something that each row has, ``hits`` says whether a row is right
+    (the metric is a share), or ``errors`` how wrong it is (the metric is an error, and less is better). ``by_class``:
+    resamples keep the number of rows with each label. ``scores`` is the fewest and the most outputs a row that a
+    built-in metric takes.
     """
 
     name: str
     function: Callable[[Any, Array], float]
     hits: Callable[[Any, Array], Array] | None = None
+    errors: Callable[[Any, Array], Array] | None = None
+    by_class: bool = False
+    scores: tuple[int, float] | None = None
+
+    @property
+    def smaller_is_better(self) -> bool:
+        """Whether it is an error."""
+        return self.errors is not None
 
     def measure(self, outputs: Mapping[str, Array], labels: Array) -> float:
         """The metric. Raises InputError "metric-failed" where the function refuses, or gives no finite number."""
@@ -46,17 +69,45 @@ class Metric:
             raise InputError("metric-failed", f"The metric {self.name} gave {value}, which is no number.", hint=_HINT)
         return value
 
+    def refuse_misfit(self, outputs: Sequence[tuple[int | None, ...]]) -> None:
+        """Say before a conversion that a built-in metric cannot be taken of outputs [N, ...] (None: an open size).
 
-TOP1 = Metric("top1", top1, top1_hits)
+        Raises InputError "metric-misfit".
+        """
+        if self.scores is None:
+            return
+        fewest, most = self.scores
+        sizes = [math.prod(n or fewest for n in shape[1:]) for shape in outputs]
+        if len(sizes) == 1 and fewest <= sizes[0] <= most:
+            return
+        shown = ", ".join(str(["N", *("any" if n is None else n for n in shape[1:])]) for shape in outputs)
+        asked = f"at least {fewest} scores" if fewest > 1 else "one score a row or two" if most == 2 else "numbers"
+        raise InputError(
+            "metric-misfit",
+            f"{self.name} needs one output with {asked}, and the model has {shown}.",
+            hint="Write your own: --metric module:function of (outputs, labels); several outputs come as a dict.",
+        )
+
+
+def _mean_of(rows: Callable[[Any, Array], Array]) -> Callable[[Any, Array], float]:
+    return lambda outputs, labels: float(rows(outputs, labels).mean())
+
+
+_top5_hits = partial(topk_hits, k=5)
+TOP1 = Metric("top1", _mean_of(topk_hits), hits=topk_hits, scores=(2, math.inf))
+TOP5 = Metric("top5", _mean_of(_top5_hits), hits=_top5_hits, scores=(6, math.inf))
+MAE = Metric("mae", _mean_of(row_errors), errors=row_errors, scores=(1, math.inf))
+ROC_AUC = Metric("roc-auc", roc_auc, by_class=True, scores=(1, 2))
+BUILT_IN = {metric.name: metric for metric in (TOP1, TOP5, MAE, ROC_AUC)}
 
 
 def load_metric(text: str) -> Metric:
-    """The metric ``top1``, or that of ``module:function``; modules are looked up in the current folder too.
+    """The built-in metric of that name, or that of ``module:function``; modules of the current folder are found too.
 
     Raises InputError "unknown-metric".
     """
-    if text == TOP1.name:
-        return TOP1
+    if text in BUILT_IN:
+        return BUILT_IN[text]
     module_name, colon, function_name = text.partition(":")
     if not colon or not module_name or not function_name:
         raise InputError("unknown-metric", f"There is no metric {text!r}.", hint=_HINT)
@@ -74,50 +125,110 @@ def load_metric(text: str) -> Metric:
     return Metric(text, function)
 
 
-def compare_accuracy(
-    metric: Metric, reference: Mapping[str, Array] | None, quantized: Mapping[str, Array], labels: Array
-) -> Accuracy:
-    """The metric of the float reference and of the quantized model over the same rows, the drop, its 95 % interval.
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What quantizing costs of a metric over n paired rows, and what says how sure that is.
 
-    Arrays are [N, ...] by output name, labels [N] or one-hot [N, classes]. Without a reference the drop is None; the
-    interval is None too where the metric refuses a resample (one that lacks a class, say).
+    ``table`` counts the rows that both models have right, only the reference, only the quantized model, and neither,
+    where the metric is a share; else ``resampled`` holds the drops of resamples, sorted (none where the metric
+    refuses a resample: one that lacks a class, say).
     """
-    value = metric.measure(quantized, labels)
-    if reference is None:
-        return Accuracy(metric.name, None, value, None, len(labels), None)
-    before = metric.measure(reference, labels)
-    interval: Interval | None
-    try:
-        interval = drop_interval(metric, reference, quantized, labels)
-    except InputError:
-        interval = None
-    return Accuracy(metric.name, before, value, before - value, len(labels), interval)
 
+    metric: Metric
+    reference: float
+    quantized: float
+    n: int
+    table: tuple[int, int, int, int] | None = None
+    resampled: tuple[float, ...] = ()
 
-def drop_interval(
-    metric: Metric,
-    reference: Mapping[str, Array],
-    quantized: Mapping[str, Array],
-    labels: Array,
-    confidence: float = 0.95,
-) -> Interval:
-    """The two-sided interval of the drop: Newcombe's for shares of right rows, the bootstrap for any other metric."""
-    if metric.hits is not None:
-        before, after = metric.hits(_as_given(reference), labels), metric.hits(_as_given(quantized), labels)
-        return paired_drop_interval(before, after, confidence)
+    @property
+    def value(self) -> float:
+        """How much worse the quantized model is."""
+        lost = self.reference - self.quantized
+        return -lost if self.metric.smaller_is_better else lost
 
-    def drop_over(rows: Sequence[int]) -> float:
-        chosen = list(rows)
-        return metric.measure(_rows(reference, chosen), labels[chosen]) - metric.measure(
-            _rows(quantized, chosen), labels[chosen]
+    def interval(self, confidence: float = 0.95) -> Interval | None:
+        """The two-sided interval: Newcombe's for a share, the bootstrap's for any other metric."""
+        if self.table is not None:
+            return table_drop_interval(*self.table, confidence=confidence)
+        return percentile_interval(self.resampled, confidence) if self.resampled else None
+
+    def needed_samples(self, limit: float) -> int | None:
+        """About how many samples settle on which side of ``limit`` the drop lies; None where no number of them would.
+
+        What settles it is the one-sided 95 % bound, as in the verdict's ``gate = "confident"``.
+        """
+        if self.table is not None:
+            return samples_to_settle(self.table, limit)
+        bounds = self.interval(ONE_SIDED_95)
+        return None if bounds is None else samples_to_narrow(self.value, bounds, self.n, limit)
+
+    def accuracy(self, max_drop: float | None) -> Accuracy:
+        """All of it as a document; ``max_drop`` is the budget, if there is one."""
+        return Accuracy(
+            metric=self.metric.name,
+            reference=self.reference,
+            quantized=self.quantized,
+            drop=self.value,
+            samples=self.n,
+            interval=self.interval(),
+            p_value=None if self.table is None else mcnemar_p(self.table[1], self.table[2]),
+            needed_samples=None if max_drop is None else self.needed_samples(max_drop),
+            smaller_is_better=self.metric.smaller_is_better,
         )
 
-    return bootstrap_drop_interval(drop_over, len(labels), confidence)
+
+def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapping[str, Array], labels: Array) -> Drop:
+    """The metric of both models over the same rows; arrays are [N, ...] by output name, labels [N] or [N, ...].
+
+    Raises InputError "metric-failed".
+    """
+    found = Drop(metric, metric.measure(reference, labels), metric.measure(quantized, labels), len(labels))
+    both = (_as_given(reference), _as_given(quantized))
+    if metric.hits is not None:
+        before, after = (metric.hits(outputs, labels) for outputs in both)
+        return replace(found, table=pair_table(before, after))
+    if metric.errors is not None:
+        before, after = (metric.errors(outputs, labels) for outputs in both)
+        grown = after - before
+        return replace(found, resampled=bootstrap_drops(lambda rows: float(grown[rows].mean()), [range(found.n)]))
+
+    def drop_over(rows: Array) -> float:
+        chosen = labels[rows]
+        return metric.measure(_rows(reference, rows), chosen) - metric.measure(_rows(quantized, rows), chosen)
+
+    groups = _groups(labels) if metric.by_class else [range(found.n)]
+    try:
+        return replace(found, resampled=bootstrap_drops(drop_over, groups))
+    except InputError:
+        return found
+
+
+def compare_accuracy(
+    metric: Metric,
+    reference: Mapping[str, Array] | None,
+    quantized: Mapping[str, Array],
+    labels: Array,
+    max_drop: float | None = None,
+) -> Accuracy:
+    """:func:`measure_drop` as a document; without a reference the drop is None. ``max_drop`` is the budget, if any."""
+    if reference is not None:
+        return measure_drop(metric, reference, quantized, labels).accuracy(max_drop)
+    value = metric.measure(quantized, labels)
+    return Accuracy(metric.name, None, value, None, len(labels), None, smaller_is_better=metric.smaller_is_better)
+
+
+def _groups(labels: Array) -> list[Array]:
+    """The row numbers of each class; one-hot rows count as their class."""
+    import numpy as np
+
+    classes = labels.reshape(len(labels), -1)[:, -1]
+    return [np.flatnonzero(classes == one) for one in np.unique(classes)]
 
 
 def _as_given(outputs: Mapping[str, Array]) -> Any:
     return next(iter(outputs.values())) if len(outputs) == 1 else dict(outputs)
 
 
-def _rows(outputs: Mapping[str, Array], rows: list[int]) -> dict[str, Array]:
+def _rows(outputs: Mapping[str, Array], rows: Array) -> dict[str, Array]:
     return {name: array[rows] for name, array in outputs.items()}

@@ -17,7 +17,7 @@ from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.metric import TOP1
+from edgepack.metric import BUILT_IN
 from edgepack.release import STEP, ReleasePolicy, deploy_release
 from edgepack.reuse import digest_of, is_current, key_of, write_stamp
 from edgepack.target import Target, load_target
@@ -139,7 +139,7 @@ def _quantize(order: Order, model: Path, report: Reporter) -> QuantizeDocument |
     """
     stamp = model.with_suffix(".built.json")
     key = _quantize_key(order)
-    if order.metric == TOP1.name and is_current(stamp, key):
+    if order.metric in BUILT_IN and is_current(stamp, key):
         report(Event(STEP, f"{model} is what {order.source} gives for {order.target.name}: it is not made again"))
         return None
     report(Event(STEP, f"quantize {order.source} for {order.target.name}"))

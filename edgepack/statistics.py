@@ -1,9 +1,8 @@
-"""Percentiles of latencies, accuracy and its intervals: pure functions, without numpy until an array comes in."""
+"""Percentiles of latencies, intervals of accuracies, the samples that a claim needs: pure functions."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,12 @@ The smallest n at which at most one run above the percentile would be seen with 
 (https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc, "Early Stopping").
 """
 
+ONE_SIDED_95 = 0.90
+"""The upper end of a two-sided interval at 90 % is a one-sided bound at 95 %."""
+
 _BOOTSTRAP_RESAMPLES = 1000
+# Who has more labelled samples than this needs no advice.
+_MOST_SAMPLES = 1_000_000
 
 
 def percentile(samples_ms: Sequence[float], p: int) -> float:
@@ -46,27 +50,6 @@ def latency_summary(samples_ms: Sequence[float]) -> LatencyMs:
         min=min(samples_ms, default=None),
         n=n,
     )
-
-
-def top1_hits(outputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Which rows are right: the largest of ``outputs`` [N, classes] lies at the label; booleans [N].
-
-    ``labels`` are class numbers [N] or one-hot rows [N, classes]. Raises ValueError where the shapes do not fit.
-    """
-    scores = outputs.reshape(len(outputs), -1)
-    truth = labels.reshape(len(labels), -1)
-    truth = truth.argmax(axis=1) if truth.shape[1] > 1 else truth[:, 0]
-    if len(scores) != len(truth):
-        raise ValueError(f"{len(scores)} outputs, {len(truth)} labels")
-    if scores.shape[1] < 2:
-        raise ValueError("top1 needs an output with one score per class")
-    hits: np.ndarray[Any, Any] = scores.argmax(axis=1) == truth
-    return hits
-
-
-def top1(outputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
-    """The share of rows whose largest output lies at the label, 0..1; shapes as :func:`top1_hits`."""
-    return float(top1_hits(outputs, labels).mean())
 
 
 def proportion_interval(hits: float, n: float, confidence: float = 0.95) -> Interval:
@@ -134,19 +117,86 @@ def _pair_correlation(both: float, lost: float, won: float, neither: float) -> f
     return cross / math.sqrt(margins)
 
 
-def bootstrap_drop_interval(
-    drop_over: Callable[[Sequence[int]], float],
-    n: int,
-    confidence: float = 0.95,
-    resamples: int = _BOOTSTRAP_RESAMPLES,
-) -> Interval:
-    """The interval of a drop in any metric over n paired samples: the percentile bootstrap (Efron 1979), seeded.
+def mcnemar_p(lost: int, won: int) -> float:
+    """The probability of so uneven a split of the disagreements, or a more uneven one, were both models as good.
 
-    ``drop_over(rows)`` computes the drop over those row numbers; rows are drawn with replacement, the same for the
-    reference and the quantized model, so that the pairs stay together.
+    McNemar's test in its exact, two-sided form: of ``lost + won`` samples that one model alone has right, each falls to
+    either side with probability 1/2 (Q. McNemar, Psychometrika 12:153, 1947; binomial as in A. Agresti, Categorical
+    Data Analysis, 3rd edition, 11.1). 1 where the models disagree nowhere.
     """
-    # Resampling wants speed and the same answer every time, not secrecy.
-    draw = random.Random(0)  # noqa: S311
-    drops = sorted(drop_over(draw.choices(range(n), k=n)) for _ in range(resamples))
-    cut = int(resamples * (1 - confidence) / 2)
-    return Interval(drops[cut], drops[resamples - 1 - cut], confidence)
+    n = lost + won
+    tail = term = 1
+    for k in range(min(lost, won)):
+        term = term * (n - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << n))
+
+
+def bootstrap_drops(
+    drop_over: Callable[[Any], float], groups: Sequence[Any], resamples: int = _BOOTSTRAP_RESAMPLES
+) -> tuple[float, ...]:
+    """A drop in any metric over resamples of the paired samples, sorted; the same every time.
+
+    ``drop_over(rows)`` computes the drop over an array of row numbers. Rows are drawn with replacement, the same for
+    the reference and the quantized model, so that the pairs stay together; each of ``groups`` keeps its size.
+    """
+    import numpy as np
+
+    # RandomState's stream is frozen over numpy's versions (NEP 19), that of its successor is not.
+    draw = np.random.RandomState(0)
+    members = [np.asarray(group) for group in groups]
+
+    def resample() -> Any:
+        return np.concatenate([rows[draw.randint(0, len(rows), len(rows))] for rows in members])
+
+    return tuple(sorted(drop_over(resample()) for _ in range(resamples)))
+
+
+def percentile_interval(drops: Sequence[float], confidence: float = 0.95) -> Interval:
+    """The percentile bootstrap's interval (B. Efron, Annals of Statistics 7:1, 1979) from sorted resamples."""
+    cut = int(len(drops) * (1 - confidence) / 2)
+    return Interval(drops[cut], drops[len(drops) - 1 - cut], confidence)
+
+
+def samples_to_settle(table: tuple[int, int, int, int], limit: float) -> int | None:
+    """How many samples settle on which side of ``limit`` the drop lies, if the shares in ``table`` stay.
+
+    Settled: the one-sided 95 % bound of the drop (:func:`table_drop_interval` of the table scaled to that many samples)
+    lies on the same side as the drop itself. Found by doubling and halving, to 1 %. None where the drop is the limit,
+    or where it takes more than a million.
+    """
+    n = sum(table)
+    if n == 0 or math.isclose((table[1] - table[2]) / n, limit, abs_tol=1e-9):
+        return None
+    within = (table[1] - table[2]) / n < limit
+
+    def enough(samples: int) -> bool:
+        both, lost, won, neither = (count * samples / n for count in table)
+        interval = table_drop_interval(both, lost, won, neither, ONE_SIDED_95)
+        return interval.high <= limit if within else interval.low > limit
+
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > _MOST_SAMPLES:
+            return None
+    low = high // 2
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def samples_to_narrow(drop: float, interval: Interval, n: int, limit: float) -> int | None:
+    """:func:`samples_to_settle` for what is no share, from its interval at :data:`ONE_SIDED_95` over n samples.
+
+    The distance d from an estimate to its bound shrinks with the square root of the samples (the central limit
+    theorem), so that ``d * sqrt(n / m) = |limit - drop|`` gives m. None where the drop is the limit, or m is more than
+    a million.
+    """
+    room = abs(limit - drop)
+    if room <= 1e-12:
+        return None
+    distance = interval.high - drop if drop < limit else drop - interval.low
+    needed = math.ceil(n * (max(0.0, distance) / room) ** 2) or 1
+    return needed if needed <= _MOST_SAMPLES else None

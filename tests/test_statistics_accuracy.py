@@ -1,27 +1,26 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from edgepack.statistics import bootstrap_drop_interval, paired_drop_interval, proportion_interval, top1, top1_hits
+from edgepack.documents import Interval
+from edgepack.statistics import (
+    bootstrap_drops,
+    mcnemar_p,
+    paired_drop_interval,
+    percentile_interval,
+    proportion_interval,
+    samples_to_narrow,
+    samples_to_settle,
+    table_drop_interval,
+)
 
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200)
-
-
-def test_top1_counts_the_largest_score() -> None:
-    """top1 is the share of rows whose largest score lies at the label, as number or one-hot."""
-    outputs = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], np.float32)
-    assert top1(outputs, np.array([1, 0, 0])) == pytest.approx(2 / 3)
-    assert top1_hits(outputs, np.eye(2)[[1, 0, 0]]).tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize(("outputs", "labels"), [((3, 4), (2,)), ((3, 1), (3,))])
-def test_top1_refuses_what_it_cannot_count(outputs: tuple[int, ...], labels: tuple[int, ...]) -> None:
-    """Differing lengths, or a single score per row, are refused instead of counted as something."""
-    with pytest.raises(ValueError, match=r"labels|score per class"):
-        top1_hits(np.zeros(outputs), np.zeros(labels))
 
 
 def test_paired_interval_matches_the_paper() -> None:
@@ -83,10 +82,76 @@ def test_bootstrap_is_repeatable_and_near_the_exact_interval() -> None:
     reference = draw.random(400) < 0.9
     quantized = np.where(draw.random(400) < 0.95, reference, ~reference)
 
-    def drop_over(rows: object) -> float:
-        return float(reference[rows].mean() - quantized[rows].mean())  # type: ignore[index]
+    def drop_over(rows: Any) -> float:
+        return float(reference[rows].mean() - quantized[rows].mean())
 
-    interval, exact = bootstrap_drop_interval(drop_over, 400), paired_drop_interval(reference, quantized)
-    assert interval == bootstrap_drop_interval(drop_over, 400)
+    drops = bootstrap_drops(drop_over, [range(400)])
+    assert drops == bootstrap_drops(drop_over, [range(400)])
+    interval, exact = percentile_interval(drops), paired_drop_interval(reference, quantized)
     assert interval.low == pytest.approx(exact.low, abs=0.01)
     assert interval.high == pytest.approx(exact.high, abs=0.01)
+
+
+def test_resamples_keep_the_size_of_each_group() -> None:
+    """Three rows of one class and two of the other stay three and two, so that a rare class is in every resample."""
+    seen = []
+    bootstrap_drops(lambda rows: float(seen.append(sorted(rows // 10)) or 0), [[1, 2, 3], [10, 11]], 50)  # type: ignore[func-returns-value]
+    assert seen == [[0, 0, 0, 1, 1]] * 50
+
+
+def test_mcnemar_matches_the_tables() -> None:
+    """10 lost and 2 won is p = 0.0386 (twice the binomial tail 79/4096); as many lost as won says nothing."""
+    assert mcnemar_p(10, 2) == pytest.approx(158 / 4096)
+    assert mcnemar_p(0, 0) == mcnemar_p(7, 7) == 1.0
+    assert mcnemar_p(6000, 4000) < 1e-80
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test(lost: int, won: int) -> None:
+    """It is the two-sided binomial test of scipy, whichever model is named first."""
+    expected = binomtest(lost, lost + won).pvalue if lost + won else 1.0
+    assert mcnemar_p(lost, won) == pytest.approx(expected)
+    assert mcnemar_p(lost, won) == mcnemar_p(won, lost)
+
+
+tables = st.tuples(*[st.integers(0, 60)] * 4).filter(any)
+
+
+@given(tables, st.floats(0.0, 0.2))
+def test_so_many_samples_settle_the_budget(table: tuple[int, int, int, int], limit: float) -> None:
+    """With the number that is named, and the same shares, the bound is on the drop's side; with half it is not."""
+    needed = samples_to_settle(table, limit)
+    n, drop = sum(table), (table[1] - table[2]) / sum(table)
+    assume(needed is not None)
+    assert needed is not None
+
+    def settled(samples: float) -> bool:
+        both, lost, won, neither = (count * samples / n for count in table)
+        interval = table_drop_interval(both, lost, won, neither, 0.9)
+        return interval.high <= limit if drop < limit else interval.low > limit
+
+    assert settled(needed)
+    assert needed == 1 or not settled(needed / 2 - 1 if needed > 3 else needed - 1)
+
+
+def test_no_number_of_samples_settles_a_drop_that_is_the_limit() -> None:
+    """Where the drop itself is the limit, more samples are not promised to help."""
+    assert samples_to_settle((88, 6, 4, 2), 0.02) is None
+    assert samples_to_settle((100, 0, 0, 0), 0.0) is None
+    assert samples_to_settle((100, 0, 0, 0), 0.0001) is not None
+    assert samples_to_narrow(0.5, Interval(0.4, 0.6, 0.9), 10, 0.5) is None
+
+
+def test_a_drop_beyond_the_budget_is_settled_too() -> None:
+    """40 lost of 100 is far more than 2 points: a handful of samples says so, and fewer than were taken."""
+    needed = samples_to_settle((60, 40, 0, 0), 0.02)
+    assert needed is not None
+    assert needed < 100
+
+
+def test_a_bound_twice_as_far_as_the_limit_needs_four_times_the_samples() -> None:
+    """For other metrics the distance to the bound shrinks with the square root of the samples."""
+    assert samples_to_narrow(0.01, Interval(-0.01, 0.03, 0.9), 100, 0.02) == 400
+    assert samples_to_narrow(0.05, Interval(-0.01, 0.11, 0.9), 100, 0.02) == 400
+    assert samples_to_narrow(0.0, Interval(0.0, 0.0, 0.9), 100, 0.02) == 1
+    assert samples_to_narrow(0.0, Interval(-1.0, 1.0, 0.9), 100, 0.0001) is None

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.check.verdict import ONE_SIDED_95, DropBound
 from edgepack.documents import Accuracy, Parity
-from edgepack.errors import InputError, IntegrityError
-from edgepack.metric import Metric, compare_accuracy, drop_interval
-from edgepack.statistics import pair_table
+from edgepack.errors import IntegrityError
+from edgepack.metric import Metric, compare_accuracy, measure_drop
+from edgepack.statistics import ONE_SIDED_95
 
 Array = np.ndarray[Any, Any]
 
@@ -28,12 +27,15 @@ MAX_OUTPUT_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the device's outputs say; ``bad_outputs`` counts samples with NaN, or infinity where the host has none."""
+    """What the device's outputs say; ``bad_outputs`` counts samples with NaN, or infinity where the host has none.
+
+    ``drop_bound`` is the one-sided 95 % upper bound of the paired accuracy drop; None where the drop has no interval.
+    """
 
     samples: int
     bad_outputs: int
     accuracy: Accuracy | None
-    drop_bound: DropBound | None
+    drop_bound: float | None
     parity: Parity | None
 
 
@@ -57,8 +59,10 @@ def read_outputs(content: bytes) -> dict[str, Array]:
     return arrays
 
 
-def compare(arrays: Mapping[str, Array], metric: Metric) -> Comparison | None:
+def compare(arrays: Mapping[str, Array], metric: Metric, max_drop: float | None = None) -> Comparison | None:
     """Hold the device's outputs against labels and the host's outputs; None where the device gave none.
+
+    ``max_drop`` is the budget's limit of the accuracy drop, if it has one.
 
     Raises IntegrityError "bad-outputs" where the arrays do not belong together, InputError where the metric fails.
     """
@@ -75,24 +79,23 @@ def compare(arrays: Mapping[str, Array], metric: Metric) -> Comparison | None:
     if labels is not None and bad == 0:
         if len(labels) != samples:
             raise _mixed_up(f"{samples} outputs, {len(labels)} labels")
-        accuracy = compare_accuracy(metric, reference or None, device, labels)
-        bound = _drop_bound(metric, reference, device, labels) if reference else None
+        accuracy, bound = _accuracy(metric, reference, device, labels, max_drop)
     parity = _parity(device, host, samples) if host and bad == 0 else None
     return Comparison(samples, bad, accuracy, bound, parity)
 
 
-def _drop_bound(
-    metric: Metric, reference: Mapping[str, Array], device: Mapping[str, Array], labels: Array
-) -> DropBound | None:
-    try:
-        interval = drop_interval(metric, reference, device, labels, ONE_SIDED_95)
-    except InputError:
-        # The metric refuses a resample: there is no bound, and the verdict says so.
-        return None
-    if metric.hits is None:
-        return DropBound(interval.high)
-    before, after = (metric.hits(_only(outputs), labels) for outputs in (reference, device))
-    return DropBound(interval.high, pair_table(before, after))
+def _accuracy(
+    metric: Metric,
+    reference: Mapping[str, Array],
+    device: Mapping[str, Array],
+    labels: Array,
+    max_drop: float | None,
+) -> tuple[Accuracy, float | None]:
+    if not reference:
+        return compare_accuracy(metric, None, device, labels), None
+    drop = measure_drop(metric, reference, device, labels)
+    bounds = drop.interval(ONE_SIDED_95)
+    return drop.accuracy(max_drop), None if bounds is None else bounds.high
 
 
 def _parity(device: Mapping[str, Array], host: Mapping[str, Array], samples: int) -> Parity:

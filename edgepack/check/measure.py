@@ -18,6 +18,7 @@ from edgepack.device.opened import chosen_app, opened
 from edgepack.documents import CheckDocument, LatencyMs
 from edgepack.errors import IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.metric import Metric, load_metric
 from edgepack.statistics import MIN_RUNS, latency_summary
 from edgepack.target import Budget
 
@@ -63,8 +64,6 @@ def check(
     Raises InputError (no such app, release, metric or limit), MisfitError (the runtime or delegate refuses),
     DeviceFailure (out of memory, killed).
     """
-    from edgepack.metric import load_metric
-
     started = time.monotonic()
     wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
     measure_metric = load_metric(metric)
@@ -74,7 +73,7 @@ def check(
         plan = plan_check(name, found, manifest, budget or {}, wanted)
         report(Event(STEP, f"measuring {name} {found} on {session.description}"))
         measurement = _measure(session, plan, report)
-        comparison = _compare(session, measurement, measure_metric)
+        comparison = _compare(session, measurement, measure_metric, plan.budget.max_accuracy_drop)
         document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
         verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
         session.request("record", op=secrets.token_hex(8), app=name, release=found, verdict=verdict)
@@ -166,7 +165,9 @@ def _teller(report: Reporter) -> Callable[[Mapping[str, Any]], None]:
     return tell
 
 
-def _compare(session: Session, measurement: Mapping[str, Any], metric: Any) -> Comparison | None:
+def _compare(
+    session: Session, measurement: Mapping[str, Any], metric: Metric, max_drop: float | None
+) -> Comparison | None:
     """The device's outputs over the check set against the host's; None where there is no check set."""
     from edgepack.check.compare import compare, read_outputs
 
@@ -178,7 +179,7 @@ def _compare(session: Session, measurement: Mapping[str, Any], metric: Any) -> C
         raise IntegrityError(
             "digest-mismatch", f"The outputs from {session.description} arrived changed.", hint="Again."
         )
-    return compare(read_outputs(reply.payload), metric)
+    return compare(read_outputs(reply.payload), metric, max_drop)
 
 
 def _measured(

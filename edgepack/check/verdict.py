@@ -18,16 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepack.documents import Accuracy
-from edgepack.statistics import MIN_RUNS, percentile, table_drop_interval
+from edgepack.statistics import MIN_RUNS, percentile
 from edgepack.target import Budget
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-
-ONE_SIDED_95 = 0.90
-"""The upper end of a two-sided interval at 90 % is a one-sided bound at 95 %."""
-
-# Who has more labelled samples than this needs no advice.
-_MOST_SAMPLES = 1_000_000
 
 # Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point.
 _ROUNDING = 1e-9
@@ -62,18 +56,6 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class DropBound:
-    """The one-sided 95 % upper bound of the paired accuracy drop.
-
-    ``table`` counts the samples that both models have right, only the reference, only the quantized one, and neither;
-    None for a metric that is no share of right samples.
-    """
-
-    upper: float
-    table: tuple[int, int, int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Gate:
     """One gate's outcome ("pass", "fail", "inconclusive") and the sentence that says why, with the numbers."""
 
@@ -95,10 +77,11 @@ class Verdict:
         return tuple(gate.reason for gate in self.gates)
 
 
-def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: DropBound | None, budget: Budget) -> Verdict:
+def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | None, budget: Budget) -> Verdict:
     """Hold a measurement against a budget.
 
-    ``accuracy`` is None without a labelled check set; ``drop_bound`` is None where the drop has no interval.
+    ``accuracy`` is None without a labelled check set; ``drop_bound`` is the one-sided 95 % upper bound of the paired
+    accuracy drop, None where the drop has no interval.
     """
     gates = [
         *_sanity_gates(measured),
@@ -198,7 +181,7 @@ def _memory_gate(measured: Measured, limit: int) -> Gate:
     return _at_most("peak_rss_bytes", f"Peak memory is {value:,} bytes", value, limit, f"{limit:,} bytes")
 
 
-def _accuracy_gates(accuracy: Accuracy | None, bound: DropBound | None, budget: Budget) -> list[Gate]:
+def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget) -> list[Gate]:
     gates = []
     if budget.max_accuracy_drop is not None:
         gates.append(_drop_gate(accuracy, bound, budget.max_accuracy_drop, confident=budget.gate == "confident"))
@@ -207,7 +190,7 @@ def _accuracy_gates(accuracy: Accuracy | None, bound: DropBound | None, budget: 
     return gates
 
 
-def _drop_gate(accuracy: Accuracy | None, bound: DropBound | None, limit: float, *, confident: bool) -> Gate:
+def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, confident: bool) -> Gate:
     key = "max_accuracy_drop"
     if accuracy is None or accuracy.samples < 1:
         reason = f"The accuracy drop is not known (limit {limit:g}): the release carries no labelled check set."
@@ -215,46 +198,22 @@ def _drop_gate(accuracy: Accuracy | None, bound: DropBound | None, limit: float,
     if accuracy.drop is None or not math.isfinite(accuracy.drop):
         reason = f"The accuracy drop is not known (limit {limit:g}): the check set holds no outputs of the float model."
         return Gate(key, INCONCLUSIVE, reason)
-    shown = f"{accuracy.metric} drops by {accuracy.drop:.4f} over {accuracy.samples} samples"
+    moves = "grows" if accuracy.smaller_is_better else "drops"
+    shown = f"{accuracy.metric} {moves} by {accuracy.drop:.4f} over {accuracy.samples} samples"
     if accuracy.interval is not None:
         low, high = accuracy.interval.low, accuracy.interval.high
         shown += f" ({accuracy.interval.confidence:.0%} interval {low:.4f} to {high:.4f})"
     point = _at_most(key, shown, accuracy.drop, limit + _ROUNDING, f"{limit:g}")
     if point.outcome == FAIL or not confident:
         return point
-    if bound is None or not math.isfinite(bound.upper):
+    if bound is None or not math.isfinite(bound):
         return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
-    if bound.upper <= limit + _ROUNDING:
-        return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound.upper:.4f} is within {limit:g}.")
-    needed = samples_to_settle(bound.table, limit) if bound.table else None
+    if bound <= limit + _ROUNDING:
+        return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound:.4f} is within {limit:g}.")
+    needed = accuracy.needed_samples
     advice = f"about {needed} samples would settle it" if needed else "more samples may settle it"
-    reason = f"{shown}; its 95 % upper bound {bound.upper:.4f} is more than {limit:g}: {advice}."
+    reason = f"{shown}; its 95 % upper bound {bound:.4f} is more than {limit:g}: {advice}."
     return Gate(key, INCONCLUSIVE, reason)
-
-
-def samples_to_settle(table: tuple[int, int, int, int], limit: float) -> int | None:
-    """How many samples bring the one-sided 95 % bound of the drop within ``limit``, if the shares in ``table`` stay.
-
-    None where the drop is not below the limit, or where it takes more than a million.
-    """
-    n = sum(table)
-    if n == 0 or table[1] - table[2] >= limit * n:
-        return None
-
-    def enough(samples: int) -> bool:
-        both, lost, won, neither = (count * samples / n for count in table)
-        return table_drop_interval(both, lost, won, neither, ONE_SIDED_95).high <= limit
-
-    high = n
-    while not enough(high):
-        high *= 2
-        if high > _MOST_SAMPLES:
-            return None
-    low = high // 2
-    while high - low > max(1, low // 100):
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
@@ -262,6 +221,9 @@ def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
         reason = f"Accuracy is not known (at least {floor:g} is asked): the release carries no labelled check set."
         return Gate("min_accuracy", INCONCLUSIVE, reason)
     shown = f"{accuracy.metric} is {accuracy.quantized:.4f} over {accuracy.samples} samples"
+    if accuracy.smaller_is_better:
+        reason = f"{shown}: less of it is better, so min_accuracy = {floor:g} says nothing (use max_accuracy_drop)."
+        return Gate("min_accuracy", INCONCLUSIVE, reason)
     if accuracy.quantized >= floor - _ROUNDING:
         return Gate("min_accuracy", PASS, f"{shown}, at least {floor:g}.")
     return Gate("min_accuracy", FAIL, f"{shown}, less than {floor:g}.")

@@ -13,6 +13,7 @@ from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
+from edgepack.metric import HELP as METRIC_HELP
 
 DeviceArgument = Annotated[
     str,
@@ -83,9 +84,7 @@ def _add_push_and_check(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Also write the document here.")
         ] = None,
-        metric: Annotated[
-            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
-        ] = "top1",
+        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         budget: Annotated[
             list[str] | None,
             typer.Option("--budget", metavar="KEY=VALUE", help="Override the bundle's budget, e.g. p95_ms=20."),
@@ -192,9 +191,7 @@ def _add_deploy(table: Table) -> None:
         calibration: Annotated[str | None, typer.Option("--calibration", metavar="SAMPLES")] = None,
         evaluation: Annotated[str | None, typer.Option("--eval", metavar="SAMPLES")] = None,
         check_set: Annotated[str | None, typer.Option("--check-set", metavar="SAMPLES")] = None,
-        metric: Annotated[
-            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
-        ] = "top1",
+        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,

@@ -11,6 +11,7 @@ from edgepack.cli import render
 from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.verb import Run, verb
+from edgepack.metric import HELP as METRIC_HELP
 
 TargetOption = Annotated[
     str | None,
@@ -47,9 +48,7 @@ def add_commands(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write.")
         ] = None,
-        metric: Annotated[
-            str, typer.Option("--metric", help="top1, or module:function of (outputs, labels).")
-        ] = "top1",
+        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""

@@ -29,7 +29,8 @@ def quantize(
     """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
 
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples: ``FILE``, or ``FILE#100:500`` for rows.
-    ``metric`` is ``top1`` or ``module:function`` of (outputs, labels). ``batch`` is pinned; None leaves it as it is.
+    ``metric`` is ``top1``, ``top5``, ``mae``, ``roc-auc`` or ``module:function`` of (outputs, labels). ``batch`` is
+    pinned; None leaves it as it is.
     Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or check set, OUT.check.npz; nothing
     where it raises.
 

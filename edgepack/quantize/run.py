@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.documents import Accuracy, Conformance, Finding, ModelInfo, QuantizeDocument, SourceInfo
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
-from edgepack.metric import TOP1, compare_accuracy
+from edgepack.metric import compare_accuracy
 from edgepack.quantize import artifacts
 from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.checking import Port, bind_inputs, read_labels
@@ -114,16 +113,8 @@ class _Run:
         self._check_metric([tuple(one["shape"]) for one in loaded["outputs"]])
 
     def _check_metric(self, outputs: Sequence[tuple[int | None, ...]]) -> None:
-        """top1 needs one output with a score per class; say so before the conversion."""
-        job = self._job
-        scores = len(outputs) == 1 and math.prod(n or 2 for n in outputs[0][1:]) > 1
-        if job.evaluation is not None and job.metric.name == TOP1.name and not scores:
-            shown = ", ".join(str(["N", *shape[1:]]) for shape in outputs)
-            raise InputError(
-                "metric-misfit",
-                f"top1 needs one output with a score per class, and the model has {shown}.",
-                hint="Write your own: --metric module:function of (outputs, labels); several outputs come as a dict.",
-            )
+        if self._job.evaluation is not None:
+            self._job.metric.refuse_misfit(outputs)
 
     def _bind(self) -> None:
         for samples in (self._job.calibration, self._job.evaluation, self._job.check_set):
@@ -209,7 +200,9 @@ class _Run:
         labels = read_labels(samples)
         if labels is None:
             return None
-        return compare_accuracy(self._job.metric, outputs.reference, outputs.quantized, labels)
+        return compare_accuracy(
+            self._job.metric, outputs.reference, outputs.quantized, labels, self._job.target.budget.max_accuracy_drop
+        )
 
     def _write(
         self,
