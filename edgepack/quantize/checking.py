@@ -31,25 +31,40 @@ class Port:
     dtype: str
 
 
-def check_content(samples: Samples, *, need_labels: bool, report: Reporter) -> tuple[bytes, ...]:
-    """Read every row once: refuse what is not finite, and return one digest per row.
+@dataclass(frozen=True, slots=True)
+class CheckedSamples:
+    """A set whose every row was read and found sound.
 
-    The digest is that of the row's inputs as float32, so that the same sample is recognized in another file, under
-    another name or type. Raises InputError: "not-finite", "no-labels", "bad-samples", "broken-samples".
+    ``rows`` has a digest of each row's inputs as float32, so that the same sample is recognized in another file, under
+    another name or type; ``digest`` is that of all inputs as they are stored, names, shapes and types included.
+    """
+
+    samples: Samples
+    rows: tuple[bytes, ...]
+    digest: str
+
+
+def check_content(samples: Samples, *, need_labels: bool, report: Reporter) -> CheckedSamples:
+    """Read every row once, and refuse what is not finite.
+
+    Raises InputError: "not-finite", "no-labels", "bad-samples", "broken-samples".
     """
     _check_labels(samples, need_labels)
     hashes = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in range(samples.rows)]
+    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for array in sorted(samples.inputs, key=lambda one: one.name):
+        whole.update(repr((array.name, array.shape[1:], array.dtype, array.stacked)).encode())
         if array.rows < samples.stop:
             continue  # a table of names, say; if the model wants it after all, bind_inputs refuses it
         row = samples.start
         for rows in read_rows(array, samples.start, samples.stop, chunk_rows(array)):
             _require_finite(samples, array, rows, row)
+            whole.update(rows.tobytes())
             for values in _as_float32(rows):
                 hashes[row - samples.start].update(values.tobytes())
                 row += 1
             report(Event("quantize", f"checking {samples.path.name}", row - samples.start, samples.rows, "samples"))
-    return tuple(one.digest() for one in hashes)
+    return CheckedSamples(samples, tuple(one.digest() for one in hashes), whole.hexdigest())
 
 
 def _as_float32(rows: Array) -> Array:
@@ -105,16 +120,15 @@ def read_labels(samples: Samples, rows: int | None = None) -> Array | None:
     return found
 
 
-def refuse_overlap(
-    calibration: Samples, calibrated: Sequence[bytes], evaluation: Samples, evaluated: Sequence[bytes]
-) -> int:
+def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> int:
     """Raise InputError "overlap" where a row that sets the ranges also judges the result.
 
     Within one file that is a row taken twice; across files, equal content. Returns how many rows of one file merely
     look alike: real recordings repeat themselves (silence), and the file's owner put them on both sides.
     """
-    rows = {digest: row for row, digest in enumerate(calibrated, calibration.start)}
-    alike = [(rows[digest], row) for row, digest in enumerate(evaluated, evaluation.start) if digest in rows]
+    calibration, evaluation = calibrating.samples, judging.samples
+    rows = {digest: row for row, digest in enumerate(calibrating.rows, calibration.start)}
+    alike = [(rows[digest], row) for row, digest in enumerate(judging.rows, evaluation.start) if digest in rows]
     if calibration.path.samefile(evaluation.path):
         both = range(max(calibration.start, evaluation.start), min(calibration.stop, evaluation.stop))
         pairs = [(row, row) for row in both]

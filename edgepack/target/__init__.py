@@ -9,6 +9,7 @@ from __future__ import annotations
 from edgepack.target.find import builtin_folder, list_targets, load_target, target_folders
 from edgepack.target.values import (
     BUDGET,
+    INTEGER_SCHEMES,
     Budget,
     Delegate,
     MeasurePolicy,
@@ -22,6 +23,7 @@ from edgepack.target.values import (
 
 __all__ = [
     "BUDGET",
+    "INTEGER_SCHEMES",
     "Budget",
     "Delegate",
     "MeasurePolicy",

@@ -39,6 +39,10 @@ class Scheme(StrEnum):
     INT16X8 = "int16x8"
 
 
+INTEGER_SCHEMES = (Scheme.INT8, Scheme.INT16X8)
+"""The schemes whose activations are integers: their ranges are measured on calibration samples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """What decides which wheel a device can load: Python "3.11", arch "aarch64", the C library "glibc-2.36"."""

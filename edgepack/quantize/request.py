@@ -1,0 +1,35 @@
+"""What a person asks ``quantize`` for: plain values, checked by :mod:`edgepack.quantize.job`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A .tflite to be made: for which target, and where it goes."""
+
+    target: Target
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run of ``quantize``: a model, what to make of it, and the samples to make and judge it with.
+
+    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples as the command line takes them (``FILE``, or
+    ``FILE#100:500`` for rows). ``metric`` is "top1" or ``module:function`` of (outputs, labels). ``batch`` is pinned;
+    None leaves it as it is. With ``cache`` what was made before from the same content is taken from the user's cache.
+    """
+
+    model: Path
+    goals: tuple[Goal, ...]
+    calibration: str | None = None
+    evaluation: str | None = None
+    check_set: str | None = None
+    metric: str = "top1"
+    batch: int | None = 1
+    cache: bool = True

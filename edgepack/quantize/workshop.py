@@ -1,0 +1,219 @@
+"""What a run of ``quantize`` has made for it: conversions and outputs, each once for the same content.
+
+The worker process does the work; what it makes is kept in a :class:`~edgepack.quantize.store.Store` under everything
+that it depends on, so that several targets share it, and a second run makes nothing at all. The process starts with the
+first thing that is not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edgepack.events import Event, Reporter
+from edgepack.quantize.checking import CheckedSamples, Port
+from edgepack.quantize.conversion import Conversion
+from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.sources import Source
+from edgepack.quantize.store import Store, key_of
+from edgepack.target import INTEGER_SCHEMES, Scheme
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+# Whose versions decide the bytes of a conversion and the numbers of an output.
+LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "numpy")
+_MODEL, _FLOAT_MODEL, _ANSWER = "model.tflite", "float.tflite", "answer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What goes into the source model and what comes out."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedFile:
+    """A .tflite, and the float .tflite that it was calibrated as (None where TensorFlow did not show one)."""
+
+    model: Path
+    float_model: Path | None
+
+
+class Workshop:
+    """A context manager; ``scratch`` is a folder of the caller's for what the store does not keep.
+
+    ``store`` None keeps results for this run only.
+    """
+
+    def __init__(self, source: Source, batch: int | None, scratch: Path, store: Store | None, report: Reporter) -> None:
+        self._source = source
+        self._batch = batch
+        self._scratch = scratch
+        self._store = store or Store(scratch / "store")
+        self._report = report
+        self._worker: WorkerProcess | None = None
+        self._loaded = False
+        self._made = 0
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._worker is not None:
+            self._worker.__exit__(kind, error, trace)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing had to be made so far: everything was there."""
+        return self._worker is None
+
+    def ports(self) -> Ports:
+        """The source model's inputs and outputs. Raises InputError where it cannot be loaded."""
+
+        def make(folder: Path) -> None:
+            answer = self._load()
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        answer = json.loads((self._kept("ports", {}, make) / _ANSWER).read_bytes())
+        inputs, outputs = ([Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in answer[side]]
+                           for side in ("inputs", "outputs"))  # fmt: skip
+        return Ports(tuple(inputs), tuple(outputs))
+
+    def convert(self, conversion: Conversion, calibration: CheckedSamples | None) -> ConvertedFile:
+        """The source as a .tflite. Raises MisfitError where it cannot be converted so."""
+        calibrated = calibration if conversion.scheme in INTEGER_SCHEMES else None
+
+        def make(folder: Path) -> None:
+            self._ensure_loaded()
+            self._ask(
+                "convert",
+                conversion=dataclasses.asdict(conversion),
+                batch=self._batch,
+                calibration=None if calibrated is None else calibrated.samples.text,
+                output=str(folder / _MODEL),
+                float_output=str(folder / _FLOAT_MODEL) if conversion.scheme in INTEGER_SCHEMES else None,
+            )
+
+        facts = {"conversion": dataclasses.asdict(conversion), "calibration": _content(calibrated)}
+        folder = self._kept("convert", facts, make)
+        float_model = folder / (_MODEL if conversion.scheme == Scheme.FLOAT32 else _FLOAT_MODEL)
+        return ConvertedFile(folder / _MODEL, float_model if float_model.exists() else None)
+
+    def reference(self, samples: CheckedSamples | None, rows: int | None = None) -> dict[str, Array]:
+        """The source's outputs, float32 [rows, ...] by name; of invented rows where there are no samples."""
+
+        def make(folder: Path) -> None:
+            self._ensure_loaded()
+            answer = self._ask("reference", samples=_text(samples), rows=rows, outputs=str(folder))
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        return _arrays(self._kept("reference", {"samples": _content(samples), "rows": rows}, make))
+
+    def host(
+        self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int | None = None
+    ) -> dict[str, Array]:
+        """A .tflite's outputs on this machine, as :meth:`reference`."""
+        ports = [dataclasses.asdict(port) for port in inputs]
+
+        def make(folder: Path) -> None:
+            answer = self._ask(
+                "host", model=str(model), inputs=ports, samples=_text(samples), rows=rows, outputs=str(folder)
+            )
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        facts = {"model": digest_of(model), "inputs": ports, "samples": _content(samples), "rows": rows}
+        return _arrays(self._kept("host", facts, make))
+
+    def _kept(self, verb: str, facts: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        key = key_of({"verb": verb, "source": self._facts, **facts})
+        found = self._store.get(key)
+        if found is not None:
+            return found
+        folder = self._scratch / f"made-{self._made}"
+        self._made += 1
+        folder.mkdir()
+        make(folder)
+        return self._store.put(key, folder)
+
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any]:
+        return {"kind": self._source.kind, "sha256": self._source.sha256, "batch": self._batch, "made_by": _makers()}
+
+    def _load(self) -> dict[str, Any]:
+        self._report(Event("quantize", f"loading {self._source.path.name} ({self._source.kind})"))
+        answer = self._ask("load", path=str(self._source.path), kind=self._source.kind)
+        self._loaded = True
+        return answer
+
+    def _ensure_loaded(self) -> None:
+        if not self._loaded:
+            self._load()
+
+    def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        if self._worker is None:
+            self._worker = WorkerProcess(self._scratch, self._report)
+        return self._worker.ask(verb, **arguments)
+
+
+def _makers() -> dict[str, Any]:
+    """Everything that is not the user's and decides a result: libraries, this code, this machine's instructions."""
+    return {"libraries": library_versions(), "code": _code_digest(), "machine": platform.machine()}
+
+
+def library_versions() -> dict[str, str | None]:
+    """The versions of :data:`LIBRARIES`, read without importing them; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Of the modules that make results: an edgepack that converts otherwise shares nothing with this one."""
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "hostruntime.py"]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _content(samples: CheckedSamples | None) -> str | None:
+    return None if samples is None else samples.digest
+
+
+def _text(samples: CheckedSamples | None) -> str | None:
+    return None if samples is None else samples.samples.text
+
+
+def _arrays(folder: Path) -> dict[str, Array]:
+    import numpy as np
+
+    outputs = json.loads((folder / _ANSWER).read_bytes())["outputs"]
+    return {
+        name: np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False) for place, name in enumerate(outputs)
+    }
