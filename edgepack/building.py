@@ -6,63 +6,127 @@ import contextlib
 import dataclasses
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from edgepack.documents import BundleDocument, QuantizeDocument, VerifyDocument
+from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, VerifyDocument
 from edgepack.events import Reporter, ignore_events
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
     from edgepack.target import Platform, Target
 
+    TargetLike = str | Path | Target
+    TargetList = list[TargetLike] | list[str] | tuple[TargetLike, ...]
 
+    class QuantizeOptions(TypedDict, total=False):
+        """The options of :func:`quantize`, whose signature has their defaults."""
+
+        calibration: str | Path | None
+        evaluation: str | Path | None
+        check_set: str | Path | None
+        metric: str
+        batch: int | None
+        cache: bool
+        dry_run: bool
+        report: Reporter
+
+
+@overload
+def quantize(
+    model: str | Path, *, target: TargetLike, output: str | Path, **options: Unpack[QuantizeOptions]
+) -> QuantizeDocument: ...
+@overload
+def quantize(
+    model: str | Path, *, target: TargetList, output: str | Path, **options: Unpack[QuantizeOptions]
+) -> QuantizeSetDocument: ...
 def quantize(
     model: str | Path,
     *,
-    target: str | Path | Target,
+    target: TargetLike | TargetList,
     output: str | Path,
     calibration: str | Path | None = None,
     evaluation: str | Path | None = None,
     check_set: str | Path | None = None,
     metric: str = "top1",
     batch: int | None = 1,
+    cache: bool = True,
     dry_run: bool = False,
     report: Reporter = ignore_events,
-) -> QuantizeDocument:
+) -> QuantizeDocument | QuantizeSetDocument:
     """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
 
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples, a .npz or a folder of .npy;
-    ``FILE#100:500`` takes rows. ``metric`` is "top1" or ``module:function`` of (outputs, labels). ``batch`` is
+    ``FILE#100:500`` takes rows. ``metric`` is built in (top1, top5, mae, roc-auc) or ``module:function`` of (outputs, labels). ``batch`` is
     pinned; None leaves it as it is. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or
     check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so that the
-    document tells what would be there.
+    document tells what would be there. What the same content gave before comes from the user's cache folder, unless
+    ``cache`` is off.
+
+    A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
+    is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.
 
     Raises InputError about the model, the samples, the target or the options, and MisfitError where the converted model
     is not what the target takes, or cannot be made.
     """
+    from edgepack.quantize import Goal, Request
     from edgepack.quantize import quantize as run
 
-    output = Path(output)
-    with _written(output, dry_run=dry_run) as place:
-        document = run(
-            model,
-            target=target,
-            output=place,
-            calibration=calibration,
-            evaluation=evaluation,
-            check_set=check_set,
+    started = time.perf_counter()
+    several = isinstance(target, (list, tuple))
+    targets = [_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
+    outputs = _outputs(Path(output), targets) if several else [Path(output)]
+    with _written(outputs, dry_run=dry_run) as places:
+        request = Request(
+            model=Path(model),
+            goals=tuple(Goal(one, place) for one, place in zip(targets, places, strict=True)),
+            calibration=_text(calibration),
+            evaluation=_text(evaluation),
+            check_set=_text(check_set),
             metric=metric,
             batch=batch,
-            report=report,
+            cache=cache,
         )
+        made = run(request, report)
+    documents = tuple(_placed(document, path) for document, path in zip(made, outputs, strict=True))
+    return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
+
+
+def _text(samples: str | Path | None) -> str | None:
+    return None if samples is None else str(samples)
+
+
+def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
+    """Where each target's model goes: by ``{target}`` in the name, else into a folder."""
+    from edgepack.errors import InputError
+
+    if "{target}" in str(output):
+        return [Path(str(output).replace("{target}", target.name)) for target in targets]
+    if output.suffix == ".tflite":
+        if len(targets) == 1:
+            return [output]
+        raise InputError(
+            "bad-output",
+            f"{len(targets)} targets need {len(targets)} files, and {output} is one.",
+            hint="Put {target} into the name (-o 'OUT-{target}.tflite'), or name a folder.",
+        )
+    return [output / f"{target.name}.tflite" for target in targets]
+
+
+def _placed(document: QuantizeDocument, output: Path) -> QuantizeDocument:
+    """The document of a model that was, or in a dry run would be, at ``output``."""
+
+    def beside(path: str | None) -> str | None:
+        return path and str(output.with_name(Path(path).name))
+
     return dataclasses.replace(
         document,
         model=dataclasses.replace(document.model, path=str(output)),
-        check_set=document.check_set and str(output.with_name(Path(document.check_set).name)),
+        check_set=beside(document.check_set),
         provenance=str(output.with_name(Path(document.provenance).name)),
-        uncompiled=document.uncompiled and str(output.with_name(Path(document.uncompiled).name)),
+        uncompiled=beside(document.uncompiled),
     )
 
 
@@ -91,7 +155,7 @@ def bundle(
     from edgepack.bundle.build import build_bundle
 
     output = Path(output)
-    with _written(output, dry_run=dry_run) as place:
+    with _written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             Path(model),
             target=_target(target),
@@ -162,17 +226,20 @@ def _bytes(size: int | None) -> str:
     return "absent" if size is None else f"{size} bytes"
 
 
-def _target(target: str | Path | Target) -> Target:
+def _target(target: TargetLike) -> Target:
     from edgepack.target import Target, load_target
 
     return target if isinstance(target, Target) else load_target(target)
 
 
 @contextlib.contextmanager
-def _written(output: Path, *, dry_run: bool) -> Iterator[Path]:
-    """Where to write: the output itself, or in a dry run a file of that name in a folder that goes away."""
+def _written(outputs: Sequence[Path], *, dry_run: bool) -> Iterator[list[Path]]:
+    """Where to write: the outputs themselves, or in a dry run files of those names in folders that go away."""
     if not dry_run:
-        yield output
+        yield list(outputs)
         return
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        yield Path(folder) / output.name
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as name:
+        folders = [Path(name) / str(place) for place in range(len(outputs))]
+        for folder in folders:
+            folder.mkdir()
+        yield [folder / output.name for folder, output in zip(folders, outputs, strict=True)]

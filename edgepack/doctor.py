@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+
+from edgepack.cachefolder import cache_folder
 
 # A TensorFlow environment and a handful of bundles with their wheels.
 _WANTED_FREE_BYTES = 2_000_000_000
@@ -44,11 +45,6 @@ def examine() -> DoctorDocument:
         _cache_folder(),
     )
     return DoctorDocument(all(check.ok for check in checks), checks)
-
-
-def cache_folder() -> Path:
-    """Where edgepack keeps what it can make or fetch again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack"
 
 
 def _python() -> HostCheck:

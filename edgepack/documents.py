@@ -94,7 +94,8 @@ class QuantizeDocument:
     """What ``quantize`` made. ``accuracy`` is None without an evaluation set.
 
     ``uncompiled`` is the path of the model before an accelerator's compiler took it, and None where none did;
-    ``accuracy`` is then that of the uncompiled model, because only that one runs on the host.
+    ``accuracy`` is then that of the uncompiled model, because only that one runs on the host. ``cached`` says that
+    everything was made before from the same content.
     """
 
     model: ModelInfo
@@ -106,6 +107,15 @@ class QuantizeDocument:
     provenance: str
     seconds: float
     uncompiled: str | None = None
+    cached: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuantizeSetDocument:
+    """What ``quantize`` made for several targets of one model, in the order in which they were named."""
+
+    models: tuple[QuantizeDocument, ...]
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,7 @@ from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.metric import BUILT_IN
 from edgepack.release import STEP, ReleasePolicy, deploy_release
-from edgepack.reuse import digest_of, is_current, key_of, write_stamp
 from edgepack.target import Target, load_target
 
 if TYPE_CHECKING:
@@ -121,7 +118,17 @@ def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Bu
     model = order.source
     if _needs_quantizing(order.source):
         model = folder / f"{stem}.tflite"
-        quantized = _quantize(order, model, report)
+        report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
+        quantized = building.quantize(
+            order.source,
+            target=order.target,
+            output=model,
+            calibration=order.calibration,
+            evaluation=order.evaluation,
+            check_set=order.check_set,
+            metric=order.metric,
+            report=report,
+        )
     else:
         report(Event(STEP, f"{order.source} is quantized already: it is bundled as it is"))
     path = folder / f"{stem}.edgepack"
@@ -130,82 +137,6 @@ def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Bu
         model, target=order.target, name=order.name, version=order.version, output=path, report=report
     )
     return Built(path, quantized, bundled)
-
-
-def _quantize(order: Order, model: Path, report: Reporter) -> QuantizeDocument | None:
-    """Make ``model``, unless the very same was made before; None then.
-
-    With a metric of the user's it is always made: nobody can tell what its code depends on.
-    """
-    stamp = model.with_suffix(".built.json")
-    key = _quantize_key(order)
-    if order.metric in BUILT_IN and is_current(stamp, key):
-        report(Event(STEP, f"{model} is what {order.source} gives for {order.target.name}: it is not made again"))
-        return None
-    report(Event(STEP, f"quantize {order.source} for {order.target.name}"))
-    document = building.quantize(
-        order.source,
-        target=order.target,
-        output=model,
-        calibration=order.calibration,
-        evaluation=order.evaluation,
-        check_set=order.check_set,
-        metric=order.metric,
-        report=report,
-    )
-    made = [document.model.path, document.provenance, *([document.check_set] if document.check_set else [])]
-    write_stamp(stamp, key, map(Path, made))
-    return document
-
-
-def _quantize_key(order: Order) -> str:
-    """Everything that decides the bytes of the quantized model and of its check set.
-
-    What is missing or unreadable gives a key of its own: quantizing will say what is wrong with it.
-    """
-    from edgepack import __version__
-
-    samples = {"calibration": order.calibration, "eval": order.evaluation, "check_set": order.check_set}
-    return key_of(
-        {
-            "edgepack": __version__,
-            "libraries": {name: _version(name) for name in ("tensorflow", "tf_keras", "keras", "ai-edge-litert")},
-            "source": _digest(order.source),
-            "target": order.target.to_json(),
-            "compiler": _compiler_key(order.target),
-            "samples": {name: None if text is None else _samples_key(text) for name, text in samples.items()},
-            "metric": order.metric,
-        }
-    )
-
-
-def _compiler_key(target: Target) -> dict[str, str | None] | None:
-    """The program that the target's compile command starts: another one, or none, gives another model."""
-    if target.compile_command is None:
-        return None
-    from edgepack.quantize.compiling import find_compiler
-
-    program = find_compiler(target.compile_command[0])
-    return {"path": program, "sha256": _digest(Path(program)) if program else None}
-
-
-def _samples_key(text: str) -> dict[str, str | None]:
-    path, _, rows = text.partition("#")
-    return {"sha256": _digest(Path(path)), "rows": rows}
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return digest_of(path)
-    except OSError:
-        return None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _source(source: str | Path | None, project: Project | None) -> Path:

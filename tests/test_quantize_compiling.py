@@ -19,10 +19,10 @@ from compiled_tflite import EDGETPU, ROOT, compiled_model, stand_in_for_edgetpu,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepack.building import quantize
 from edgepack.bundle.build import build_bundle
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, ignore_events
-from edgepack.quantize import quantize
 from edgepack.quantize.compiling import Delivered, compile_model, expand_command, match_ports
 from edgepack.target import Delegate, Target, load_target
 from edgepack.tflite import Tensor, read_model

@@ -192,7 +192,7 @@ def test_rows_outside_the_range_are_nobodys_business(tmp_path: Path) -> None:
     array = images(8)
     array[7] = np.nan
     samples = open_samples(f"{save(tmp_path, x=array)}#0:7")
-    assert len(check_content(samples, need_labels=False, report=ignore_events)) == 7
+    assert len(check_content(samples, need_labels=False, report=ignore_events).rows) == 7
 
 
 def test_a_wrong_shape_is_told_with_both_shapes(tmp_path: Path) -> None:
@@ -241,9 +241,9 @@ def test_missing_labels_are_told(tmp_path: Path) -> None:
 
 def overlap(calibration: Path | str, evaluation: Path | str) -> int:
     """Look for rows in both sets."""
-    first, second = open_samples(calibration), open_samples(evaluation)
-    digests = [check_content(one, need_labels=False, report=ignore_events) for one in (first, second)]
-    return refuse_overlap(first, digests[0], second, digests[1])
+    sets = open_samples(calibration), open_samples(evaluation)
+    first, second = (check_content(one, need_labels=False, report=ignore_events) for one in sets)
+    return refuse_overlap(first, second)
 
 
 def test_rows_both_calibrated_and_evaluated_are_refused(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_one_row_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
 
 def test_a_check_set_that_no_device_can_hold_is_refused(tmp_path: Path) -> None:
     """A gigabyte of samples is told before anything is converted, with how many rows would do."""
-    from edgepack.quantize import quantize
+    from edgepack.building import quantize
 
     folder, model = tmp_path / "folder", tmp_path / "model.tflite"
     folder.mkdir()

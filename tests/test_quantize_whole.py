@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from test_quantize_conformance import target
 
+from edgepack.building import quantize
 from edgepack.documents import QuantizeDocument
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event
-from edgepack.quantize import quantize
 from edgepack.quantize.agreement import refuse_difference
 from edgepack.scoring import topk_hits
 from edgepack.target import Scheme
@@ -127,7 +127,7 @@ def test_nothing_else_is_left_beside_the_model(whole: Whole) -> None:
 
 _FROM_A_PROGRAM = """
 import sys
-from edgepack.quantize import quantize
+from edgepack.building import quantize
 quantize(sys.argv[1], target="generic-cpu", output=sys.argv[2], calibration=sys.argv[3], evaluation=sys.argv[4])
 print([name for name in ("tensorflow", "keras", "tf_keras", "ai_edge_litert") if name in sys.modules])
 """
@@ -351,7 +351,7 @@ def test_a_light_installation_says_what_to_install(small_models: Path, tmp_path:
     work.mkdir()
     script = f"""
 from edgepack.errors import InputError
-from edgepack.quantize import quantize
+from edgepack.building import quantize
 try:
     quantize({str(small_models / "module")!r}, target="generic-cpu", output={str(work / "out.tflite")!r},
              calibration={str(small_models / "vectors.npz")!r})
@@ -371,7 +371,7 @@ def test_ctrl_c_leaves_nothing(small_models: Path, tmp_path: Path) -> None:
     """Interrupted while TensorFlow works, the caller ends at once, its worker with it, and no file is left."""
     script = """
 import sys
-from edgepack.quantize import quantize
+from edgepack.building import quantize
 quantize(sys.argv[1], target="generic-cpu", output=sys.argv[2], calibration=sys.argv[3],
          report=lambda event: print(event.message, flush=True))
 """

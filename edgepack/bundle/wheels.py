@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgepack.bundle.digest import sha256_file
 from edgepack.bundle.lock import Wheel, platform_tags
+from edgepack.cachefolder import cache_folder
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 
@@ -26,8 +27,7 @@ PIP_TIMEOUT_S = 900
 
 def wheel_cache() -> Path:
     """Where fetched wheels are kept."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "edgepack" / "wheels"
+    return cache_folder() / "wheels"
 
 
 def fetch_wheels(

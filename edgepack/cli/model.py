@@ -32,7 +32,16 @@ def add_commands(table: Table) -> None:
         model: Annotated[
             Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
         ],
-        target: TargetOption = None,
+        target: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--target",
+                "-t",
+                metavar="TARGET",
+                autocompletion=target_names,
+                help="A profile's name or file; see `edgepack targets list`. Again for another one of the same model.",
+            ),
+        ] = None,
         calibration: Annotated[
             str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
         ] = None,
@@ -46,25 +55,37 @@ def add_commands(table: Table) -> None:
             ),
         ] = None,
         output: Annotated[
-            Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write.")
+            Path | None,
+            typer.Option(
+                "-o",
+                "--output",
+                metavar="OUT.tflite",
+                help="Where to write; for several targets with {target} in the name, or a folder.",
+            ),
         ] = None,
         metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        cache: Annotated[
+            bool,
+            typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
+        ] = True,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
         from edgepack import quantize as quantize_model
 
         project = run.project
-        chosen = target or (project.target if project else None)
+        chosen = target or ([project.target] if project and project.target else None)
+        wanted = render.required(chosen, "--target")
         document = quantize_model(
             model,
-            target=render.required(chosen, "--target"),
+            target=wanted if len(wanted) > 1 else wanted[0],
             output=render.required(output, "-o/--output"),
             calibration=calibration or (project.calibration if project else None),
             evaluation=evaluation or (project.eval if project else None),
             check_set=check_set or (project.check_set if project else None),
             metric=metric,
             batch=batch or None,
+            cache=cache,
             dry_run=run.dry_run,
             report=run.report,
         )

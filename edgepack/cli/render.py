@@ -66,8 +66,10 @@ def write_document(path: Path, document: Any) -> None:
         ) from error
 
 
-def quantized(document: documents.QuantizeDocument, *, dry_run: bool = False) -> str:
-    """What quantize made, or would make."""
+def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocument, *, dry_run: bool = False) -> str:
+    """What quantize made, or would make, for one target or for several."""
+    if isinstance(document, documents.QuantizeSetDocument):
+        return "\n\n".join(quantized(one, dry_run=dry_run) for one in document.models)
     ratio = document.source.bytes / document.model.bytes if document.model.bytes else 0.0
     rows = [
         *_nothing_written(dry_run),
@@ -86,6 +88,8 @@ def quantized(document: documents.QuantizeDocument, *, dry_run: bool = False) ->
         rows.append(["accuracy", "not measured: no --eval samples"])
     if document.check_set:
         rows.append(["check set", document.check_set])
+    if document.cached:
+        rows.append(["cached", "all of it was made before from the same content; --no-cache makes it again"])
     rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]
     return table(rows)
 

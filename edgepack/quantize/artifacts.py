@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgepack.documents import canonical_json
+from edgepack.quantize.libraries import library_versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a ZIP can name
 _REGULAR_FILE = 0o100644 << 16
 _PIECE_BYTES = 16 << 20
-# What decides the bytes of a conversion.
-_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "numpy")
 
 
 def check_set_path(output: Path) -> Path:
@@ -75,11 +72,7 @@ def _write_npy(stream: IO[bytes], array: Array) -> None:
 
 def write_provenance(path: Path, facts: Mapping[str, Any]) -> None:
     """Write where a model came from, with the versions of the libraries; no path, no time, no user."""
-    versions = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    path.write_bytes(canonical_json({"schema": 1, **facts, "libraries": versions}) + b"\n")
+    path.write_bytes(canonical_json({"schema": 1, **facts, "libraries": library_versions()}) + b"\n")
 
 
 def place(files: Mapping[Path, Path | None], replace: Callable[[Path, Path], object] = os.replace) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from edgepack.documents import Conformance, Finding
 from edgepack.errors import MisfitError
 from edgepack.quantize.operators import KNOWN_CUSTOM, TFLITE_RUNTIME_2_14, needed_version
-from edgepack.target import Scheme, Target
+from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 from edgepack.tflite import Operator, Tensor, TfliteModel
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
-_INTEGER_SCHEMES = (Scheme.INT8, Scheme.INT16X8)
 _MARK = {Scheme.DYNAMIC: "int8", Scheme.INT8: "int8", Scheme.FLOAT16: "float16", Scheme.INT16X8: "int16"}
 _SHOWN = 5
 _TFLITE_RUNTIME = "tflite-runtime"
@@ -78,7 +77,7 @@ def border_type(scheme: Scheme, io: str) -> str:
 
 
 def _float_tensors(model: TfliteModel, target: Target) -> Iterator[Finding]:
-    if target.quantization.scheme not in _INTEGER_SCHEMES:
+    if target.quantization.scheme not in INTEGER_SCHEMES:
         return
     operators = [operator for operator in model.operators if _floats_of(model, operator, target)]
     if not operators:
@@ -116,7 +115,7 @@ def _unchanged(model: TfliteModel, target: Target) -> Iterator[Finding]:
     mark = _MARK.get(scheme)
     if mark is None:
         return
-    where = [tensor for tensor in model.tensors if tensor.constant or scheme in _INTEGER_SCHEMES]
+    where = [tensor for tensor in model.tensors if tensor.constant or scheme in INTEGER_SCHEMES]
     if not any(tensor.dtype == mark for tensor in where):
         yield _error(
             "unchanged", str(scheme), f"Quantizing to {scheme} changed nothing: no tensor is {mark}.",

@@ -49,7 +49,6 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # never made, removed meanwhile, or of another version of edgepack: it is made again
         if not whole:
-            shutil.rmtree(place, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):  # a store that may only be read serves as well
             os.utime(place / ENTRY)
@@ -71,8 +70,9 @@ class Store:
                 shutil.copytree(made, staged)
                 entry = {"schema": _SCHEMA, "files": {file.name: _digest(file) for file in files}}
                 (staged / ENTRY).write_bytes(canonical_json(entry))
-                if place.exists() and self.get(key) is not None:
-                    return place
+                if self.get(key) is not None:
+                    return place  # another run was faster
+                shutil.rmtree(place, ignore_errors=True)
                 staged.replace(place)
         except OSError:
             return made  # no room or no right: the run goes on without a cache

@@ -12,17 +12,16 @@ import functools
 import hashlib
 import json
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgepack.events import Event, Reporter
 from edgepack.quantize.checking import CheckedSamples, Port
-from edgepack.quantize.conversion import Conversion
+from edgepack.quantize.conversion import Conversion, conversion_to_json
+from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
 from edgepack.quantize.sources import Source
 from edgepack.quantize.store import Store, key_of
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Whose versions decide the bytes of a conversion and the numbers of an output.
-LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "numpy")
 _MODEL, _FLOAT_MODEL, _ANSWER = "model.tflite", "float.tflite", "answer.json"
 
 
@@ -104,14 +101,14 @@ class Workshop:
             self._ensure_loaded()
             self._ask(
                 "convert",
-                conversion=dataclasses.asdict(conversion),
+                conversion=conversion_to_json(conversion),
                 batch=self._batch,
                 calibration=None if calibrated is None else calibrated.samples.text,
                 output=str(folder / _MODEL),
                 float_output=str(folder / _FLOAT_MODEL) if conversion.scheme in INTEGER_SCHEMES else None,
             )
 
-        facts = {"conversion": dataclasses.asdict(conversion), "calibration": _content(calibrated)}
+        facts = {"conversion": conversion_to_json(conversion), "calibration": _content(calibrated)}
         folder = self._kept("convert", facts, make)
         float_model = folder / (_MODEL if conversion.scheme == Scheme.FLOAT32 else _FLOAT_MODEL)
         return ConvertedFile(folder / _MODEL, float_model if float_model.exists() else None)
@@ -169,23 +166,13 @@ class Workshop:
     def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         if self._worker is None:
             self._worker = WorkerProcess(self._scratch, self._report)
+            import tflite  # noqa: F401 (a fifth of a second, spent while the worker starts instead of after it)
         return self._worker.ask(verb, **arguments)
 
 
 def _makers() -> dict[str, Any]:
     """Everything that is not the user's and decides a result: libraries, this code, this machine's instructions."""
     return {"libraries": library_versions(), "code": _code_digest(), "machine": platform.machine()}
-
-
-def library_versions() -> dict[str, str | None]:
-    """The versions of :data:`LIBRARIES`, read without importing them; None where one is not installed."""
-    found: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 @functools.cache

@@ -1,0 +1,18 @@
+"""The libraries that decide what quantizing gives, and their versions, read without importing them."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import metadata
+
+# Whose versions decide the bytes of a conversion and the numbers of an output.
+_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
+
+
+def library_versions() -> dict[str, str]:
+    """The version of each that is installed, by the name of its distribution."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
