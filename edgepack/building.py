@@ -59,11 +59,11 @@ def quantize(
     """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
 
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples, a .npz or a folder of .npy;
-    ``FILE#100:500`` takes rows. ``metric`` is built in (top1, top5, mae, roc-auc) or ``module:function`` of (outputs, labels). ``batch`` is
-    pinned; None leaves it as it is. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or
-    check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so that the
-    document tells what would be there. What the same content gave before comes from the user's cache folder, unless
-    ``cache`` is off.
+    ``FILE#100:500`` takes rows. ``metric`` is top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels).
+    ``batch`` is pinned; None leaves it as it is. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an
+    evaluation or check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so
+    that the document tells what would be there. What the same content gave before comes from the user's cache folder,
+    unless ``cache`` is off.
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.

@@ -21,7 +21,7 @@ class Request:
     """One run of ``quantize``: a model, what to make of it, and the samples to make and judge it with.
 
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples as the command line takes them (``FILE``, or
-    ``FILE#100:500`` for rows). ``metric`` is a built-in one or ``module:function`` of (outputs, labels). ``batch`` is pinned;
+    ``FILE#100:500`` for rows). ``metric`` is built in or ``module:function`` of (outputs, labels). ``batch`` is pinned;
     None leaves it as it is. With ``cache`` what was made before from the same content is taken from the user's cache.
     """
 
