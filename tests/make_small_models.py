@@ -50,6 +50,25 @@ def make_classifier(library: Any, images: Any, labels: Any) -> Any:
     return model
 
 
+def make_depthwise(images: Any, labels: Any) -> Any:
+    """A depthwise net that has learned the four patterns, one of its dense layer's units all but without weights."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    shape = [layers.Input((8, 8, 1), name="image"), layers.Conv2D(8, 3, activation="relu", name="first")]
+    body = [layers.DepthwiseConv2D(3, activation="relu", name="depthwise"), layers.Flatten()]
+    head = [
+        layers.Dense(64, activation="relu", name="hidden"),
+        layers.Dense(CLASSES, activation="softmax", name="scores"),
+    ]
+    model = keras.Sequential([*shape, *body, *head])
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(images, labels, epochs=8, verbose=0)
+    kernel, bias = model.get_layer("hidden").get_weights()
+    kernel[:, 0], bias[0] = 1e-12, 0.5
+    model.get_layer("hidden").set_weights([kernel, bias])
+    return model
+
+
 def make_two_sided() -> Any:
     """Two inputs, two outputs."""
     left, right = keras.Input((6,), name="left"), keras.Input((3,), name="right")
@@ -92,6 +111,7 @@ def main() -> None:
     older.save(folder / "keras2.keras")
     older.save(folder / "keras2.h5")
     older.save(folder / "keras2_saved_model")
+    make_depthwise(images, labels).save(folder / "depthwise.keras")
     make_two_sided().save(folder / "two_sided.keras")
     tokens = [keras.layers.Embedding(50, 32), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
     keras.Sequential([keras.Input((5,), dtype="int32", name="tokens"), *tokens]).save(folder / "tokens.keras")

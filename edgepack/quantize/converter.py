@@ -33,7 +33,7 @@ def convert(folder: Path, conversion: Conversion, calibration: Calibration | Non
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     _configure(converter, conversion, calibration)
-    calibrated = _watch_calibration(converter)
+    calibrated = _watch_calibration(converter, conversion)
     try:
         data: bytes = converter.convert()
     except Exception as fault:  # the converter raises ConverterError, ValueError, RuntimeError and others
@@ -41,11 +41,13 @@ def convert(folder: Path, conversion: Conversion, calibration: Calibration | Non
     return Converted(data, calibrated[0] if calibrated else None)
 
 
-def _watch_calibration(converter: Any) -> list[bytes]:
+def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
     """Receives the float model that the converter is about to calibrate and quantize, while it converts.
 
     The converter makes it on its way to integers and keeps it to itself; taking it here saves a second conversion, a
     tenth of the whole run. Where TensorFlow has no such step any more nothing comes, and the caller converts twice.
+    Layers that stay in float are named here too: the converter hands no names on to its quantizer, whose function
+    takes them (as tf.lite.experimental.QuantizationDebugger calls it).
     """
     seen: list[bytes] = []
     quantize = getattr(converter, "_quantize", None)
@@ -53,10 +55,29 @@ def _watch_calibration(converter: Any) -> list[bytes]:
 
         def watched(model: bytes, *arguments: Any, **options: Any) -> Any:
             seen.append(bytes(model))
-            return quantize(model, *arguments, **options)
+            if not conversion.float_layers:
+                return quantize(model, *arguments, **options)
+            converter._experimental_calibrate_only = True
+            return _quantize_but(quantize(model, *arguments, **options), conversion)
 
         converter._quantize = watched
     return seen
+
+
+def _quantize_but(calibrated: bytes, conversion: Conversion) -> Any:
+    """The calibrated model in int8 but for its ``float_layers``."""
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    border = tf.as_dtype(border_type(conversion.scheme, conversion.io))
+    return mlir_quantize(
+        calibrated,
+        disable_per_channel=conversion.granularity == "per-tensor",
+        input_data_type=border,
+        output_data_type=border,
+        denylisted_nodes=list(conversion.float_layers),
+        disable_per_channel_for_dense_layers=conversion.dense_per_tensor,
+    )
 
 
 def _configure(converter: Any, conversion: Conversion, calibration: Calibration | None) -> None:

@@ -20,7 +20,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,9 +28,11 @@ from typing import IO, TYPE_CHECKING, Any
 from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.checking import Port, padded, read_batches
-from edgepack.quantize.conversion import conversion_from_json
+from edgepack.quantize.conversion import Conversion, conversion_from_json
+from edgepack.quantize.floatmodel import FloatModel, open_float_model
+from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, open_samples
-from edgepack.quantize.sources import no_tensorflow
+from edgepack.quantize.sources import TFLITE, no_tensorflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +54,8 @@ class Worker:
     def __init__(self, scratch: Path, tell: Callable[[Event], None]) -> None:
         self._scratch = scratch
         self._tell = tell
-        self._trained: TrainedModel | None = None
-        self._pinned: dict[int | None, Path] = {}
+        self._source: TrainedModel | FloatModel | None = None
+        self._maker: Maker | None = None
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do one request. Raises EdgepackError."""
@@ -68,13 +69,17 @@ class Worker:
         return verbs[request["verb"]](**arguments)
 
     def _load(self, path: str, kind: str) -> dict[str, Any]:
-        from edgepack.quantize.trained import load_trained
+        source: TrainedModel | FloatModel
+        if kind == TFLITE:
+            source = open_float_model(Path(path), self._scratch)
+        else:
+            from edgepack.quantize.trained import load_trained
 
-        self._trained = load_trained(Path(path), kind)
-        self._pinned = {}
+            source = load_trained(Path(path), kind)
+        self._source, self._maker = source, Maker(source, self._scratch)
         return {
-            "inputs": [dataclasses.asdict(port) for port in self._trained.inputs],
-            "outputs": [dataclasses.asdict(port) for port in self._trained.outputs],
+            "inputs": [dataclasses.asdict(port) for port in source.inputs],
+            "outputs": [dataclasses.asdict(port) for port in source.outputs],
         }
 
     def _convert(
@@ -85,34 +90,31 @@ class Worker:
         output: str,
         float_output: str | None = None,
     ) -> dict[str, Any]:
-        from edgepack.quantize.converter import convert
-        from edgepack.quantize.trained import save_pinned
-
-        trained = self._model()
-        if batch not in self._pinned:
-            folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="pinned-"))
-            save_pinned(trained, batch, folder)
-            self._pinned[batch] = folder
+        source, maker = self._loaded()
         wanted = conversion_from_json(conversion)
         samples = None if calibration is None else open_samples(calibration)
-        feed = None if samples is None else lambda: self._calibrate(samples, trained.inputs, batch or 1)
-        converted = convert(self._pinned[batch], wanted, feed)
-        Path(output).write_bytes(converted.model)
-        if float_output is None or converted.float_model is None:
+        feed = None if samples is None else lambda: self._calibrate(samples, source.inputs, batch or 1, wanted)
+        float_model = maker.convert(wanted, batch, feed, Path(output))
+        if float_output is None or float_model is None:
             return {"float": False}
-        Path(float_output).write_bytes(converted.float_model)
+        Path(float_output).write_bytes(float_model.read_bytes())
         return {"float": True}
 
-    def _calibrate(self, samples: Samples, inputs: tuple[Port, ...], batch: int) -> Iterator[dict[str, Array]]:
-        for number, rows in enumerate(read_batches(samples, inputs, batch)):
+    def _calibrate(
+        self, samples: Samples, inputs: tuple[Port, ...], batch: int, wanted: Conversion
+    ) -> Iterator[dict[str, Array]]:
+        total = min(samples.rows, wanted.calibration_rows or samples.rows)
+        for number, rows in enumerate(read_batches(samples, inputs, batch, total)):
             yield padded(rows, batch)
-            done = min((number + 1) * batch, samples.rows)
-            self._tell(Event("quantize", "calibrating", done, samples.rows, "samples"))
+            self._tell(Event("quantize", "calibrating", min((number + 1) * batch, total), total, "samples"))
 
     def _reference(self, samples: str | None, rows: int | None, outputs: str) -> dict[str, Any]:
+        trained, _ = self._loaded()
+        if isinstance(trained, FloatModel):
+            inputs = [dataclasses.asdict(port) for port in trained.inputs]
+            return self._host(str(trained.source), inputs, samples, rows, outputs)
         from edgepack.quantize.trained import make_run
 
-        trained = self._model()
         own = trained.inputs[0].shape[0]
         per_row = all(port.shape and port.shape[0] == own for port in trained.outputs)
         size = own or (_REFERENCE_BATCH if per_row else 1)
@@ -161,10 +163,10 @@ class Worker:
                 self._tell(Event("quantize", f"running {what}", done, total, "samples"))
         return {"outputs": list(files)}
 
-    def _model(self) -> TrainedModel:
-        if self._trained is None:
+    def _loaded(self) -> tuple[TrainedModel | FloatModel, Maker]:
+        if self._source is None or self._maker is None:
             raise InternalError("no-model", "The worker was asked to work before a model was loaded.")
-        return self._trained
+        return self._source, self._maker
 
 
 def _by_row(values: Array, size: int) -> Array:
