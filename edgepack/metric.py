@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.documents import Accuracy, Interval
 from edgepack.errors import InputError
-from edgepack.scoring import roc_auc, row_errors, topk_hits
+from edgepack.scoring import class_numbers, require_width, roc_auc, row_errors, topk_hits, two_classes
 from edgepack.statistics import (
     ONE_SIDED_95,
     bootstrap_drops,
@@ -42,7 +42,8 @@ class Metric:
     them by name. Where the metric is the mean of something that each row has, ``hits`` says whether a row is right
     (the metric is a share), or ``errors`` how wrong it is (the metric is an error, and less is better). ``by_class``:
     resamples keep the number of rows with each label. ``scores`` is the fewest and the most outputs a row that a
-    built-in metric takes.
+    built-in metric takes; with so many of them, ``check_labels(labels, scores)`` raises ValueError for labels that it
+    cannot take, and ``chance(scores)`` is what guessing is worth.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Metric:
     errors: Callable[[Any, Array], Array] | None = None
     by_class: bool = False
     scores: tuple[int, float] | None = None
+    check_labels: Callable[[Array, int], object] | None = None
+    chance: Callable[[int], float] | None = None
 
     @property
     def smaller_is_better(self) -> bool:
@@ -88,16 +91,49 @@ class Metric:
             hint="Write your own: --metric module:function of (outputs, labels); several outputs come as a dict.",
         )
 
+    def refuse_labels(self, outputs: Sequence[tuple[int | None, ...]], labels: Array, where: str) -> None:
+        """Say before a conversion that labels [N, ...] are none for such outputs; ``where`` they stand is told.
+
+        Raises InputError "bad-labels". A metric of the user's own, or an output of an open size, takes any.
+        """
+        scores = scores_of(outputs)
+        if self.check_labels is None or scores is None:
+            return
+        try:
+            self.check_labels(labels, scores)
+        except ValueError as error:
+            raise InputError(
+                "bad-labels",
+                f"{where}: {error}.",
+                hint=f"Mend y as {self.name} needs it, or name another metric.",
+            ) from error
+
+
+def scores_of(outputs: Sequence[tuple[int | None, ...]]) -> int | None:
+    """How many numbers a row the one output [N, ...] has; None where there are several, or it is not known."""
+    if len(outputs) != 1 or any(n is None for n in outputs[0][1:]):
+        return None
+    return math.prod(n for n in outputs[0][1:] if n is not None)
+
 
 def _mean_of(rows: Callable[[Any, Array], Array]) -> Callable[[Any, Array], float]:
     return lambda outputs, labels: float(rows(outputs, labels).mean())
 
 
 _top5_hits = partial(topk_hits, k=5)
-TOP1 = Metric("top1", _mean_of(topk_hits), hits=topk_hits, scores=(2, math.inf))
-TOP5 = Metric("top5", _mean_of(_top5_hits), hits=_top5_hits, scores=(6, math.inf))
-MAE = Metric("mae", _mean_of(row_errors), errors=row_errors, scores=(1, math.inf))
-ROC_AUC = Metric("roc-auc", roc_auc, by_class=True, scores=(1, 2))
+TOP1 = Metric(
+    "top1", _mean_of(topk_hits), hits=topk_hits, scores=(2, math.inf), check_labels=class_numbers,
+    chance=lambda classes: 1 / classes,
+)  # fmt: skip
+TOP5 = Metric(
+    "top5", _mean_of(_top5_hits), hits=_top5_hits, scores=(6, math.inf), check_labels=class_numbers,
+    chance=lambda classes: 5 / classes,
+)  # fmt: skip
+MAE = Metric("mae", _mean_of(row_errors), errors=row_errors, scores=(1, math.inf), check_labels=require_width)
+ROC_AUC = Metric(
+    "roc-auc", roc_auc, by_class=True, scores=(1, 2),
+    check_labels=lambda labels, scores: two_classes(labels), chance=lambda scores: 0.5,
+)  # fmt: skip
 BUILT_IN = {metric.name: metric for metric in (TOP1, TOP5, MAE, ROC_AUC)}
 
 

@@ -22,16 +22,39 @@ def topk_hits(outputs: Array, labels: Array, k: int = 1) -> Array:
     classes = scores.shape[1]
     if classes <= k:
         raise ValueError("top1 needs an output with one score per class" if k == 1 else f"top{k} of {classes} scores")
-    truth = truth.argmax(axis=1) if truth.shape[1] > 1 else truth[:, 0]
-    places = truth.astype(np.int64)
-    if (places != truth).any() or places.min(initial=0) < 0 or places.max(initial=0) >= classes:
-        wrong = truth[(places != truth) | (places < 0) | (places >= classes)][0]
-        raise ValueError(f"a label is {wrong}, and the classes go from 0 to {classes - 1}")
+    places = class_numbers(truth, classes)
     own = np.take_along_axis(scores, places[:, None], axis=1)
     earlier = np.arange(classes) < places[:, None]
     better = (scores > own) | ((scores == own) & earlier)
     hits: Array = (better.sum(axis=1) < k) & ~np.isnan(scores).any(axis=1)
     return hits
+
+
+def class_numbers(labels: Array, classes: int) -> Array:
+    """The class of each row, int64 [N] from 0 to ``classes - 1``, of class numbers [N] or one-hot rows [N, classes].
+
+    Raises ValueError, in words for whoever made the labels, where one is no such number.
+    """
+    import numpy as np
+
+    truth = labels.reshape(len(labels), -1)
+    columns = truth.shape[1]
+    if columns > 1:
+        if columns != classes:
+            raise ValueError(f"one-hot labels have one column for each of the {classes} scores; yours have {columns}")
+        hot: Array = truth.argmax(axis=1).astype(np.int64)
+        return hot
+    truth = truth[:, 0]
+    wanted = f"labels have to be whole numbers 0..{classes - 1}"
+    odd = truth[~np.isfinite(truth) | (truth != np.floor(truth))]
+    if len(odd):
+        raise ValueError(f"{wanted}; yours hold {odd[0]:g}")
+    low, high = int(truth.min(initial=classes)), int(truth.max(initial=0))
+    if high >= classes or low < 0:
+        cure = " (subtract 1?)" if low == 1 and high == classes else ""
+        raise ValueError(f"{wanted}; yours are {low}..{high}{cure}")
+    numbers: Array = truth.astype(np.int64)
+    return numbers
 
 
 def row_errors(outputs: Array, labels: Array) -> Array:
@@ -42,10 +65,16 @@ def row_errors(outputs: Array, labels: Array) -> Array:
     import numpy as np
 
     values, truth = _rows(outputs, labels)
-    if values.shape != truth.shape:
-        raise ValueError(f"{values.shape[1]} outputs a row, {truth.shape[1]} labels a row")
+    require_width(truth, values.shape[1])
     errors: Array = np.abs(values.astype(np.float64) - truth).mean(axis=1)
     return errors
+
+
+def require_width(labels: Array, width: int) -> None:
+    """Raises ValueError where there are not ``width`` labels a row."""
+    found = labels.reshape(len(labels), -1).shape[1]
+    if found != width:
+        raise ValueError(f"{width} outputs a row, {found} labels a row")
 
 
 def roc_auc(outputs: Array, labels: Array) -> float:
@@ -61,19 +90,29 @@ def roc_auc(outputs: Array, labels: Array) -> float:
     if scores.shape[1] > 2 or truth.shape[1] > 2:
         raise ValueError(f"roc-auc takes one score a row or two, and two classes; there are {scores.shape[1]} scores")
     values = scores[:, 0] if scores.shape[1] == 1 else scores[:, 1].astype(np.float64) - scores[:, 0]
-    positive = truth[:, -1]
-    if not np.isin(positive, (0, 1)).all():
-        raise ValueError("roc-auc takes the labels 0 and 1")
+    positive = two_classes(truth)
     if np.isnan(values).any():
         raise ValueError("an output is NaN")
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ones = np.bincount(places.reshape(-1), weights=positive.astype(np.float64))
     zeros = counts - ones
-    pairs = ones.sum() * zeros.sum()
-    if pairs == 0:
-        raise ValueError("all labels are of one class")
     below = np.cumsum(zeros) - zeros
-    return float((ones * (below + zeros / 2)).sum() / pairs)
+    return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
+
+
+def two_classes(labels: Array) -> Array:
+    """Which rows are of class 1, as 0 and 1 [N], of such labels [N] or one-hot rows [N, 2]; both classes are there.
+
+    Raises ValueError, in words for whoever made the labels, where they are not.
+    """
+    import numpy as np
+
+    positive: Array = labels.reshape(len(labels), -1)[:, -1]
+    if not np.isin(positive, (0, 1)).all():
+        raise ValueError("roc-auc takes the labels 0 and 1")
+    if not 0 < positive.sum() < len(positive):
+        raise ValueError("all labels are of one class")
+    return positive
 
 
 def _rows(outputs: Array, labels: Array) -> tuple[Array, Array]:

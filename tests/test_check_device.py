@@ -10,14 +10,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from deploying import SAMPLES, Device, tiny_bundle, tiny_target
+from deploying import SAMPLES, Device, tiny_bundle, tiny_model, tiny_target
 from hypothesis import given
 from hypothesis import strategies as st
 from real_sshd import RealSshd
 
 import edgepack
 from edgepack.bundle import Manifest, ModelEntry, open_bundle
+from edgepack.bundle.build import build_bundle
 from edgepack.check.measure import conclude, plan_check
 from edgepack.device import ConnectOptions, DeviceFacts
 from edgepack.documents import to_json, to_json_value
@@ -42,7 +44,8 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     edgepack.push(path, **device.where)
     events: list[Event] = []
     found = edgepack.check(report=events.append, **device.where)
-    assert (found.verdict, len(found.reasons)) == ("pass", 3)
+    assert (found.verdict, len(found.reasons)) == ("pass", 4)
+    assert found.reasons[-1].startswith(f"Warning: {SAMPLES} samples do not settle the drop")
     assert (found.app, found.release) == ("tiny", bundle.release)
     latency = found.latency_ms
     assert latency.n >= MIN_RUNS[95]
@@ -111,6 +114,48 @@ def test_too_short_a_time_for_the_gated_percentile_is_inconclusive(device: Devic
     found = edgepack.check(max_seconds=0.000001, **device.where)
     assert found.verdict == "inconclusive"
     assert found.latency_ms.p99 is None
+
+
+def test_runs_that_were_asked_for_are_made_or_the_verdict_is_open(device: Device, tmp_path: Path) -> None:
+    """--min-runs that --max-seconds cuts short is inconclusive, and the reason tells both numbers."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0}, check_set=False)
+    edgepack.push(path, **device.where)
+    found = edgepack.check(min_runs=999_999_999, max_seconds=0.3, **device.where)
+    assert found.verdict == "inconclusive"
+    assert f"Only {found.latency_ms.n:,} of the 999,999,999 runs that were asked for" in found.reasons[0]
+
+
+def test_longer_than_it_may_last_is_a_contradiction() -> None:
+    """--min-seconds above --max-seconds is refused without connecting."""
+    with pytest.raises(InputError, match="--min-seconds 5 is more than --max-seconds 2") as caught:
+        edgepack.check("nobody@device.invalid", min_seconds=5.0, max_seconds=2.0)
+    assert caught.value.code == "usage"
+
+
+def test_asking_for_more_seconds_than_the_profile_allows_gets_them(tmp_path: Path) -> None:
+    """A flag wins over the profile: --min-seconds above its max_seconds is measured for so long."""
+    manifest = open_bundle(tiny_bundle(tmp_path)[0]).manifest
+    longer = plan_check("tiny", "1-0", manifest, {}, {"min_seconds": 30.0}).measure
+    assert (longer["min_seconds"], longer["max_seconds"]) == (30.0, 30.0)
+    shorter = plan_check("tiny", "1-0", manifest, {}, {"max_seconds": 1.0}).measure
+    assert (shorter["min_seconds"], shorter["max_seconds"]) == (0.0, 1.0)
+
+
+def test_labels_of_a_check_set_that_no_class_has_are_refused(device: Device, tmp_path: Path) -> None:
+    """A check set of foreign making, labelled 1..4 for four classes, gives no accuracy and no PASS."""
+    model = tiny_model(tmp_path / "foreign")
+    check_set = model.with_suffix(".check.npz")
+    with np.load(check_set) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["labels"] = arrays["labels"] + 1
+    np.savez(check_set, **arrays)
+    path = tmp_path / "foreign.edgepack"
+    build_bundle(model, target=tiny_target(), name="tiny", version="1", output=path, with_runtime=False)
+    edgepack.push(path, **device.where)
+    with pytest.raises(InputError, match=r"whole numbers 0\.\.3; yours are 1\.\.4 \(subtract 1\?\)") as caught:
+        edgepack.check(**device.where)
+    assert caught.value.code == "bad-labels"
+    assert edgepack.status(**device.where).releases[0]["verdict"] is None
 
 
 def test_a_named_release_is_checked_instead_of_the_candidate(device: Device, tmp_path: Path) -> None:

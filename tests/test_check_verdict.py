@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.check.verdict import DelegateUse, Measured, judge
+from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.documents import Accuracy, Interval
 from edgepack.statistics import MIN_RUNS, paired_drop_interval, samples_to_settle
 from edgepack.target import Budget
@@ -96,6 +96,35 @@ def test_a_failure_outweighs_what_is_not_known() -> None:
     assert verdict_of(FULL_BUDGET, model_bytes=60_001, throttled=True) == "fail"
 
 
+def test_runs_that_were_asked_for_and_not_made_are_inconclusive() -> None:
+    """A minimum that --max-seconds cut short is no pass, also where the percentile has enough runs."""
+    wanted = RunsWanted(10_000, asked=True)
+    verdict = judge(dataclasses.replace(GOOD, runs_wanted=wanted), None, None, Budget(p95_ms=5.0))
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reasons[0] == "Only 700 of the 10,000 runs that were asked for fitted (raise --max-seconds)."
+
+
+def test_runs_that_the_profile_wants_and_that_were_not_made_are_said() -> None:
+    """The profile's own minimum yields to its time; the reasons tell it."""
+    wanted = RunsWanted(10_000, asked=False)
+    verdict = judge(dataclasses.replace(GOOD, runs_wanted=wanted), None, None, Budget(p95_ms=5.0))
+    assert verdict.verdict == "pass"
+    assert verdict.reasons[0] == "Only 700 of the 10,000 runs that the profile wants fitted."
+    enough = judge(dataclasses.replace(GOOD, runs_wanted=RunsWanted(700, asked=True)), None, None, Budget(p95_ms=5.0))
+    assert (enough.verdict, len(enough.reasons)) == ("pass", 1)
+
+
+def test_five_samples_pass_by_their_point_with_a_warning() -> None:
+    """An interval of 43 points against a limit of 2 is told, with the number of samples that would settle it."""
+    table = (5, 0, 0, 0)
+    few = Accuracy("top1", 1.0, 1.0, 0.0, 5, paired(table, 1), needed_samples=samples_to_settle(table, 0.02))
+    verdict = judge(GOOD, few, paired(table, 1).high, Budget(max_accuracy_drop=0.02))
+    assert (verdict.verdict, len(verdict.reasons)) == ("pass", 2)
+    assert verdict.reasons[1].startswith("Warning: 5 samples do not settle the drop")
+    assert f"about {few.needed_samples} samples would settle it" in verdict.reasons[1]
+    assert len(judge(GOOD, few, 0.02, Budget(max_accuracy_drop=0.02)).reasons) == 1
+
+
 def test_too_few_runs_name_how_many_are_needed() -> None:
     """The reason says which percentile, how many runs there were, how many it takes, and what to do."""
     reasons = judge(dataclasses.replace(GOOD, latency_ms=(1.0,) * 20), None, None, Budget(p95_ms=5.0)).reasons
@@ -145,7 +174,7 @@ def test_the_confident_gate_says_how_many_samples_would_settle_it() -> None:
         paired(table, 1).high,
         Budget(max_accuracy_drop=limit, gate="confident"),
     )
-    assert verdict.reasons[0].endswith(f"about {needed} samples would settle it.")
+    assert verdict.reasons[0].endswith(f"about {needed:,} samples would settle it.")
     times = needed // 400
     assert paired(table, times + 1).high <= limit < paired(table, times - 1).high
 

@@ -333,6 +333,29 @@ def test_top1_of_several_outputs_is_told_before_the_conversion(small_models: Pat
     assert left_in(tmp_path) == []
 
 
+def test_labels_that_no_class_has_are_told_before_the_conversion(small_models: Path, tmp_path: Path) -> None:
+    """Labels 1..4 of four classes would be counted as a bad model, after minutes; so would -1 and 0.5."""
+    with np.load(small_models / "images.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["y"] = arrays["y"] + 1
+    np.savez(tmp_path / "samples.npz", **arrays)
+    work = tmp_path / "work"
+    work.mkdir()
+    events: list[Event] = []
+    with pytest.raises(InputError, match=r"whole numbers 0\.\.\d; yours are 1\.\.\d \(subtract 1\?\)") as refusal:
+        quantize(
+            small_models / "keras3.keras",
+            target="generic-cpu",
+            output=work / "out.tflite",
+            calibration=f"{tmp_path}/samples.npz#0:20",
+            evaluation=f"{tmp_path}/samples.npz#20:120",
+            report=events.append,
+        )
+    assert refusal.value.code == "bad-labels"
+    assert not any("converting" in event.message for event in events)
+    assert left_in(work) == []
+
+
 def test_a_folder_that_cannot_be_written_is_told(small_models: Path) -> None:
     """Where no file can be made the answer is a sentence."""
     with pytest.raises(InputError) as refusal:

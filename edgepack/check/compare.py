@@ -64,7 +64,8 @@ def compare(arrays: Mapping[str, Array], metric: Metric, max_drop: float | None 
 
     ``max_drop`` is the budget's limit of the accuracy drop, if it has one.
 
-    Raises IntegrityError "bad-outputs" where the arrays do not belong together, InputError where the metric fails.
+    Raises IntegrityError "bad-outputs" where the arrays do not belong together, InputError where the metric fails or
+    the labels are none for it.
     """
     device = _group(arrays, "device/")
     if not device:
@@ -79,6 +80,7 @@ def compare(arrays: Mapping[str, Array], metric: Metric, max_drop: float | None 
     if labels is not None and bad == 0:
         if len(labels) != samples:
             raise _mixed_up(f"{samples} outputs, {len(labels)} labels")
+        metric.refuse_labels([array.shape for array in device.values()], labels, "The release's check set")
         accuracy, bound = _accuracy(metric, reference, device, labels, max_drop)
     parity = _parity(device, host, samples) if host and bad == 0 else None
     return Comparison(samples, bad, accuracy, bound, parity)

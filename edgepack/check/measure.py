@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgepack.check.verdict import DelegateUse, Measured, judge
+from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.device.opened import chosen_app, opened
 from edgepack.documents import CheckDocument, LatencyMs
-from edgepack.errors import IntegrityError
+from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.metric import Metric, load_metric
 from edgepack.statistics import MIN_RUNS, latency_summary
@@ -40,6 +40,7 @@ class Plan:
     measure: Mapping[str, Any]
     budget: Budget
     delegate: Mapping[str, Any]
+    runs_wanted: RunsWanted
 
 
 def check(
@@ -58,14 +59,16 @@ def check(
     """Measure the candidate (or ``release``) on the device and give a verdict, which the device keeps.
 
     ``budget`` overrides limits of the release's own; the three numbers override its way to measure, but a gated
-    percentile always gets the runs that it needs, as far as ``max_seconds`` allows. ``metric`` is "top1" or
-    ``module:function`` of (outputs, labels). A verdict of "fail" or "inconclusive" is a result, not an error.
+    percentile always gets the runs that it needs, as far as ``max_seconds`` allows. Where ``min_runs`` is given and not
+    reached by then, the verdict is "inconclusive". ``metric`` is the name of a built-in one or ``module:function`` of
+    (outputs, labels). A verdict of "fail" or "inconclusive" is a result, not an error.
 
-    Raises InputError (no such app, release, metric or limit), MisfitError (the runtime or delegate refuses),
-    DeviceFailure (out of memory, killed).
+    Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
+    delegate refuses), DeviceFailure (out of memory, killed).
     """
     started = time.monotonic()
     wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
+    refuse_contradiction(min_seconds, max_seconds)
     measure_metric = load_metric(metric)
     with opened(device, options, app=app, lock=True) as session:
         name = chosen_app(session, app)
@@ -91,15 +94,29 @@ def plan_check(
     limits = Budget().override(manifest.target.get("budget") or {}).override(budget)
     policy = dict(manifest.target.get("measure") or {})
     policy |= {key: value for key, value in wanted.items() if value is not None}
+    runs = RunsWanted(int(policy.get("min_runs", 1)), asked=wanted.get("min_runs") is not None)
+    least, most = float(policy.get("min_seconds", 0.0)), float(policy.get("max_seconds", 60.0))
+    if least > most and wanted.get("min_seconds") is not None:
+        most = least  # the profile's own end gives way to what was asked for
     needed = MIN_RUNS[limits.gated_percentile] if limits.gated_percentile is not None else 1
     measure = {
         "threads": int(policy.get("threads", 1)),
-        "min_runs": max(int(policy.get("min_runs", 1)), needed),
-        "min_seconds": min(float(policy.get("min_seconds", 0.0)), float(policy.get("max_seconds", 60.0))),
-        "max_seconds": float(policy.get("max_seconds", 60.0)),
+        "min_runs": max(runs.count, needed),
+        "min_seconds": min(least, most),
+        "max_seconds": most,
         "check": True,
     }
-    return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {})
+    return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {}, runs)
+
+
+def refuse_contradiction(min_seconds: float | None, max_seconds: float | None) -> None:
+    """Raises InputError "usage" where a measurement should last longer than it may."""
+    if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
+        raise InputError(
+            "usage",
+            f"--min-seconds {min_seconds:g} is more than --max-seconds {max_seconds:g}.",
+            hint="Raise the second, or lower the first.",
+        )
 
 
 def conclude(
@@ -200,6 +217,7 @@ def _measured(
         else None,
         samples=comparison.samples if comparison else 0,
         bad_outputs=comparison.bad_outputs if comparison else 0,
+        runs_wanted=plan.runs_wanted,
     )
 
 

@@ -8,7 +8,10 @@ The rules, in this order:
 4. Time on a throttled device, and time and memory on an emulated one, say nothing about the device: inconclusive.
 5. A latency whose first half of runs keeps to the limit and whose second half does not (or the other way round) is
    unstable: inconclusive.
-6. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
+6. Fewer runs than were asked for are inconclusive; fewer than the release's profile wants are said.
+7. A drop that keeps to the limit by its point estimate alone, while its 95 % upper bound does not, passes with a
+   warning.
+8. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
 """
 
 from __future__ import annotations
@@ -37,6 +40,14 @@ class DelegateUse:
 
 
 @dataclass(frozen=True, slots=True)
+class RunsWanted:
+    """The fewest timed runs that were wanted: ``asked`` for by whoever checks, else by the release's profile."""
+
+    count: int
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What the device measured: latencies in milliseconds in the order of the runs, sizes in bytes.
 
@@ -53,6 +64,7 @@ class Measured:
     delegate: DelegateUse | None = None
     samples: int = 0
     bad_outputs: int = 0
+    runs_wanted: RunsWanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +122,19 @@ def _sanity_gates(measured: Measured) -> list[Gate]:
         )
     if not measured.latency_ms:
         gates.append(Gate("runs", INCONCLUSIVE, "Not a single run was measured."))
+    elif measured.runs_wanted is not None and len(measured.latency_ms) < measured.runs_wanted.count:
+        gates.append(_runs_gate(len(measured.latency_ms), measured.runs_wanted))
     delegate = measured.delegate
     if delegate is not None and delegate.required:
         gates.append(_delegate_gate(delegate))
     return gates
+
+
+def _runs_gate(runs: int, wanted: RunsWanted) -> Gate:
+    if wanted.asked:
+        reason = f"Only {runs:,} of the {wanted.count:,} runs that were asked for fitted (raise --max-seconds)."
+        return Gate("runs", INCONCLUSIVE, reason)
+    return Gate("runs", PASS, f"Only {runs:,} of the {wanted.count:,} runs that the profile wants fitted.")
 
 
 def _delegate_gate(delegate: DelegateUse) -> Gate:
@@ -183,8 +204,12 @@ def _memory_gate(measured: Measured, limit: int) -> Gate:
 
 def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget) -> list[Gate]:
     gates = []
-    if budget.max_accuracy_drop is not None:
-        gates.append(_drop_gate(accuracy, bound, budget.max_accuracy_drop, confident=budget.gate == "confident"))
+    limit = budget.max_accuracy_drop
+    if limit is not None:
+        gate = _drop_gate(accuracy, bound, limit, confident=budget.gate == "confident")
+        gates.append(gate)
+        if gate.outcome == PASS and accuracy is not None and bound is not None and bound > limit + _ROUNDING:
+            gates.append(Gate("accuracy_samples", PASS, _unsettled(accuracy, bound, limit)))
     if budget.min_accuracy is not None:
         gates.append(_floor_gate(accuracy, budget.min_accuracy))
     return gates
@@ -210,10 +235,20 @@ def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, 
         return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
     if bound <= limit + _ROUNDING:
         return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound:.4f} is within {limit:g}.")
-    needed = accuracy.needed_samples
-    advice = f"about {needed} samples would settle it" if needed else "more samples may settle it"
-    reason = f"{shown}; its 95 % upper bound {bound:.4f} is more than {limit:g}: {advice}."
+    reason = f"{shown}; its 95 % upper bound {bound:.4f} is more than {limit:g}: {_settled_by(accuracy)}."
     return Gate(key, INCONCLUSIVE, reason)
+
+
+def _unsettled(accuracy: Accuracy, bound: float, limit: float) -> str:
+    return (
+        f"Warning: {accuracy.samples} samples do not settle the drop, whose 95 % upper bound {bound:.4f} is more than"
+        f" {limit:g}: {_settled_by(accuracy)} (gate = confident would not pass it)."
+    )
+
+
+def _settled_by(accuracy: Accuracy) -> str:
+    needed = accuracy.needed_samples
+    return f"about {needed:,} samples would settle it" if needed else "more samples may settle it"
 
 
 def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:

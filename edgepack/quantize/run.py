@@ -15,12 +15,13 @@ from edgepack.cachefolder import cache_folder
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.metric import compare_accuracy
+from edgepack.metric import compare_accuracy, scores_of
 from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.checking import CheckedSamples, Port, bind_inputs, read_labels
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import Conversion
+from edgepack.quantize.doubts import doubts
 from edgepack.quantize.job import Job
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
@@ -79,6 +80,7 @@ class _Run:
         self._shop = shop
         self._report = report
         self._inputs: tuple[Port, ...] = ()
+        self._scores: int | None = None
         self._compared: set[str] = set()
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
@@ -112,6 +114,11 @@ class _Run:
                 bind_inputs(checked.samples, self._inputs)
         if job.evaluation is not None:
             job.metric.refuse_misfit(outputs)
+            for judging in filter(None, (job.evaluation, job.check_set)):
+                labels = read_labels(judging.samples)
+                if labels is not None:
+                    job.metric.refuse_labels(outputs, labels, str(judging.samples.path))
+            self._scores = scores_of(outputs)
 
     def _make(self, goal: Goal, folder: Path) -> Made:
         job, staged = self._job, folder / goal.output.name
@@ -125,8 +132,10 @@ class _Run:
         delivered = compile_model(staged, model, goal.target, folder=folder, report=self._report)
         evaluated = self._outputs(job.evaluation, staged)
         checked = evaluated if job.check_set is None else self._outputs(job.check_set, staged)
-        accuracy = self._accuracy(evaluated, goal.target.budget.max_accuracy_drop)
-        findings = (*conformance.findings, *delivered.findings)
+        max_drop = goal.target.budget.max_accuracy_drop
+        accuracy = self._accuracy(evaluated, max_drop)
+        notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
+        findings = (*conformance.findings, *delivered.findings, *notes)
         return Made(delivered, Conformance(conformance.passed, findings), accuracy, self._inputs, checked)
 
     def _convert(self, goal: Goal, staged: Path) -> Conformance:

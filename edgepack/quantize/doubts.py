@@ -1,0 +1,44 @@
+"""What makes a measured accuracy doubtful without making it wrong: notes beside it; pure."""
+
+from __future__ import annotations
+
+from edgepack.documents import Accuracy, Finding
+from edgepack.metric import Metric
+
+
+def doubts(metric: Metric, accuracy: Accuracy, scores: int | None, max_drop: float | None) -> tuple[Finding, ...]:
+    """The notes on an accuracy; ``scores`` is how many numbers a row the model gives, ``max_drop`` the budget's limit.
+
+    A float model that is no better than guessing is most often one whose labels or preprocessing are wrong.
+    """
+    return tuple(filter(None, (_chance(metric, accuracy, scores), _few_samples(accuracy, max_drop))))
+
+
+def _chance(metric: Metric, accuracy: Accuracy, scores: int | None) -> Finding | None:
+    if metric.chance is None or scores is None or accuracy.reference is None:
+        return None
+    chance = metric.chance(scores)
+    if accuracy.reference > chance:
+        return None
+    return Finding(
+        "no-better-than-chance",
+        "note",
+        accuracy.metric,
+        f"The float model has {accuracy.metric} {accuracy.reference:.4f}, and guessing is worth {chance:.4f}: "
+        "what quantizing cost of it says little.",
+        "See that y is the place of the class among the outputs, and that the samples are preprocessed as in training.",
+    )
+
+
+def _few_samples(accuracy: Accuracy, max_drop: float | None) -> Finding | None:
+    needed, interval = accuracy.needed_samples, accuracy.interval
+    if max_drop is None or needed is None or needed <= accuracy.samples or interval is None:
+        return None
+    return Finding(
+        "few-samples",
+        "note",
+        accuracy.metric,
+        f"{accuracy.samples} samples do not settle whether the drop keeps to {max_drop:g}: its "
+        f"{interval.confidence:.0%} interval is {interval.low:+.4f} to {interval.high:+.4f}.",
+        f"About {needed:,} evaluation samples would.",
+    )

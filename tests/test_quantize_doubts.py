@@ -1,0 +1,45 @@
+"""What is noted beside an accuracy that was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from edgepack.documents import Accuracy, Interval
+from edgepack.metric import MAE, TOP1, Metric, load_metric
+from edgepack.quantize.doubts import doubts
+
+GOOD = Accuracy("top1", 0.90, 0.89, 0.01, 400, Interval(0.0, 0.02), needed_samples=300)
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "chance"), [("top1", 4, 0.25), ("top5", 10, 0.5), ("roc-auc", 2, 0.5), ("roc-auc", 1, 0.5)]
+)
+def test_a_float_model_that_only_guesses_is_noted(name: str, scores: int, chance: float) -> None:
+    """At chance or below, the labels or the preprocessing are the likely fault, and the note says where to look."""
+    guessing = dataclasses.replace(GOOD, metric=name, reference=chance)
+    (found,) = doubts(load_metric(name), guessing, scores, None)
+    assert (found.code, found.severity) == ("no-better-than-chance", "note")
+    assert f"{chance:.4f}" in found.message
+    assert doubts(load_metric(name), dataclasses.replace(guessing, reference=chance + 0.01), scores, None) == ()
+
+
+def test_nothing_is_noted_where_guessing_has_no_worth() -> None:
+    """An error, a metric of one's own, an output of an open size and a missing reference have no chance level."""
+    low = dataclasses.replace(GOOD, reference=0.0)
+    assert doubts(MAE, low, 4, None) == ()
+    assert doubts(Metric("mine:own", lambda outputs, labels: 0.0), low, 4, None) == ()
+    assert doubts(TOP1, low, None, None) == ()
+    assert doubts(TOP1, dataclasses.replace(GOOD, reference=None), 4, None) == ()
+
+
+def test_too_few_samples_for_the_budget_are_noted_with_how_many_would_do() -> None:
+    """Five samples cannot hold a limit of two points; enough of them, or no limit, are not mentioned."""
+    few = dataclasses.replace(GOOD, samples=5, interval=Interval(-0.43, 0.43), needed_samples=189)
+    (found,) = doubts(TOP1, few, 4, 0.02)
+    assert (found.code, found.severity) == ("few-samples", "note")
+    assert "-0.4300 to +0.4300" in found.message
+    assert "189" in found.cure
+    assert doubts(TOP1, few, 4, None) == ()
+    assert doubts(TOP1, GOOD, 4, 0.02) == ()
