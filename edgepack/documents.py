@@ -90,6 +90,40 @@ class Conformance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Histogram:
+    """How the values of one tensor lie over some samples, in the float model and in the quantized one.
+
+    Equally wide bins from ``low`` to ``high``; ``reference`` and ``quantized`` hold the counts.
+    """
+
+    low: float
+    high: float
+    reference: tuple[int, ...]
+    quantized: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerError:
+    """How far one layer's output in the quantized model is from the float model's, over some samples.
+
+    ``tensor`` is its name in the float model, ``operator`` what computes it ("INPUT" for an input of the model),
+    ``sqnr_db`` the signal-to-quantization-noise ratio in decibels (200 where there is no noise at all, more than any
+    float32 can show), ``input_sqnr_db`` the lowest of the tensors that the layer reads (None where none is known),
+    ``elements`` how many numbers were compared, ``low`` and ``high`` the range of the float model's numbers.
+    ``histogram`` is there for the worst layers.
+    """
+
+    tensor: str
+    operator: str
+    sqnr_db: float
+    input_sqnr_db: float | None
+    elements: int
+    low: float
+    high: float
+    histogram: Histogram | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class QuantizeDocument:
     """What ``quantize`` made. ``accuracy`` is None without an evaluation set.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class HostModel:
     """A .tflite in LiteRT's interpreter. Names are those of the source model where the file has a signature.
 
-    Integer inputs and outputs are quantized and dequantized exactly as the loader on the device does it.
+    Integer inputs and outputs are quantized and dequantized exactly as the loader on the device does it. With
+    ``keep_all`` the runtime's own kernels compute every tensor, also those that XNNPACK would fuse away, several times
+    slower; :meth:`tensors` reads them after a run.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, *, keep_all: bool = False) -> None:
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as fault:
             raise InputError(
                 "no-host-runtime",
@@ -31,12 +33,19 @@ class HostModel:
             ) from fault
         self._path = path
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            kept = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_all else OpResolverType.AUTO
+            self._interpreter = Interpreter(
+                model_path=str(path),
+                num_threads=threads,
+                experimental_op_resolver_type=kept,
+                experimental_preserve_all_tensors=keep_all,
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:
             raise _refused(path, fault) from fault
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._details = {detail["index"]: detail for detail in (*inputs, *outputs)}
+        self._all = {one["index"]: one for one in self._interpreter.get_tensor_details()} if keep_all else {}
         names = _signature_names(self._interpreter)
         self._inputs = {names.get(one["index"], one["name"]): one["index"] for one in inputs}
         self._outputs = {names.get(one["index"], one["name"]): one["index"] for one in outputs}
@@ -52,16 +61,27 @@ class HostModel:
 
         Raises MisfitError "runtime-refused" where the runtime fails, KeyError for an input that is missing.
         """
+        self._invoke(batch)
+        return {
+            name: dequantize(self._interpreter.get_tensor(index), self._details[index])
+            for name, index in self._outputs.items()
+        }
+
+    def tensors(self, batch: Mapping[str, Array], indices: Iterable[int]) -> dict[int, Array]:
+        """One run as :meth:`run`, and then the tensors of the first subgraph with these indices, as float32.
+
+        Needs ``keep_all``: else many are empty, or hold what another layer wrote over them.
+        """
+        self._invoke(batch)
+        return {index: dequantize(self._interpreter.get_tensor(index), self._all[index]) for index in indices}
+
+    def _invoke(self, batch: Mapping[str, Array]) -> None:
         try:
             for name, index in self._inputs.items():
                 self._interpreter.set_tensor(index, quantize(batch[name], self._details[index]))
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as fault:
             raise _refused(self._path, fault) from fault
-        return {
-            name: dequantize(self._interpreter.get_tensor(index), self._details[index])
-            for name, index in self._outputs.items()
-        }
 
 
 def _signature_names(interpreter: Any) -> dict[int, str]:

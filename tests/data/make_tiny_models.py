@@ -5,6 +5,9 @@
 - ``tiny_dense.tflite``: one dense layer, input ``x`` (1, 8), output ``output_0`` (1, 4); float32, which XNNPACK takes.
 - ``tiny_float.tflite``: inputs ``left`` and ``right`` (batch, 3), outputs ``total`` = 2·left + right and ``product`` =
   left · right; float32, any batch size.
+- ``tiny_spiky.float.tflite`` and its quantized ``.int8`` (int8 border), ``.int8-float`` (float border), ``.int16x8``
+  and ``.float16``: dense layers ``calm``, ``spiky``, ``victim``; input ``x`` (1, 6), output ``output_0`` (1, 4). One
+  output of spiky is 10,000 times larger than the others and takes its int8 range; victim reads the others only.
 
 The same TensorFlow writes the same bytes again; another version may not.
 """
@@ -65,7 +68,44 @@ def make_float() -> bytes:
     return bytes(converter.convert())
 
 
+def make_spiky() -> dict[str, bytes]:
+    """The model with a layer that int8 destroys, by what it is called."""
+    tf.keras.utils.set_random_seed(7)
+    x = tf.keras.Input(batch_shape=(1, 6), name="x")
+    layers = [tf.keras.layers.Dense(n, activation="relu", name=name) for n, name in ((8, "calm"), (8, "spiky"))]
+    victim = tf.keras.layers.Dense(4, name="victim")
+    model = tf.keras.Model(x, victim(layers[1](layers[0](x))))
+    draw = np.random.default_rng(7)
+    kernel = draw.uniform(0.1, 1, (8, 8))
+    kernel[:, 0] *= 1e4
+    layers[0].set_weights([draw.uniform(-1, 1, (6, 8)), draw.uniform(0, 1, 8)])
+    layers[1].set_weights([kernel, np.zeros(8)])
+    last = draw.uniform(-1, 1, (8, 4))
+    last[0] = 0
+    victim.set_weights([last, np.zeros(4)])
+    return {kind: _convert_spiky(model, kind) for kind in ("float", "int8", "int8-float", "int16x8", "float16")}
+
+
+def _convert_spiky(model: tf.keras.Model, kind: str) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind == "float":
+        return bytes(converter.convert())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+        return bytes(converter.convert())
+    samples = np.random.default_rng(8).uniform(0, 1, (32, 1, 6)).astype(np.float32)
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    int16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    converter.target_spec.supported_ops = [int16 if kind == "int16x8" else tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if kind == "int8":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
 if __name__ == "__main__":
     (HERE / "tiny_int8.tflite").write_bytes(make_int8())
     (HERE / "tiny_dense.tflite").write_bytes(make_dense())
     (HERE / "tiny_float.tflite").write_bytes(make_float())
+    for kind, content in make_spiky().items():
+        (HERE / f"tiny_spiky.{kind}.tflite").write_bytes(content)

@@ -1,0 +1,188 @@
+"""What calibration samples do to activation ranges: which rows alone stretch one, and whether there are enough rows.
+
+Min-max calibration gives each tensor the range of everything that it has ever held: one odd sample makes every step of
+an int8 scale coarser for all the others, and too few samples cut off what the model meets later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.documents import Finding
+from edgepack.hostruntime import HostModel
+from edgepack.tflite import read_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+STRETCH = 1.5
+"""A row that makes a range by this factor wider than all the others do costs it 0.6 of a bit. Of the 100 calibration
+rows of MLPerf Tiny's keyword spotting the widest does 1.3."""
+
+STILL_GROWING = 0.2
+"""Ranges that the second half of the rows widens by more than this have not been seen whole. Keyword spotting: 0.09."""
+
+_FEWEST_ROWS = 8
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The least and the largest number [runs, tensors] that each float tensor held in each run; tensors by name.
+
+    A run is one row of the samples, or ``rows_per_run`` where the model's batch is pinned to more.
+    """
+
+    tensors: tuple[str, ...]
+    lows: Array
+    highs: Array
+    rows_per_run: int = 1
+
+
+def measure_ranges(model: Path, batches: Iterable[Mapping[str, Array]]) -> Ranges:
+    """Run a float .tflite over batches of as many rows as it takes, and note the range of each activation.
+
+    Raises MisfitError "runtime-refused".
+    """
+    import numpy as np
+
+    content = read_model(model)
+    written = [index for one in content.operators if one.subgraph == 0 for index in one.outputs if index >= 0]
+    indices = dict.fromkeys([*(tensor.index for tensor in content.inputs), *written])
+    tensors = [tensor for index in indices if (tensor := content.tensor(0, index)).dtype == "float32"]
+    host = HostModel(model, keep_all=True)
+    lows, highs = [], []
+    for batch in batches:
+        values = host.tensors(batch, [tensor.index for tensor in tensors])
+        lows.append([_least(values[tensor.index]) for tensor in tensors])
+        highs.append([-_least(-values[tensor.index]) for tensor in tensors])
+    shape = (len(lows), len(tensors))
+    return Ranges(
+        tuple(tensor.name for tensor in tensors),
+        np.array(lows, np.float64).reshape(shape),
+        np.array(highs, np.float64).reshape(shape),
+        host.batch,
+    )
+
+
+def audit_ranges(ranges: Ranges, name: str, first_row: int = 0) -> tuple[Finding, ...]:
+    """Notes "range-stretched" and "ranges-still-grow" on calibration samples called ``name``; pure.
+
+    Rows are counted from ``first_row``, the first row's number in its file. Fewer than 8 runs say nothing.
+    """
+    import numpy as np
+
+    runs = len(ranges.lows)
+    if runs < _FEWEST_ROWS or not ranges.tensors:
+        return ()
+    # A quantized range always holds zero.
+    lows, highs = np.minimum(ranges.lows, 0), np.maximum(ranges.highs, 0)
+    factors = stretch_factors(lows, highs)
+    stretching = factors.max(axis=1) > STRETCH
+    found = [_stretched(ranges, factors, lows, highs, name, first_row)] if stretching.any() else []
+    calm = int((~stretching).sum())
+    wide = widths(lows[~stretching], highs[~stretching]) if calm else np.ones((3, 1))
+    if (_ratio(wide[2], wide[1]) - 1).max() > STILL_GROWING:
+        found.append(_growing(ranges, wide, name, calm))
+    return tuple(found)
+
+
+def stretch_factors(lows: Array, highs: Array) -> Array:
+    """By how much each run alone widens each range [runs, tensors]: the range with it over the range without it."""
+    import numpy as np
+
+    runs = len(lows)
+    least, largest = np.sort(lows, axis=0)[:2], np.sort(highs, axis=0)[-2:]
+    # The first of equal runs: a range that two runs reach is stretched by neither.
+    widest_low, widest_high = lows.argmin(axis=0), highs.argmax(axis=0)
+    run = np.arange(runs)[:, None]
+    low = np.where(run == widest_low, least[1], least[0])
+    high = np.where(run == widest_high, largest[0], largest[1])
+    return _ratio(largest[1] - least[0], high - low)
+
+
+def widths(lows: Array, highs: Array) -> Array:
+    """How wide each range is with the first quarter of the runs, with half of them and with all [3, tensors]."""
+    import numpy as np
+
+    found: Array = np.array(
+        [highs[:first].max(axis=0) - lows[:first].min(axis=0) for first in _firsts(len(lows))], np.float64
+    )
+    return found
+
+
+def _firsts(runs: int) -> tuple[int, int, int]:
+    return max(1, runs // 4), max(1, runs // 2), runs
+
+
+def _ratio(whole: Array, part: Array) -> Array:
+    """1 where both are nothing, and 1000 where only the part is."""
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = whole / part
+    limited: Array = np.minimum(np.where(whole == 0, 1.0, ratio), 1000.0)
+    return limited
+
+
+def _stretched(ranges: Ranges, factors: Array, lows: Array, highs: Array, name: str, first_row: int) -> Finding:
+    import numpy as np
+
+    by_run = factors.max(axis=1)
+    runs = [int(run) for run in np.argsort(-by_run, kind="stable") if by_run[run] > STRETCH]
+    worst, tensor = runs[0], int(factors[runs[0]].argmax())
+    others = np.delete(np.arange(len(lows)), worst)
+    before = f"{lows[others, tensor].min():.3g}..{highs[others, tensor].max():.3g}"
+    after = f"{lows[:, tensor].min():.3g}..{highs[:, tensor].max():.3g}"
+    subject = short_name(ranges.tensors[tensor])
+    shown = ", ".join(_rows(run, ranges, first_row) for run in runs[:_NAMED]) + (", ..." if len(runs) > _NAMED else "")
+    return Finding(
+        "range-stretched",
+        "note",
+        subject,
+        f"{name}: {_rows(worst, ranges, first_row)} alone stretches the range of {subject!r} from {before} to {after}, "
+        f"{by_run[worst]:.1f} times: int8 steps become as much coarser for every sample"
+        + (f" ({len(runs)} samples stretch a range: {shown})." if len(runs) > 1 else "."),
+        "Look at these samples, and leave out of the calibration what the model will not meet.",
+    )
+
+
+def _growing(ranges: Ranges, wide: Array, name: str, runs: int) -> Finding:
+    import numpy as np
+
+    grown = _ratio(wide[2], wide[1]) - 1
+    worst = int(grown.argmax())
+    subject = short_name(ranges.tensors[worst])
+    growing = int(np.count_nonzero(grown > STILL_GROWING))
+    quarter, half, whole = (first * ranges.rows_per_run for first in _firsts(runs))
+    return Finding(
+        "ranges-still-grow",
+        "note",
+        subject,
+        f"{name}: the second half of the samples still widens the range of {subject!r} by {grown[worst]:.0%}: it is "
+        f"{wide[0, worst]:.3g} wide with {quarter} samples, {wide[1, worst]:.3g} with {half} and {wide[2, worst]:.3g} "
+        f"with {whole} ({growing} of {len(ranges.tensors)} ranges grow by more than {STILL_GROWING:.0%}).",
+        "Give more calibration samples, or more typical ones.",
+    )
+
+
+def short_name(tensor: str) -> str:
+    """A tensor's name as a person knows it: of a fused layer ("a;b;c") the first."""
+    return tensor.split(";", 1)[0]
+
+
+def _rows(run: int, ranges: Ranges, first_row: int) -> str:
+    first = first_row + run * ranges.rows_per_run
+    return f"row {first}" if ranges.rows_per_run == 1 else f"rows {first} to {first + ranges.rows_per_run - 1}"
+
+
+def _least(values: Array) -> float:
+    """The least finite number, 0 where there is none."""
+    import numpy as np
+
+    return float(np.min(values, initial=np.inf, where=np.isfinite(values))) if np.isfinite(values).any() else 0.0
