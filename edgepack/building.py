@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         metric: str
         batch: int | None
         cache: bool
+        max_drop: float | None
+        diagnose: bool
         dry_run: bool
         report: Reporter
 
@@ -53,6 +55,8 @@ def quantize(
     metric: str = "top1",
     batch: int | None = 1,
     cache: bool = True,
+    max_drop: float | None = None,
+    diagnose: bool = False,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> QuantizeDocument | QuantizeSetDocument:
@@ -64,6 +68,9 @@ def quantize(
     evaluation or check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so
     that the document tells what would be there. What the same content gave before comes from the user's cache folder,
     unless ``cache`` is off.
+
+    ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where it is
+    exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples.
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.
@@ -88,6 +95,8 @@ def quantize(
             metric=metric,
             batch=batch,
             cache=cache,
+            max_drop=max_drop,
+            diagnose=diagnose,
         )
         made = run(request, report)
     documents = tuple(_placed(document, path) for document, path in zip(made, outputs, strict=True))

@@ -129,7 +129,9 @@ class QuantizeDocument:
 
     ``uncompiled`` is the path of the model before an accelerator's compiler took it, and None where none did;
     ``accuracy`` is then that of the uncompiled model, because only that one runs on the host. ``cached`` says that
-    everything was made before from the same content.
+    everything was made before from the same content. ``layers`` are the errors of its layers in the order of execution,
+    where they were asked for or accuracy dropped by more than the budget; ``layers_left_out`` counts those that have no
+    equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad.
     """
 
     model: ModelInfo
@@ -142,6 +144,9 @@ class QuantizeDocument:
     seconds: float
     uncompiled: str | None = None
     cached: bool = False
+    layers: tuple[LayerError, ...] = ()
+    layers_left_out: int = 0
+    first_bad_layer: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -96,7 +96,8 @@ def deploy(
         # Before the device is called: of a damaged bundle, nothing reaches it.
         open_bundle(chosen).verify()
     with _build_folder(project, dry_run=dry_run) as folder:
-        built = Built(chosen) if order is None else build(order, folder, report=report)
+        max_drop = policy.budget.get("max_accuracy_drop")
+        built = Built(chosen) if order is None else build(order, folder, max_drop=max_drop, report=report)
         app = order.name if order else None
         with opened(device, options, app=app, lock=not dry_run) as session:
             outcome = deploy_release(session, built.path, policy=policy, dry_run=dry_run, report=report)
@@ -110,8 +111,11 @@ def deploy(
             )
 
 
-def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Built:
-    """Quantize, where that is still to be done, and bundle, into ``folder`` (made where it is missing)."""
+def build(order: Order, folder: Path, *, max_drop: float | None = None, report: Reporter = ignore_events) -> Built:
+    """Quantize, where that is still to be done, and bundle, into ``folder`` (made where it is missing).
+
+    ``max_drop`` is the accuracy drop that the project allows, where it says so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{order.name}-{order.version}"
     quantized = None
@@ -127,6 +131,7 @@ def build(order: Order, folder: Path, *, report: Reporter = ignore_events) -> Bu
             evaluation=order.evaluation,
             check_set=order.check_set,
             metric=order.metric,
+            max_drop=max_drop,
             report=report,
         )
     else:

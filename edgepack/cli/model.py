@@ -69,6 +69,10 @@ def add_commands(table: Table) -> None:
             bool,
             typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
         ] = True,
+        diagnose: Annotated[
+            bool,
+            typer.Option("--diagnose", help="Show each layer's error, also where accuracy keeps to the budget."),
+        ] = False,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
         from edgepack import quantize as quantize_model
@@ -86,6 +90,8 @@ def add_commands(table: Table) -> None:
             metric=metric,
             batch=batch or None,
             cache=cache,
+            max_drop=project.budget.get("max_accuracy_drop") if project else None,
+            diagnose=diagnose,
             dry_run=run.dry_run,
             report=run.report,
         )

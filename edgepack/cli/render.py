@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgepack import documents
 from edgepack.cli.progress import size
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
-    from edgepack import documents
     from edgepack.demo import DemoDocument
     from edgepack.doctor import DoctorDocument
     from edgepack.target import Target
@@ -91,7 +91,21 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
     if document.cached:
         rows.append(["cached", "all of it was made before from the same content; --no-cache makes it again"])
     rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]
+    rows += _worst_layers(document.layers)
     return table(rows)
+
+
+def _worst_layers(layers: Sequence[documents.LayerError], count: int = 5) -> list[list[str]]:
+    """The noisiest first: what computes them, their names, signal to noise there and in what they read."""
+    worst = sorted(layers, key=lambda layer: layer.sqnr_db)[:count]
+    return [
+        [
+            "layer" if place else "worst layer",
+            f"{layer.sqnr_db:.1f} dB  {layer.operator} {layer.tensor.split(';', 1)[0]}"
+            + ("" if layer.input_sqnr_db is None else f"  (reads {layer.input_sqnr_db:.1f} dB)"),
+        ]
+        for place, layer in enumerate(worst)
+    ]
 
 
 def _nothing_written(dry_run: bool) -> list[list[str]]:

@@ -31,6 +31,8 @@ class Job:
     metric: Metric
     batch: int | None
     cache: bool
+    max_drop: float | None
+    diagnose: bool
     notes: tuple[Finding, ...]
 
 
@@ -63,6 +65,8 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         metric=metric,
         batch=request.batch,
         cache=request.cache,
+        max_drop=request.max_drop,
+        diagnose=request.diagnose,
         notes=tuple(filter(None, notes)),
     )
 

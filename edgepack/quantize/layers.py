@@ -47,6 +47,22 @@ class Layers:
         return first_bad_layer(self.layers)
 
 
+def layers_to_json(layers: Layers) -> dict[str, Any]:
+    """As a plain JSON value."""
+    return dataclasses.asdict(layers)
+
+
+def layers_from_json(value: Mapping[str, Any]) -> Layers:
+    """What :func:`layers_to_json` gave."""
+    return Layers(tuple(_layer_from_json(one) for one in value["layers"]), int(value["left_out"]))
+
+
+def _layer_from_json(value: Mapping[str, Any]) -> LayerError:
+    told = value["histogram"]
+    histogram = told and Histogram(told["low"], told["high"], tuple(told["reference"]), tuple(told["quantized"]))
+    return LayerError(**{**value, "histogram": histogram})
+
+
 def first_bad_layer(layers: Sequence[LayerError]) -> str | None:
     """The tensor of the first bad layer in the order of execution; None where all are good.
 

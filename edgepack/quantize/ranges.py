@@ -6,7 +6,7 @@ an int8 scale coarser for all the others, and too few samples cut off what the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ rows of MLPerf Tiny's keyword spotting the widest does 1.3."""
 STILL_GROWING = 0.2
 """Ranges that the second half of the rows widens by more than this have not been seen whole. Keyword spotting: 0.09."""
 
+_LOWS, _HIGHS = "lows.npy", "highs.npy"
 _FEWEST_ROWS = 8
 _NAMED = 3
 
@@ -44,8 +45,8 @@ class Ranges:
     rows_per_run: int = 1
 
 
-def measure_ranges(model: Path, batches: Iterable[Mapping[str, Array]]) -> Ranges:
-    """Run a float .tflite over batches of as many rows as it takes, and note the range of each activation.
+def measure_ranges(model: Path, batches: Callable[[int], Iterable[Mapping[str, Array]]]) -> Ranges:
+    """Run a float .tflite over ``batches(size)``, of as many rows as it takes, and note each activation's range.
 
     Raises MisfitError "runtime-refused".
     """
@@ -57,7 +58,7 @@ def measure_ranges(model: Path, batches: Iterable[Mapping[str, Array]]) -> Range
     tensors = [tensor for index in indices if (tensor := content.tensor(0, index)).dtype == "float32"]
     host = HostModel(model, keep_all=True)
     lows, highs = [], []
-    for batch in batches:
+    for batch in batches(host.batch):
         values = host.tensors(batch, [tensor.index for tensor in tensors])
         lows.append([_least(values[tensor.index]) for tensor in tensors])
         highs.append([-_least(-values[tensor.index]) for tensor in tensors])
@@ -68,6 +69,23 @@ def measure_ranges(model: Path, batches: Iterable[Mapping[str, Array]]) -> Range
         np.array(highs, np.float64).reshape(shape),
         host.batch,
     )
+
+
+def save_ranges(ranges: Ranges, folder: Path) -> dict[str, Any]:
+    """Keep them: the numbers as .npy files in ``folder``, the rest as the JSON value that comes back."""
+    import numpy as np
+
+    np.save(folder / _LOWS, ranges.lows, allow_pickle=False)
+    np.save(folder / _HIGHS, ranges.highs, allow_pickle=False)
+    return {"tensors": list(ranges.tensors), "rows_per_run": ranges.rows_per_run}
+
+
+def load_ranges(told: Mapping[str, Any], folder: Path) -> Ranges:
+    """What :func:`save_ranges` kept in ``folder``, and told."""
+    import numpy as np
+
+    lows, highs = (np.load(folder / name, allow_pickle=False) for name in (_LOWS, _HIGHS))
+    return Ranges(tuple(told["tensors"]), lows, highs, int(told["rows_per_run"]))
 
 
 def audit_ranges(ranges: Ranges, name: str, first_row: int = 0) -> tuple[Finding, ...]:

@@ -23,6 +23,8 @@ class Request:
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples as the command line takes them (``FILE``, or
     ``FILE#100:500`` for rows). ``metric`` is built in or ``module:function`` of (outputs, labels). ``batch`` is pinned;
     None leaves it as it is. With ``cache`` what was made before from the same content is taken from the user's cache.
+    ``max_drop`` goes before the targets' own ``max_accuracy_drop``. ``diagnose`` looks into layers and calibration
+    samples also where accuracy is kept.
     """
 
     model: Path
@@ -33,3 +35,5 @@ class Request:
     metric: str = "top1"
     batch: int | None = 1
     cache: bool = True
+    max_drop: float | None = None
+    diagnose: bool = False

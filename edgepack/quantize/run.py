@@ -21,14 +21,16 @@ from edgepack.quantize.checking import CheckedSamples, Port, bind_inputs, read_l
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import Conversion
+from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.job import Job
+from edgepack.quantize.ranges import audit_ranges
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
 from edgepack.quantize.workshop import Workshop, digest_of
 from edgepack.quantize.writing import Made, write
-from edgepack.target import Scheme
+from edgepack.target import INTEGER_SCHEMES, Scheme
 from edgepack.tflite import TfliteModel, read_model
 
 if TYPE_CHECKING:
@@ -124,27 +126,46 @@ class _Run:
         job, staged = self._job, folder / goal.output.name
         if job.source.kind == TFLITE:
             shutil.copyfile(job.source.path, staged)  # a float .tflite goes through as it is
-            conformance = self._inspect(goal, read_model(staged), job.notes)
+            conformance, float_model = self._inspect(goal, read_model(staged), job.notes), staged
         else:
-            conformance = self._convert(goal, staged)
+            conformance, float_model = self._convert(goal, staged)
         model = read_model(staged)
         # Before minutes are spent on measuring what the compiler may refuse.
         delivered = compile_model(staged, model, goal.target, folder=folder, report=self._report)
         evaluated = self._outputs(job.evaluation, staged)
         checked = evaluated if job.check_set is None else self._outputs(job.check_set, staged)
-        max_drop = goal.target.budget.max_accuracy_drop
+        max_drop = goal.target.budget.max_accuracy_drop if job.max_drop is None else job.max_drop
         accuracy = self._accuracy(evaluated, max_drop)
         notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
-        findings = (*conformance.findings, *delivered.findings, *notes)
-        return Made(delivered, Conformance(conformance.passed, findings), accuracy, self._inputs, checked)
+        findings, layers = [*conformance.findings, *delivered.findings, *notes], None
+        if is_wanted(job.diagnose, accuracy, max_drop):
+            found = self._diagnose(float_model, staged, goal)
+            findings, layers = [*findings, *found.findings], found.layers
+        return Made(
+            delivered, Conformance(conformance.passed, tuple(findings)), accuracy, self._inputs, checked, layers
+        )
 
-    def _convert(self, goal: Goal, staged: Path) -> Conformance:
-        """Convert to the scheme, around what the runtime lacks; the float model on the way answers as the source."""
+    def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
+        job = self._job
+        notes: tuple[Finding, ...] = ()
+        calibrated = goal.target.quantization.scheme in INTEGER_SCHEMES and job.source.kind != TFLITE
+        if job.calibration is not None and calibrated:
+            ranges = self._shop.ranges(float_model, self._inputs, job.calibration)
+            notes = audit_ranges(ranges, job.calibration.samples.path.name, job.calibration.samples.start)
+        samples = job.evaluation or job.check_set or job.calibration
+        return diagnose(self._shop.layers(float_model, staged, self._inputs, samples, LAYER_ROWS), notes)
+
+    def _convert(self, goal: Goal, staged: Path) -> tuple[Conformance, Path]:
+        """Convert to the scheme, around what the runtime lacks; the float model on the way answers as the source.
+
+        The model is put at ``staged``; the float model's path comes back.
+        """
         job, quantization = self._job, goal.target.quantization
         wanted = Conversion(quantization.scheme, quantization.io, quantization.granularity, quantization.float_fallback)
         self._report(Event("quantize", f"converting to {quantization.scheme} for {goal.target.name}"))
         converted = self._shop.convert(wanted, job.calibration)
-        self._compare(converted.float_model)
+        float_model = converted.float_model or self._shop.convert(Conversion(Scheme.FLOAT32), None).model
+        self._compare(float_model)
         model, notes = read_model(converted.model), job.notes
         if needs_dense_per_tensor(model, goal.target):
             converted = self._shop.convert(_dense_per_tensor(wanted), job.calibration)
@@ -153,18 +174,16 @@ class _Run:
         shutil.copyfile(converted.model, staged)
         if job.evaluation is None and job.check_set is None:
             self._shop.host(staged, self._inputs, job.calibration, 1)  # it has to run at all
-        return conformance
+        return conformance, float_model
 
     def _inspect(self, goal: Goal, model: TfliteModel, notes: tuple[Finding, ...]) -> Conformance:
         conformance = check_conformance(model, goal.target, notes)
         refuse_misfit(conformance, goal.target)
         return conformance
 
-    def _compare(self, float_model: Path | None) -> None:
-        """Hold the float model, where the conversion showed one, against the source; each one once."""
+    def _compare(self, float_model: Path) -> None:
+        """Hold the float model against the source; each one once."""
         job = self._job
-        if float_model is None:
-            float_model = self._shop.convert(Conversion(Scheme.FLOAT32), None).model
         digest = digest_of(float_model)
         if digest in self._compared:
             return

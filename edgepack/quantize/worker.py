@@ -5,8 +5,10 @@ Requests come as JSON lines on standard input, answers go as JSON lines to what 
 standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output, float_output},
 which also leaves the float model that was calibrated where it can, and says so in ``float``; ``reference``
 {samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs}: the trained model's and a .tflite's
-outputs over samples, one .npy per output in the folder ``outputs``. Arrays travel as files, never pickled. SCRATCH is a
-folder that the caller removes.
+outputs over samples, one .npy per output in the folder ``outputs``; ``layers`` {reference, quantized, inputs, samples,
+rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers` and
+:mod:`edgepack.quantize.ranges` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the caller
+removes.
 
 Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
 works at once; and a crash inside the converter is an error message.
@@ -64,6 +66,8 @@ class Worker:
             "convert": self._convert,
             "reference": self._reference,
             "host": self._host,
+            "layers": self._layers,
+            "ranges": self._ranges,
         }
         arguments = {key: value for key, value in request.items() if key != "verb"}
         return verbs[request["verb"]](**arguments)
@@ -128,8 +132,34 @@ class Worker:
         from edgepack.hostruntime import HostModel
 
         host = HostModel(Path(model), threads=min(4, os.cpu_count() or 1))
-        ports = tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in inputs)
-        return self._run(Path(model).name, host.run, host.batch, samples, rows, ports, Path(outputs))
+        return self._run(Path(model).name, host.run, host.batch, samples, rows, _ports(inputs), Path(outputs))
+
+    def _layers(
+        self, reference: str, quantized: str, inputs: list[dict[str, Any]], samples: str | None, rows: int
+    ) -> dict[str, Any]:
+        from edgepack.quantize.layers import layers_to_json, measure_layers
+
+        chosen, ports = None if samples is None else open_samples(samples), _ports(inputs)
+
+        def batches(size: int) -> Iterator[dict[str, Array]]:
+            return self._told("comparing layers", _batches(chosen, ports, size, rows), size)
+
+        return layers_to_json(measure_layers(Path(reference), Path(quantized), batches))
+
+    def _ranges(self, model: str, inputs: list[dict[str, Any]], samples: str, outputs: str) -> dict[str, Any]:
+        from edgepack.quantize.ranges import measure_ranges, save_ranges
+
+        chosen, ports = open_samples(samples), _ports(inputs)
+        ranges = measure_ranges(
+            Path(model), lambda size: self._told("auditing ranges", _batches(chosen, ports, size, chosen.rows), size)
+        )
+        return save_ranges(ranges, Path(outputs))
+
+    def _told(self, what: str, batches: Iterator[dict[str, Array]], size: int) -> Iterator[dict[str, Array]]:
+        """The batches, each filled up, with an event for each that was used."""
+        for number, batch in enumerate(batches, 1):
+            yield padded(batch, size)
+            self._tell(Event("quantize", what, number * size, None, "samples"))
 
     def _run(
         self,
@@ -146,11 +176,10 @@ class Worker:
 
         chosen = None if samples is None else open_samples(samples)
         total = rows or size if chosen is None else min(chosen.rows, rows or chosen.rows)
-        batches = _synthetic(inputs, size, total) if chosen is None else read_batches(chosen, inputs, size, rows)
         files: dict[str, IO[bytes]] = {}
         done = 0
         with contextlib.ExitStack() as closing:
-            for batch in batches:
+            for batch in _batches(chosen, inputs, size, total):
                 count = len(next(iter(batch.values())))
                 for name, values in run(padded(batch, size)).items():
                     found = _by_row(values, size)[:count].astype("<f4")
@@ -180,6 +209,15 @@ def _by_row(values: Array, size: int) -> Array:
             hint="Pin the batch to 1.",
         )
     return values[None]
+
+
+def _ports(inputs: list[dict[str, Any]]) -> tuple[Port, ...]:
+    return tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in inputs)
+
+
+def _batches(samples: Samples | None, inputs: tuple[Port, ...], size: int, rows: int) -> Iterator[dict[str, Array]]:
+    """The first ``rows`` of the samples, ``size`` at a time; invented ones where there are none."""
+    return _synthetic(inputs, size, rows) if samples is None else read_batches(samples, inputs, size, rows)
 
 
 def _synthetic(inputs: tuple[Port, ...], size: int, total: int) -> Iterator[dict[str, Array]]:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from edgepack.events import Event, Reporter
 from edgepack.quantize.checking import CheckedSamples, Port
 from edgepack.quantize.conversion import Conversion, conversion_to_json
+from edgepack.quantize.layers import Layers, layers_from_json
 from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.ranges import Ranges, load_ranges
 from edgepack.quantize.sources import Source
 from edgepack.quantize.store import Store, key_of
 from edgepack.target import INTEGER_SCHEMES, Scheme
@@ -137,6 +139,39 @@ class Workshop:
 
         facts = {"model": digest_of(model), "inputs": ports, "samples": _content(samples), "rows": rows}
         return _arrays(self._kept("host", facts, make))
+
+    def layers(
+        self, reference: Path, quantized: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int
+    ) -> Layers:
+        """The error of each layer of ``quantized`` against the float .tflite ``reference``, over the first rows."""
+        ports = [dataclasses.asdict(port) for port in inputs]
+
+        def make(folder: Path) -> None:
+            answer = self._ask(
+                "layers",
+                reference=str(reference),
+                quantized=str(quantized),
+                inputs=ports,
+                samples=_text(samples),
+                rows=rows,
+            )
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        models = {"reference": digest_of(reference), "model": digest_of(quantized)}
+        facts = {**models, "inputs": ports, "samples": _content(samples), "rows": rows}
+        return layers_from_json(json.loads((self._kept("layers", facts, make) / _ANSWER).read_bytes()))
+
+    def ranges(self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples) -> Ranges:
+        """The range of each activation of a float .tflite in each run over the samples."""
+        ports = [dataclasses.asdict(port) for port in inputs]
+
+        def make(folder: Path) -> None:
+            answer = self._ask("ranges", model=str(model), inputs=ports, samples=_text(samples), outputs=str(folder))
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        facts = {"model": digest_of(model), "inputs": ports, "samples": samples.digest}
+        folder = self._kept("ranges", facts, make)
+        return load_ranges(json.loads((folder / _ANSWER).read_bytes()), folder)
 
     def _kept(self, verb: str, facts: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         key = key_of({"verb": verb, "source": self._facts, **facts})

@@ -15,6 +15,7 @@ from edgepack.quantize.checking import Port
 from edgepack.quantize.checkset import check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered
 from edgepack.quantize.job import Job
+from edgepack.quantize.layers import Layers
 from edgepack.quantize.request import Goal
 
 
@@ -27,6 +28,7 @@ class Made:
     accuracy: Accuracy | None
     inputs: tuple[Port, ...]
     checked: Outputs | None
+    layers: Layers | None
 
 
 def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, seconds: float) -> QuantizeDocument:
@@ -58,6 +60,9 @@ def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, secon
         uncompiled=str(uncompiled) if made.delivered.uncompiled else None,
         seconds=seconds,
         cached=cached,
+        layers=made.layers.layers if made.layers else (),
+        layers_left_out=made.layers.left_out if made.layers else 0,
+        first_bad_layer=made.layers.first_bad if made.layers else None,
     )
 
 
