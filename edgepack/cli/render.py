@@ -113,16 +113,14 @@ def _nothing_written(dry_run: bool) -> list[list[str]]:
 
 
 def accuracy(value: documents.Accuracy) -> str:
-    """``top1 0.9000 → 0.9025, drop -0.0025 [-0.0100, +0.0050] over 400 samples``, and how many would be enough."""
+    """``top1 0.9000 → 0.9025, drop -0.0025 [-0.0100, +0.0050] over 400 samples``."""
     if value.reference is None or value.drop is None:
         return f"{value.metric} {value.quantized:.4f} over {value.samples} samples (no reference)"
     interval = f" [{value.interval.low:+.4f}, {value.interval.high:+.4f}]" if value.interval else ""
     moves = "grows by" if value.smaller_is_better else "drop"
-    needed = value.needed_samples
-    advice = f"; about {needed:,} would settle the budget" if needed is not None and needed > value.samples else ""
     return (
         f"{value.metric} {value.reference:.4f} → {value.quantized:.4f}, "
-        f"{moves} {value.drop:+.4f}{interval} over {value.samples} samples{advice}"
+        f"{moves} {value.drop:+.4f}{interval} over {value.samples} samples"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgepack.documents import Accuracy, Finding, LayerError
 from edgepack.quantize.layers import Layers
-from edgepack.quantize.ranges import short_name
+from edgepack.quantize.rangeaudit import short_name
 
 LAYER_ROWS = 32
 """Samples that layers are compared over: ratios of sums over thousands of numbers move by a fraction of a decibel."""

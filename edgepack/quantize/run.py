@@ -24,7 +24,7 @@ from edgepack.quantize.conversion import Conversion
 from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.job import Job
-from edgepack.quantize.ranges import audit_ranges
+from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store

@@ -7,7 +7,7 @@ which also leaves the float model that was calibrated where it can, and says so 
 {samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs}: the trained model's and a .tflite's
 outputs over samples, one .npy per output in the folder ``outputs``; ``layers`` {reference, quantized, inputs, samples,
 rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers` and
-:mod:`edgepack.quantize.ranges` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the caller
+:mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the caller
 removes.
 
 Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
@@ -147,10 +147,10 @@ class Worker:
         return layers_to_json(measure_layers(Path(reference), Path(quantized), batches))
 
     def _ranges(self, model: str, inputs: list[dict[str, Any]], samples: str, outputs: str) -> dict[str, Any]:
-        from edgepack.quantize.ranges import measure_ranges, save_ranges
+        from edgepack.quantize.rangeaudit import observe_ranges, save_ranges
 
         chosen, ports = open_samples(samples), _ports(inputs)
-        ranges = measure_ranges(
+        ranges = observe_ranges(
             Path(model), lambda size: self._told("auditing ranges", _batches(chosen, ports, size, chosen.rows), size)
         )
         return save_ranges(ranges, Path(outputs))

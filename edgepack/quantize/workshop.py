@@ -24,7 +24,7 @@ from edgepack.quantize.conversion import Conversion, conversion_to_json
 from edgepack.quantize.layers import Layers, layers_from_json
 from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
-from edgepack.quantize.ranges import Ranges, load_ranges
+from edgepack.quantize.rangeaudit import Ranges, load_ranges
 from edgepack.quantize.sources import Source
 from edgepack.quantize.store import Store, key_of
 from edgepack.target import INTEGER_SCHEMES, Scheme

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgepack.quantize.ranges import Ranges, audit_ranges, measure_ranges, stretch_factors, widths
+from edgepack.quantize.rangeaudit import Ranges, audit_ranges, observe_ranges, stretch_factors, widths
 
 FLOAT = Path(__file__).parent / "data" / "tiny_spiky.float.tflite"
 Array = np.ndarray[Any, Any]
@@ -23,7 +23,7 @@ def rows(count: int) -> Array:
 
 def audit(samples: Array, first_row: int = 0) -> dict[str, str]:
     """The findings' messages by code."""
-    ranges = measure_ranges(FLOAT, lambda size: ({"x": row[None]} for row in samples))
+    ranges = observe_ranges(FLOAT, lambda size: ({"x": row[None]} for row in samples))
     return {found.code: found.message for found in audit_ranges(ranges, "s.npz", first_row)}
 
 

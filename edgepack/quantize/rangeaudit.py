@@ -45,7 +45,7 @@ class Ranges:
     rows_per_run: int = 1
 
 
-def measure_ranges(model: Path, batches: Callable[[int], Iterable[Mapping[str, Array]]]) -> Ranges:
+def observe_ranges(model: Path, batches: Callable[[int], Iterable[Mapping[str, Array]]]) -> Ranges:
     """Run a float .tflite over ``batches(size)``, of as many rows as it takes, and note each activation's range.
 
     Raises MisfitError "runtime-refused".
