@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.files import require_regular
 
 MAX_BYTES = 1 << 20
 """No file that a person writes is larger; a larger one is not read at all."""
@@ -87,6 +88,7 @@ def read_toml(path: Path, *, code: str) -> dict[str, Any]:
 
     Raises :class:`InputError` with ``code`` where the file cannot be read, is larger than 1 MiB or is no TOML.
     """
+    require_regular(path)
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)

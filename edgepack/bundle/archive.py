@@ -27,6 +27,7 @@ from edgepack.bundle.manifest import (
 from edgepack.documents import FileEntry
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.files import require_regular
 
 _MAX_DIRECTORY_BYTES = MAX_FILES * (layout.CENTRAL_BYTES + 200)
 _MAX_ARCHIVE_BYTES = (1 << 32) - 1
@@ -128,6 +129,7 @@ def open_bundle(path: Path) -> Bundle:
     Raises :class:`InputError` "not-a-bundle" where there is no file or it is something else, :class:`IntegrityError`
     where it is a bundle that was cut, changed or written by other means.
     """
+    require_regular(path)
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -146,6 +148,17 @@ def open_bundle(path: Path) -> Bundle:
         size=size,
         entries=_match(manifest.files, members[1:]),
     )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a bundle, be it a damaged one."""
+    try:
+        open_bundle(path)
+    except InputError:
+        return False
+    except IntegrityError:
+        return True
+    return True
 
 
 def write_archive(stream: BinaryIO, manifest_bytes: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.bundle.archive import open_bundle, write_archive
+from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
 from edgepack.bundle.digest import sha256_file
 from edgepack.bundle.inspection import document
 from edgepack.bundle.lock import Wheel, choose_wheel, read_lock
@@ -33,6 +33,7 @@ from edgepack.bundle.wheels import fetch_wheels
 from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.files import check_output
 from edgepack.target import Platform, Scheme, Target
 from edgepack.tflite import Tensor, TfliteModel, buffer_regions, read_model
 
@@ -71,7 +72,8 @@ def build_bundle(
     """
     check_label(name, "name")
     check_label(version, "version")
-    _check_output(output, model)
+    beside = [model.with_suffix(suffix) for suffix in (".check.npz", ".provenance.json")]
+    check_output(output, "a bundle", is_bundle, [model, *beside])
     report(Event("bundle", "reading the model"))
     described = read_model(model)
     scheme = observed_scheme(described.tensors)
@@ -98,19 +100,9 @@ def build_bundle(
         raise InputError(
             "manifest-too-large", "The manifest would be larger than 1 MiB.", hint="Shorten the provenance."
         )
-    report(Event("bundle", f"writing {output}"))
+    report(Event("bundle", "packing"))
     _write(output, content, [(entry, sources[path]) for path, entry in entries.items()])
     return document(open_bundle(output))
-
-
-def _check_output(output: Path, model: Path) -> None:
-    """Say what is wrong with the place before anything is fetched or computed."""
-    if output.is_dir():
-        raise InputError("bad-output", f"{output} is a folder.", hint="Name a file: -o FILE.edgepack")
-    if output.exists() and model.exists() and output.samefile(model):
-        raise InputError("bad-output", f"{output} is the model itself.", hint="Name another file: -o FILE.edgepack")
-    if not output.parent.is_dir():
-        raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
 
 
 def _provenance(model: Path) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
+from edgepack.files import check_output, is_document
 from edgepack.metric import HELP as METRIC_HELP
 
 DeviceArgument = Annotated[
@@ -100,6 +101,8 @@ def _add_push_and_check(table: Table) -> None:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
 
+        if output is not None:
+            check_output(output, "what `check -o` writes", lambda path: is_document(path, "verdict", "reasons"))
         document = check_release(
             device,
             app=run.app_name,

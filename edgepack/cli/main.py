@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -14,6 +13,7 @@ import typer
 from edgepack import __version__
 from edgepack.cli import bundles, devices, model, start
 from edgepack.cli.lazy import Table, lazy_group
+from edgepack.cli.stdout import require_streams, write_out
 from edgepack.cli.verb import HELP_SETTINGS
 from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
 
@@ -59,6 +59,17 @@ def run(words: list[str]) -> int:
     """Run one command line; returns its exit code, every error already shown."""
     as_json, verbosity = _error_style(words)
     try:
+        require_streams()
+        code = _run_command(words, as_json, verbosity)
+        # What Typer prints itself (--help) may still wait to be written.
+        write_out()
+    except InputError as error:
+        return _fail(error, as_json, verbosity)
+    return code
+
+
+def _run_command(words: list[str], as_json: bool, verbosity: int) -> int:
+    try:
         code = app(words, prog_name="edgepack", standalone_mode=False)
     except EdgepackError as error:
         return _fail(error, as_json, verbosity)
@@ -66,11 +77,10 @@ def run(words: list[str]) -> int:
         return _fail(_usage_error(error), as_json, verbosity)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        # Whoever read our output went away (`edgepack ... | head`); nothing is left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, told as one
+        if isinstance(error, OSError):
+            # Typer's own writing fails like this; what it could not write still waits, and fails again here.
+            write_out()
         return _fail(_own_fault(error), as_json, verbosity, cause=error)
     if code == INTERRUPTED_EXIT_CODE:
         interrupted = EdgepackError("interrupted", "Interrupted.", hint="Run the same command again to go on.")
@@ -112,10 +122,11 @@ def _fail(error: EdgepackError, as_json: bool, verbosity: int, cause: Exception 
 
 
 def _show(error: EdgepackError, as_json: bool) -> None:
-    if as_json:
+    """Where people or scripts expect it; that nothing can be written to standard output goes to stderr."""
+    if as_json and error.code != "stdout":
         from edgepack import documents
 
         value = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
-        sys.stdout.write(documents.to_json({"schema": documents.SCHEMA, "error": value}) + "\n")
+        write_out(documents.to_json({"schema": documents.SCHEMA, "error": value}) + "\n")
     else:
         sys.stderr.write(f"edgepack: {error.message}" + (f"\n  {error.hint}" if error.hint else "") + "\n")

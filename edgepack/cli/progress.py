@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -20,14 +22,16 @@ class Progress:
     """A reporter for one command.
 
     ``messages`` are shown unless ``quiet``; counted progress only where ``stream`` is a terminal, and only once a step
-    has taken longer than a second. ``events_file`` receives every event as a JSON line with seconds since the start.
+    has taken longer than a second. ``events`` receives every event as a JSON line with seconds since the start; the
+    file is written over by the first one and not before.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool, events_file: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO, *, quiet: bool, events: Path | None = None) -> None:
         self._stream = stream
         self._quiet = quiet
         self._live = stream.isatty() and not quiet
-        self._events_file = events_file
+        self._events = events
+        self._events_file: TextIO | None = None
         self._started = time.monotonic()
         self._step_started = self._started
         self._step: tuple[str, str] | None = None
@@ -37,12 +41,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         now = time.monotonic()
-        if self._events_file is not None:
-            import json
-
-            record = {"seconds": round(now - self._started, 3), **dataclasses.asdict(event)}
-            self._events_file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self._events_file.flush()
+        self._record(event, now)
         if (event.step, event.message) != self._step:
             self._step = (event.step, event.message)
             self._step_started = now
@@ -59,7 +58,24 @@ class Progress:
     ) -> None:
         self._clear()
         if self._events_file is not None:
-            self._events_file.close()
+            with contextlib.suppress(OSError):
+                self._events_file.close()
+
+    def _record(self, event: Event, now: float) -> None:
+        """Write a line of the events file. Where that fails, the work goes on: it may be half done on a device."""
+        if self._events is None:
+            return
+        import json
+
+        record = {"seconds": round(now - self._started, 3), **dataclasses.asdict(event)}
+        try:
+            if self._events_file is None:
+                self._events_file = self._events.open("w", encoding="utf-8", errors="backslashreplace")
+            self._events_file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._events_file.flush()
+        except OSError as error:
+            self._stream.write(f"edgepack: no more events in {self._events}: {error.strerror}.\n")
+            self._events = None
 
     def _message(self, event: Event) -> None:
         if self._quiet:
@@ -109,6 +125,6 @@ def size(byte_count: int | None) -> str:
     raise AssertionError("unreachable: the loop returns at GB")
 
 
-def stderr_progress(*, quiet: bool, events_file: TextIO | None = None) -> Progress:
+def stderr_progress(*, quiet: bool, events: Path | None = None) -> Progress:
     """The reporter of a command: standard error, and the ``--events`` file where there is one."""
-    return Progress(sys.stderr, quiet=quiet, events_file=events_file)
+    return Progress(sys.stderr, quiet=quiet, events=events)

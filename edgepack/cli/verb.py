@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import typer
 
 from edgepack.cli.lazy import Table
 from edgepack.cli.progress import stderr_progress
+from edgepack.cli.stdout import write_out
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 
@@ -133,8 +133,7 @@ class Run:
 
             value = document if isinstance(document, dict) else documents.to_json_value(document)
             text = documents.to_json(value)
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
+        write_out(text.rstrip("\n") + "\n")
         return exit_code
 
 
@@ -188,18 +187,15 @@ _DEFAULTS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
+    _require_folder()
     events: Path | None = given.get("events")
-    try:
-        stream = events.open("w", encoding="utf-8") if events is not None else None
-    except OSError as error:
-        raise InputError(
-            "events-file",
-            f"The events file {events} cannot be written: {os.strerror(error.errno or 0)}.",
-            hint="Name a file in a folder that exists and is yours.",
-        ) from error
+    if events is not None:
+        from edgepack.files import check_output, is_event_log
+
+        check_output(events, "what --events writes", is_event_log)
     if given["verbose"]:
         _log_libraries(given["verbose"])
-    with stderr_progress(quiet=given["quiet"], events_file=stream) as progress:
+    with stderr_progress(quiet=given["quiet"], events=events) as progress:
         yield Run(
             as_json=given["as_json"],
             verbose=given["verbose"],
@@ -209,6 +205,16 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
             device_flags={key: given[key] for key in _DEVICE if key != "app"} if device else {},
             report=progress,
         )
+
+
+def _require_folder() -> None:
+    """Everything that a person names is found from the current folder."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError(
+            "no-current-folder", "The current folder is gone.", hint="Somebody deleted it: cd elsewhere."
+        ) from None
 
 
 def _log_libraries(verbosity: int) -> None:

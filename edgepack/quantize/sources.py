@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.files import require_regular
 
 _KINDS_HINT = "edgepack takes a SavedModel folder, a .keras, an .h5 of Keras 2 or 3, or a float .tflite."
 _EXPORT_HINT = "Export it as a SavedModel with its code at hand: model.export('folder')."
@@ -44,9 +45,10 @@ class Source:
 def identify_source(path: str | Path) -> Source:
     """What lies at ``path``, by its content, not by its name.
 
-    Raises InputError: "no-such-model", "unknown-model", "broken-model", "weights-only", "lambda-layer".
+    Raises InputError: "not-a-file", "no-such-model", "unknown-model", "broken-model", "weights-only", "lambda-layer".
     """
     path = Path(path)
+    require_regular(path)
     try:
         if path.is_dir():
             return _saved_model(path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.files import require_regular
 from edgepack.tflite.values import Operator, Signature, Tensor, TfliteModel
 
 _IDENTIFIER = b"TFL3"
@@ -55,6 +56,7 @@ def buffer_regions(path: str | Path) -> tuple[tuple[int, int], ...]:
 @contextmanager
 def _opened(path: Path) -> Iterator[_Reader]:
     """A reader over the mapped file; whatever a damaged file makes the generated code raise becomes InputError."""
+    require_regular(path)
     try:
         with path.open("rb") as file:
             head = file.read(8)
