@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, VerifyDocument
+from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 
 if TYPE_CHECKING:
@@ -78,39 +80,50 @@ def quantize(
     Raises InputError about the model, the samples, the target or the options, and MisfitError where the converted model
     is not what the target takes, or cannot be made.
     """
-    from edgepack.quantize import Goal, Request
+    from edgepack.quantize import Goal, Request, check_outputs
     from edgepack.quantize import quantize as run
 
     started = time.perf_counter()
     several = isinstance(target, (list, tuple))
     targets = [_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
-    outputs = _outputs(Path(output), targets) if several else [Path(output)]
+    output = _path("output", output)
+    outputs = _outputs(output, targets) if several else [output]
+    request = Request(
+        model=_path("model", model),
+        goals=tuple(map(Goal, targets, outputs)),
+        calibration=_text("calibration", calibration),
+        evaluation=_text("evaluation", evaluation),
+        check_set=_text("check_set", check_set),
+        metric=metric,
+        batch=batch,
+        cache=cache,
+        max_drop=max_drop,
+        diagnose=diagnose,
+    )
+    check_outputs(request)
     with _written(outputs, dry_run=dry_run) as places:
-        request = Request(
-            model=Path(model),
-            goals=tuple(Goal(one, place) for one, place in zip(targets, places, strict=True)),
-            calibration=_text(calibration),
-            evaluation=_text(evaluation),
-            check_set=_text(check_set),
-            metric=metric,
-            batch=batch,
-            cache=cache,
-            max_drop=max_drop,
-            diagnose=diagnose,
-        )
-        made = run(request, report)
+        made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report)
     documents = tuple(_placed(document, path) for document, path in zip(made, outputs, strict=True))
     return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
 
 
-def _text(samples: str | Path | None) -> str | None:
-    return None if samples is None else str(samples)
+def _path(name: str, value: str | Path) -> Path:
+    """The path that an argument gives; people who come from numpy hand in the array itself."""
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise InputError(
+        "not-a-path",
+        f"{name} takes a path, and got a value of the type {type(value).__name__}.",
+        hint="Save it first, samples for example with numpy.savez('samples.npz', x=..., y=...), and name the file.",
+    )
+
+
+def _text(name: str, samples: str | Path | None) -> str | None:
+    return None if samples is None else str(_path(name, samples))
 
 
 def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
     """Where each target's model goes: by ``{target}`` in the name, else into a folder."""
-    from edgepack.errors import InputError
-
     if "{target}" in str(output):
         return [Path(str(output).replace("{target}", target.name)) for target in targets]
     if output.suffix == ".tflite":
@@ -161,12 +174,13 @@ def bundle(
     Raises InputError about the model, the target, the names and the wheels, MisfitError where no runtime fits a
     platform.
     """
-    from edgepack.bundle.build import build_bundle
+    from edgepack.bundle.build import build_bundle, check_bundle_output
 
-    output = Path(output)
+    model, output = _path("model", model), _path("output", output)
+    check_bundle_output(output, model)
     with _written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
-            Path(model),
+            model,
             target=_target(target),
             name=name,
             version=version,
@@ -183,14 +197,14 @@ def inspect(path: str | Path) -> BundleDocument:
     """What a bundle holds. Raises InputError where it is none, IntegrityError where it was cut or changed."""
     from edgepack.bundle import document, open_bundle
 
-    return document(open_bundle(Path(path)))
+    return document(open_bundle(_path("path", path)))
 
 
 def verify(path: str | Path, *, report: Reporter = ignore_events) -> VerifyDocument:
     """Recompute every digest of a bundle. Raises as :func:`inspect`, and IntegrityError "digest-mismatch"."""
     from edgepack.bundle import verify_bundle
 
-    return verify_bundle(Path(path), report)
+    return verify_bundle(_path("path", path), report)
 
 
 def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:

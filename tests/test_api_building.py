@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deploying import this_machine, tiny_bundle, tiny_model
@@ -84,3 +85,14 @@ def test_a_quantizing_dry_run_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         edgepack.quantize(model, target="x86-64", output=tmp_path / "out.tflite", dry_run=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_an_array_instead_of_a_path_is_told(tmp_path: Path) -> None:
+    """Who hands in the samples themselves learns that a file is wanted, by the argument's name."""
+    import numpy as np
+
+    images = np.zeros((4, 8, 8, 1), np.float32)
+    for name in ("model", "calibration", "evaluation", "check_set"):
+        arguments: dict[str, Any] = {"model": tmp_path / "m.keras", name: images}
+        with pytest.raises(InputError, match=f"^{name} takes a path, and got a value of the type ndarray"):
+            edgepack.quantize(target="x86-64", output=tmp_path / "out.tflite", **arguments)

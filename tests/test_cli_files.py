@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import edgepack
 from edgepack.cli.main import run
 
 BUNDLE = ["bundle", "--target", "x86-64", "--name", "app", "--version", "1", "--without-runtime"]
+QUANTIZE = ["quantize", "--target", "generic-cpu"]
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -38,6 +40,8 @@ def writing_commands(output: str) -> list[list[str]]:
     """Every command with an output option, each with everything else that it needs."""
     return [
         [*BUNDLE, "m.tflite", "-o", output],
+        [*QUANTIZE, "m.tflite", "-o", output],
+        [*QUANTIZE, "m.tflite", "-o", output, "--dry-run"],
         ["check", "local:", "-o", output],
         ["check", "local:", "--events", output],
     ]
@@ -60,7 +64,7 @@ def make_link_to_device(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_pipe, make_socket, make_link_to_device])
-@pytest.mark.parametrize("command", range(3))
+@pytest.mark.parametrize("command", range(5))
 def test_no_output_takes_the_place_of_a_device(
     model: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None], command: int
 ) -> None:
@@ -74,7 +78,7 @@ def test_no_output_takes_the_place_of_a_device(
     assert (stat.S_IFMT(after.st_mode), after.st_ino) == (stat.S_IFMT(before.st_mode), before.st_ino)
 
 
-@pytest.mark.parametrize("command", range(3))
+@pytest.mark.parametrize("command", range(5))
 @pytest.mark.parametrize("content", [b"PK\x05\x06" + bytes(18), b'{"name": "package"}\n', b"notes\n"])
 def test_a_file_of_another_kind_is_never_written_over(
     model: Path, capsys: pytest.CaptureFixture[str], command: int, content: bytes
@@ -86,10 +90,10 @@ def test_a_file_of_another_kind_is_never_written_over(
     assert Path("mine.tflite").read_bytes() == content
 
 
-@pytest.mark.parametrize("command", range(3))
+@pytest.mark.parametrize("command", range(5))
 def test_a_folder_that_is_missing_is_told_first(model: Path, capsys: pytest.CaptureFixture[str], command: int) -> None:
     """Nobody waits for a measurement whose document has no place to go."""
-    assert run(writing_commands("missing/out.json")[command]) == 2
+    assert run(writing_commands("missing/out.tflite")[command]) == 2
     assert "mkdir -p missing" in said(capsys)
 
 
@@ -109,6 +113,26 @@ def test_a_bundle_never_replaces_what_it_is_made_from(model: Path, capsys: pytes
         assert run([*BUNDLE, str(made), "-o", str(file)]) == 2
         assert "is what is read here" in said(capsys)
     assert {file: file.read_bytes() for file in Path("made").iterdir()} == before
+
+
+@pytest.mark.parametrize("beside", ["out.check.npz", "out.provenance.json", "out.uncompiled.tflite"])
+def test_quantize_clears_nothing_of_mine(model: Path, capsys: pytest.CaptureFixture[str], beside: str) -> None:
+    """What lies where a model's check set, provenance or uncompiled model go stays, unless edgepack wrote it."""
+    with zipfile.ZipFile(beside, "w") as archive:
+        archive.writestr("x.npy", b"my samples")
+    content = Path(beside).read_bytes()
+    assert run([*QUANTIZE, "m.tflite", "-o", "out.tflite"]) == 2
+    assert f"{beside} exists and is not" in said(capsys)
+    assert Path(beside).read_bytes() == content
+    assert not Path("out.tflite").exists()
+
+
+def test_quantize_never_replaces_its_samples(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-o beside the samples, by a name that makes the check set's place theirs, is refused."""
+    check_set = tiny_model(Path("made")).with_suffix(".check.npz")
+    check_set.rename("out.check.npz")
+    assert run([*QUANTIZE, "m.tflite", "--eval", "out.check.npz#0:10", "-o", "out.tflite"]) == 2
+    assert "out.check.npz is what is read here" in said(capsys)
 
 
 def test_what_edgepack_wrote_is_written_over(model: Path) -> None:

@@ -72,8 +72,7 @@ def build_bundle(
     """
     check_label(name, "name")
     check_label(version, "version")
-    beside = [model.with_suffix(suffix) for suffix in (".check.npz", ".provenance.json")]
-    check_output(output, "a bundle", is_bundle, [model, *beside])
+    check_bundle_output(output, model)
     report(Event("bundle", "reading the model"))
     described = read_model(model)
     scheme = observed_scheme(described.tensors)
@@ -103,6 +102,12 @@ def build_bundle(
     report(Event("bundle", "packing"))
     _write(output, content, [(entry, sources[path]) for path, entry in entries.items()])
     return document(open_bundle(output))
+
+
+def check_bundle_output(output: Path, model: Path) -> None:
+    """Refuse what cannot be written, or must not be written over. Raises InputError "bad-output"."""
+    beside = [model.with_suffix(suffix) for suffix in (".check.npz", ".provenance.json")]
+    check_output(output, "a bundle", is_bundle, [model, *beside])
 
 
 def _provenance(model: Path) -> Mapping[str, Any] | None:

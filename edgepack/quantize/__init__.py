@@ -6,7 +6,14 @@ from edgepack.documents import QuantizeDocument
 from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.request import Goal, Request
 
-__all__ = ["Goal", "Request", "quantize"]
+__all__ = ["Goal", "Request", "check_outputs", "quantize"]
+
+
+def check_outputs(request: Request) -> None:
+    """Refuse what cannot be written, or must not be written over; a run does so too. Raises InputError "bad-output"."""
+    from edgepack.quantize.job import check_outputs as check
+
+    check(request)
 
 
 def quantize(request: Request, report: Reporter = ignore_events) -> tuple[QuantizeDocument, ...]:

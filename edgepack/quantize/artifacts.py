@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgepack.documents import canonical_json
+from edgepack.files import is_document
 from edgepack.quantize.libraries import library_versions
+from edgepack.tflite import is_tflite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a ZIP can name
 _REGULAR_FILE = 0o100644 << 16
+_CHECK_SET_MEMBER = re.compile(r"(input|float|quantized)/.+\.npy|labels\.npy")
 _PIECE_BYTES = 16 << 20
 
 
@@ -35,6 +39,28 @@ def provenance_path(output: Path) -> Path:
 def uncompiled_path(output: Path) -> Path:
     """Where the model lies that the compiler made ``output`` from; only this one runs on a machine like this."""
     return output.with_suffix(".uncompiled.tflite")
+
+
+def places_beside(output: Path) -> dict[Path, tuple[str, Callable[[Path], bool]]]:
+    """Every place that a run writes or clears, with what belongs there and how that is recognized."""
+    return {
+        output: ("a .tflite", is_tflite),
+        check_set_path(output): ("a check set of edgepack", _is_check_set),
+        provenance_path(output): ("what edgepack writes beside a model", _is_provenance),
+        uncompiled_path(output): ("a .tflite", is_tflite),
+    }
+
+
+def _is_check_set(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    return any(name.startswith("input/") for name in names) and all(map(_CHECK_SET_MEMBER.fullmatch, names))
+
+
+def _is_provenance(path: Path) -> bool:
+    return is_document(path, "model", "libraries")
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

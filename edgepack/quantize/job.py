@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import Reporter
+from edgepack.files import check_output
 from edgepack.metric import Metric, load_metric
-from edgepack.quantize.artifacts import uncompiled_path
+from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
 from edgepack.quantize.checkset import MOST_BYTES, bytes_per_row
 from edgepack.quantize.request import Goal, Request
-from edgepack.quantize.samples import Samples, open_samples
+from edgepack.quantize.samples import Samples, open_samples, parse_samples
 from edgepack.quantize.sources import TFLITE, Source, identify_source
 from edgepack.target import INTEGER_SCHEMES, Scheme
 
@@ -38,7 +38,7 @@ class Job:
 
 def prepare_job(request: Request, report: Reporter) -> Job:
     """Open, read and check everything that can be checked without TensorFlow. Raises InputError."""
-    _check_outputs(request.goals)
+    check_outputs(request)
     source = identify_source(request.model)
     opened = [
         None if text is None else open_samples(text)
@@ -71,10 +71,16 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     )
 
 
-def _check_outputs(goals: Sequence[Goal]) -> None:
-    places = [goal.output.resolve() for goal in goals]
-    for goal in goals:
-        _check_output(goal.output)
+def check_outputs(request: Request) -> None:
+    """Refuse what cannot be written, or must not be written over. Raises InputError "bad-output"."""
+    texts = (request.calibration, request.evaluation, request.check_set)
+    inputs = [request.model, *(Path(parse_samples(text)[0]) for text in texts if text is not None)]
+    places = [goal.output.resolve() for goal in request.goals]
+    for goal in request.goals:
+        if goal.output.suffix != ".tflite":
+            raise InputError("bad-output", f"{goal.output} is no name for a model.", hint="Name a file: -o OUT.tflite")
+        for place, (what, is_ours) in places_beside(goal.output).items():
+            check_output(place, what, is_ours, inputs)
         if places.count(goal.output.resolve()) > 1:
             raise InputError(
                 "bad-output",
@@ -83,21 +89,8 @@ def _check_outputs(goals: Sequence[Goal]) -> None:
             )
 
 
-def _check_output(output: Path) -> None:
-    if output.suffix != ".tflite" or output.is_dir():
-        raise InputError("bad-output", f"{output} is no name for a model.", hint="Name a file: -o OUT.tflite")
-    if not output.parent.is_dir():
-        raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
-
-
 def _check_fit(source: Source, goal: Goal, calibration: Samples | None) -> None:
     target, scheme = goal.target, goal.target.quantization.scheme
-    if uncompiled_path(goal.output).resolve() == source.path.resolve():
-        raise InputError(
-            "bad-output",
-            f"{source.path} is where the uncompiled model of {goal.output} goes.",
-            hint="Name another file: -o OUT.tflite",
-        )
     if source.kind == TFLITE and scheme != Scheme.FLOAT32:
         raise InputError(
             "tflite-source",

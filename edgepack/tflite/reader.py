@@ -53,6 +53,12 @@ def buffer_regions(path: str | Path) -> tuple[tuple[int, int], ...]:
         return tuple(regions)
 
 
+def is_tflite(path: Path) -> bool:
+    """Whether a file carries the mark of a .tflite."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] == _IDENTIFIER
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[_Reader]:
     """A reader over the mapped file; whatever a damaged file makes the generated code raise becomes InputError."""
