@@ -20,11 +20,12 @@ from real_sshd import RealSshd
 from test_device_contract import STAND_IN
 
 from edgepack.device import ConnectOptions, DeviceAddress, open_session, open_transport
-from edgepack.device.hostkeys import fingerprint, parse_known_hosts
+from edgepack.device.hostkeys import fingerprint, parse_known_hosts, read_known_hosts
 from edgepack.device.openssh import classify
 from edgepack.device.ssh.faults import TABLE, connect_error, translated, translation
 from edgepack.device.transport import Transport
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError, UnreachableError
+from edgepack.events import Event
 
 OTHER_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJ6wRzTnsVVkz+vBVrSpgLG2aHpUBBKgIVjlY6gBMVZc"
 
@@ -74,16 +75,21 @@ class TestHostKeys:
             assert str(error.details["fingerprint"]) in listed
 
     def test_accepting_writes_the_key_down(self, sshd: RealSshd, client: str, tmp_path: Path) -> None:
-        """--accept-new-host-key is needed once; both clients and ssh itself know the host afterwards."""
+        """--accept-new-host-key is needed once and says what it wrote where; both clients know the host afterwards."""
+        told: list[Event] = []
+        file = tmp_path / "new" / "known_hosts"
         options = dataclasses.replace(
-            sshd.options, known_hosts=tmp_path / "new" / "known_hosts", accept_new_host_key=True, transport=client
+            sshd.options, known_hosts=file, accept_new_host_key=True, transport=client, report=told.append
         )
         if client == "openssh":
             (tmp_path / "new").mkdir()
         assert log_in(sshd.address, options) == b"in\n"
+        shown = fingerprint(read_known_hosts([file])[0].blob)
+        assert [event.message for event in told] == [f"added {shown} of [127.0.0.1]:{sshd.port} to {file}"]
         for other in ("ssh", "openssh"):
-            again = dataclasses.replace(options, accept_new_host_key=False, transport=other)
+            again = dataclasses.replace(options, accept_new_host_key=other == client, transport=other)
             assert log_in(sshd.address, again) == b"in\n"
+        assert len(told) == 1
 
     def test_a_changed_key_always_stops(self, sshd: RealSshd, client: str, tmp_path: Path) -> None:
         """Another key than the known one ends with exit code 6, whatever was accepted."""
@@ -94,7 +100,7 @@ class TestHostKeys:
         error = refused(sshd.address, options)
         assert isinstance(error, IntegrityError)
         assert error.code == "host-key-changed"
-        assert "ssh-keygen -R" in error.hint
+        assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}' -f {known}" in error.hint
         assert known.read_bytes() == before
 
     def test_a_revoked_key_always_stops(self, sshd: RealSshd, client: str, tmp_path: Path) -> None:
@@ -164,7 +170,7 @@ class TestLogin:
         error = refused(sshd.address, dataclasses.replace(sshd.options, identity=tmp_path / "other", transport=client))
         assert isinstance(error, UnreachableError)
         assert error.code == "login-refused"
-        assert "ssh-copy-id" in error.hint
+        assert f"ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1" in error.hint
 
     def test_too_many_keys(self, tmp_path: Path, client: str) -> None:
         """A host that hangs up after a few wrong keys (MaxAuthTries) refused the login, and the error says so."""

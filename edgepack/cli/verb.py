@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import sys
@@ -117,7 +118,7 @@ class Run:
         """How to reach the device: flag, then environment, then edgepack.toml, then the default."""
         from edgepack.project import connect_options
 
-        return connect_options(self.device_flags, self.project)
+        return dataclasses.replace(connect_options(self.device_flags, self.project), report=self.report)
 
     @functools.cached_property
     def app_name(self) -> str | None:

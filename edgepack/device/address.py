@@ -51,6 +51,12 @@ class DeviceAddress:
             raise _bad(text, "it names no host")
         return cls(kind="ssh", host=host, user=user or None, port=port)
 
+    @property
+    def ssh_words(self) -> str:
+        """The address as ssh and ssh-copy-id take it, which know no ``host:port``: ``-p 2222 pi@board``."""
+        port = f"-p {self.port} " if self.port is not None else ""
+        return f"{port}{self.user}@{self.host}" if self.user else f"{port}{self.host}"
+
     def __str__(self) -> str:
         if self.kind == "local":
             return f"local:{self.root or ''}"
@@ -58,6 +64,14 @@ class DeviceAddress:
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port is not None else ""
         return f"{user}{host}{port}"
+
+
+def ssh_words(text: str) -> str:
+    """:attr:`DeviceAddress.ssh_words` of an address as text; what is none stays as it is."""
+    try:
+        return DeviceAddress.parse(text).ssh_words
+    except InputError:
+        return text
 
 
 def _local_root(text: str) -> str | None:

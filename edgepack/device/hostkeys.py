@@ -13,13 +13,15 @@ import hashlib
 import hmac
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import InputError
+from edgepack.events import Event
 
-_SSH_PORT = 22
+SSH_PORT = 22
 
 
 class Standing(enum.Enum):
@@ -73,7 +75,7 @@ def host_names(host: str, port: int, alias: str | None = None) -> tuple[str, ...
     """
     if alias:
         return (alias,)
-    return (host,) if port == _SSH_PORT else (f"[{host}]:{port}", host)
+    return (host,) if port == SSH_PORT else (f"[{host}]:{port}", host)
 
 
 def judge(lines: Iterable[KnownKey], names: Sequence[str], blob: bytes) -> Judgement:
@@ -169,6 +171,19 @@ def add_known_host(file: Path, name: str, key_type: str, blob: bytes, *, hashed:
             f"The new host key cannot be written to {file}: {error.strerror}.",
             hint="Make it writable, or name another with --known-hosts.",
         ) from None
+
+
+CHANGED = "Somebody may be in between. If the device was set up anew, forget its old key:"
+
+
+def forget_command(name: str, file: str) -> str:
+    """What makes a known_hosts file forget a host, by a name as :func:`host_names` gives it."""
+    return f"ssh-keygen -R {shlex.quote(name)} -f {shlex.quote(file)}"
+
+
+def added(name: str, blob: bytes, file: Path) -> Event:
+    """What is told where a new host's key was written down."""
+    return Event("connect", f"added {fingerprint(blob)} of {name} to {file}")
 
 
 def fingerprint(blob: bytes) -> str:

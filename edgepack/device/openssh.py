@@ -6,11 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
-from edgepack.device.address import DeviceAddress
+from edgepack.device import hostkeys
+from edgepack.device.address import DeviceAddress, ssh_words
 from edgepack.device.lost import connection_dropped
 from edgepack.device.options import ConnectOptions
 from edgepack.device.process import ProcessChannel
+from edgepack.device.sshconfig import resolve
 from edgepack.errors import EdgepackError, InputError, IntegrityError, UnreachableError
+from edgepack.events import Event
 
 # ssh(1), EXIT STATUS: "exits with the exit status of the remote command or with 255 if an error occurred".
 SSH_FAILED = 255
@@ -32,7 +35,7 @@ _FAILURES: tuple[tuple[str, type[EdgepackError], str, str, str], ...] = (
         IntegrityError,
         "host-key-changed",
         "{device} shows another host key than the one that is known.",
-        "Somebody may be in between. If the device was set up anew, forget its old key: ssh-keygen -R HOST",
+        hostkeys.CHANGED + " {forget}",
     ),
     (
         r"No .* host key is known for|Host key verification failed",
@@ -46,7 +49,7 @@ _FAILURES: tuple[tuple[str, type[EdgepackError], str, str, str], ...] = (
         UnreachableError,
         "login-refused",
         "{device} refused the login: {words}",
-        "Install your key there: ssh-copy-id {device}. An encrypted key has to be in an agent: ssh-add KEYFILE",
+        "Install your key there: ssh-copy-id {ssh_words}. An encrypted key has to be in an agent: ssh-add KEYFILE",
     ),
     (
         r"Could not resolve hostname|Name or service not known",
@@ -125,6 +128,7 @@ class OpenSshTransport:
         if identity and not identity.is_file():
             raise InputError("no-identity", f"There is no private key {identity}.", hint="Name one with -i.")
         self.description = str(address)
+        self._address, self._options = address, options
         self._argv = [program, *ssh_arguments(address, options)]
         self._channels: list[OpenSshChannel] = []
 
@@ -137,7 +141,12 @@ class OpenSshTransport:
     def close(self) -> None:
         """End every ssh that still runs."""
         while self._channels:
-            self._channels.pop().close()
+            channel = self._channels.pop()
+            channel.close()
+            if self._options.accept_new_host_key:
+                said = channel.stderr_tail().decode("utf-8", "replace")
+                for event in _added_keys(said, self._address, self._options):
+                    self._options.report(event)
 
 
 def ssh_arguments(address: DeviceAddress, options: ConnectOptions) -> list[str]:
@@ -166,10 +175,30 @@ def classify(stderr: bytes, device: str) -> EdgepackError:
     for pattern, kind, code, message, hint in _FAILURES:
         if re.search(pattern, text):
             said = next((line for line in lines if re.search(pattern, line)), lines[-1])
-            return kind(code, message.format(device=device, words=said[:300]), hint=hint.format(device=device))
+            cure = hint.format(ssh_words=ssh_words(device), forget=_forget_command(text, device))
+            return kind(code, message.format(device=device, words=said[:300]), hint=cure)
     if not lines:
         return connection_dropped(device)
-    return UnreachableError("ssh-failed", f"ssh to {device} failed: {lines[-1][:300]}", hint=f"Try `ssh -v {device}`.")
+    return UnreachableError(
+        "ssh-failed", f"ssh to {device} failed: {lines[-1][:300]}", hint=f"Try `ssh -v {ssh_words(device)}`."
+    )
+
+
+def _forget_command(stderr: str, device: str) -> str:
+    """How to forget a changed key, by the name and the file that ssh names (sshconnect.c, check_host_key)."""
+    name = re.search(r"host key for (.+) has changed", stderr, re.IGNORECASE)
+    file = re.search(r"Offending .*key in (.+):\d+", stderr)
+    if name is None or file is None:
+        return f"ssh-keygen -R {device}"
+    return hostkeys.forget_command(name[1], file[1].strip())
+
+
+def _added_keys(stderr: str, address: DeviceAddress, options: ConnectOptions) -> list[Event]:
+    """The keys of new hosts that ssh says it has written down, as it does to the first of the user's files."""
+    written = re.findall(r"Permanently added '(.+)' \(\w+\) to the list of known hosts", stderr)
+    files = resolve(address, options).user_known_hosts if written else ()
+    lines = hostkeys.read_known_hosts(files[:1])
+    return [hostkeys.added(name, line.blob, files[0]) for name in written for line in lines if line.names(name.lower())]
 
 
 def _quoted(file: Path) -> str:

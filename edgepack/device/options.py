@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgepack.errors import InputError
+from edgepack.events import Reporter, ignore_events
 
 DEFAULT_ROOT = "~/.edgepack"
 
@@ -19,7 +20,7 @@ class ConnectOptions:
     of host keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that
     is not known yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program.
     ``root`` is the device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in
-    seconds.
+    seconds. ``report`` is told what logging in changes on this machine: a new host's key.
     """
 
     ssh_config: Path | None = None
@@ -30,6 +31,7 @@ class ConnectOptions:
     connect_timeout_s: float = 10.0
     root: str | None = None
     python: str = "python3"
+    report: Reporter = field(default=ignore_events, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuses what no device could be reached with, before anything is tried."""

@@ -232,6 +232,7 @@ def _check_host_key(
     if judgement.standing is hostkeys.Standing.UNKNOWN and options.accept_new_host_key and place.user_known_hosts:
         file = place.user_known_hosts[0]
         hostkeys.add_known_host(file, names[0], key.get_name(), blob, hashed=place.hash_known_hosts)
+        options.report(hostkeys.added(names[0], blob, file))
         return
     raise host_key_error(str(address), judgement, names[0], key.get_name(), blob)
 

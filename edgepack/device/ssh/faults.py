@@ -11,12 +11,14 @@ import paramiko
 from paramiko.hostkeys import InvalidHostKey
 
 from edgepack.device import hostkeys
+from edgepack.device.address import ssh_words
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError, UnreachableError
 
 _OPENSSH = "Try --transport openssh, which uses the ssh program."
 _AGAIN = "Run the command again."
 
-# The first class that fits decides, so special ones stand before their bases. {device} and {error} are filled in.
+# The first class that fits decides, so special ones stand before their bases. {device}, {error} and, in a hint,
+# {ssh_words} are filled in.
 TABLE: tuple[tuple[type[Exception], type[EdgepackError], str, str, str], ...] = (
     (
         paramiko.PasswordRequiredException,
@@ -30,7 +32,7 @@ TABLE: tuple[tuple[type[Exception], type[EdgepackError], str, str, str], ...] = 
         UnreachableError,
         "login-refused",
         "{device} refused the login: {error}",
-        "Install your key there: ssh-copy-id -i KEYFILE {device}",
+        "Install your key there: ssh-copy-id -i KEYFILE {ssh_words}",
     ),
     (
         paramiko.BadHostKeyException,
@@ -121,7 +123,7 @@ def translation(error: Exception, device: str) -> EdgepackError | None:
     for foreign, kind, code, message, hint in TABLE:
         if isinstance(error, foreign):
             words = " ".join(str(error).split()) or type(error).__name__
-            return kind(code, message.format(device=device, error=words), hint=hint.format(device=device))
+            return kind(code, message.format(device=device, error=words), hint=hint.format(ssh_words=ssh_words(device)))
     # paramiko's own classes that stand outside its tree (NeedRekeyException, PipeTimeout) never leave it, except by a
     # fault.
     if type(error).__module__.partition(".")[0] == "paramiko":
@@ -159,7 +161,7 @@ def connect_error(device: str, host: str, port: int, error: Exception) -> Edgepa
         )
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return UnreachableError(
-        "connect-failed", f"{where}, cannot be reached ({device}): {words}", hint=f"Try `ssh -v {device}`."
+        "connect-failed", f"{where}, cannot be reached ({device}): {words}", hint=f"Try `ssh -v {ssh_words(device)}`."
     )
 
 
@@ -182,8 +184,7 @@ def host_key_error(device: str, judgement: hostkeys.Judgement, name: str, key_ty
             "host-key-changed",
             f"{device} shows another host key than the one that is known ({line.where}): {key_type} {shown}, not "
             f"{line.key_type} {hostkeys.fingerprint(line.blob)}.",
-            hint="Somebody may be in between. If the device was set up anew, forget its old key: "
-            f"ssh-keygen -R '{name}' -f {line.where.rpartition(':')[0]}",
+            hint=f"{hostkeys.CHANGED} " + hostkeys.forget_command(name, line.where.rpartition(":")[0]),
             **details,
         )
     if judgement.has_authority:

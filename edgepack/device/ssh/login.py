@@ -18,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.agent import AgentSSH
 
 from edgepack.device.address import DeviceAddress
+from edgepack.device.hostkeys import SSH_PORT
 from edgepack.device.sshconfig import SshPlace
 from edgepack.errors import InputError, UnreachableError
 
@@ -144,7 +145,7 @@ def _public_half(file: Path) -> bytes | None:
 
 
 def _refused(address: DeviceAddress, place: SshPlace, attempts: _Attempts, why: str) -> UnreachableError:
-    who = f"{place.user}@{place.host}"
+    who = DeviceAddress("ssh", place.host, place.user, place.port if place.port != SSH_PORT else None).ssh_words
     if attempts.locked and not why:
         return UnreachableError(
             "key-locked",
