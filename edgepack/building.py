@@ -208,11 +208,16 @@ def verify(path: str | Path, *, report: Reporter = ignore_events) -> VerifyDocum
 
 
 def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:
-    """What changed from one bundle to another: ``changes`` has a line for each field and file that differs."""
+    """What changed from one bundle to another: ``changes`` has a line for each field and file that differs.
+
+    Raises as :func:`verify` for each of them: what is damaged is not compared.
+    """
     from edgepack.bundle import diff_bundles as compare
     from edgepack.bundle import open_bundle
 
     old, new = open_bundle(Path(before)), open_bundle(Path(after))
+    for one in (old, new):
+        one.verify()
     found = compare(old, new)
     old_sizes = {file.path: file.bytes for file in old.manifest.files}
     new_sizes = {file.path: file.bytes for file in new.manifest.files}
@@ -231,17 +236,29 @@ def _fields(bundle: Bundle) -> dict[str, Any]:
 
 
 def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:
-    """Each leaf of two JSON values that differs, by its dotted name."""
+    """Each leaf of two JSON values that differs, by its dotted name; what is on one side only is absent on the other."""
     if before == after:
         return []
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted(before.keys() | after.keys())
+    old, new = _branches(before), _branches(after)
+    if (old or new) and old is not None and new is not None:
         prefix = f"{where}." if where else ""
-        return [line for key in keys for line in _differences(prefix + key, before.get(key), after.get(key))]
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in _differences(prefix + key, old.get(key), new.get(key))]
     return [{"what": where, "before": _shown(before), "after": _shown(after)}]
 
 
+def _branches(value: Any) -> dict[str, Any] | None:
+    """What is inside of an object, or of a list of objects by their numbers; None for a leaf."""
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return {str(number): one for number, one in enumerate(value)}
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else None
+
+
 def _shown(value: Any) -> str:
+    if value is None:
+        return "absent"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

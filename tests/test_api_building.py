@@ -9,6 +9,7 @@ import pytest
 from deploying import this_machine, tiny_bundle, tiny_model
 
 import edgepack
+from edgepack.cli.main import run
 from edgepack.errors import InputError, IntegrityError
 
 
@@ -18,6 +19,15 @@ def made(folder: Path) -> Path:
     model = tiny_model(folder / "model")
     target = this_machine(folder)
     edgepack.bundle(str(model), target=target, name="tiny", version="1.0.0", output=path, with_runtime=False)
+    return path
+
+
+def made_without_platforms(folder: Path) -> Path:
+    """A bundle of the same for no platform at all."""
+    path = folder / "tiny.edgepack"
+    edgepack.bundle(
+        tiny_model(folder / "model"), target="generic-cpu", name="tiny", version="1.0.0", output=path, platforms=[]
+    )
     return path
 
 
@@ -66,6 +76,27 @@ def test_a_diff_names_every_field_and_file_that_differs(tmp_path: Path) -> None:
     lines = edgepack.diff_bundles(before, without)["changes"]
     assert lines == [{"what": "check.npz", "before": size, "after": "absent"}]
     assert edgepack.diff_bundles(before, before)["changes"] == []
+
+
+def test_a_diff_is_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is nested is told leaf by leaf, each line fits a terminal: nobody reads raw JSON."""
+    before, after = made(tmp_path), made_without_platforms(tmp_path / "other")
+    assert run(["inspect", "--diff", str(before), str(after)]) == 0
+    shown = capsys.readouterr().out
+    assert "platforms.0.runtime.package" in shown
+    assert "{" not in shown
+    assert max(map(len, shown.splitlines())) <= 140
+
+
+def test_a_damaged_bundle_is_not_compared(tmp_path: Path) -> None:
+    """One flipped bit is no "hold the same": the damage is told instead."""
+    sound, _ = tiny_bundle(tmp_path)
+    content = bytearray(sound.read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged := tmp_path / "damaged.edgepack").write_bytes(content)
+    for pair in ((sound, damaged), (damaged, sound)):
+        with pytest.raises(IntegrityError):
+            edgepack.diff_bundles(*pair)
 
 
 def test_a_changed_byte_is_found_by_verify(tmp_path: Path) -> None:

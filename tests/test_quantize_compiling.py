@@ -29,6 +29,7 @@ from edgepack.tflite import Tensor, read_model
 
 TINY = Path(__file__).parent / "data" / "tiny_int8.tflite"
 FLOAT = Path(__file__).parent / "data" / "tiny_float.tflite"
+EARLIER = FLOAT.read_bytes()
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="{}"))
 
 
@@ -360,13 +361,13 @@ def test_a_failing_compiler_leaves_nothing_behind(small_models: Path, tmp_path: 
     """Where the compiler fails, the files of an earlier run stay what they were."""
     output = tmp_path / "out" / "out.tflite"
     output.parent.mkdir()
-    output.write_bytes(b"the earlier one")
+    output.write_bytes(EARLIER)
     program = write_program(tmp_path / "bin" / "npuc", "exit 3")
     with pytest.raises(MisfitError) as caught:
         run_quantize(small_models, output, target_with(program, "{model}", "{outdir}"))
     assert caught.value.code == "compiler-failed"
     assert [path.name for path in output.parent.iterdir()] == ["out.tflite"]
-    assert output.read_bytes() == b"the earlier one"
+    assert output.read_bytes() == EARLIER
 
 
 def test_the_source_is_never_replaced_by_the_uncompiled_model(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def fetch_wheels(
     With ``wheel_dir`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError`
     where one cannot be had, :class:`IntegrityError` where one is not what the lock says.
     """
+    if wheel_dir is not None and not wheel_dir.is_dir():
+        raise InputError("no-wheel-dir", f"There is no folder {wheel_dir}.", hint="Name one with --wheel-dir.")
     cache = cache or wheel_cache()
     found: dict[str, Path] = {}
     missing: list[Wheel] = []

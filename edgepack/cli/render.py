@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_COLUMN = 40  # three columns then fit the width of a terminal, or nearly so
+
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
@@ -161,8 +163,14 @@ def inspected(document: documents.BundleDocument) -> str:
 
 def bundle_diff(changes: Mapping[str, Any]) -> str:
     """What changed from one bundle to another."""
-    rows = [[str(change["what"]), str(change["before"]), str(change["after"])] for change in changes["changes"]]
+    rows = [[str(change["what"]), _short(change["before"]), _short(change["after"])] for change in changes["changes"]]
     return table(rows, ["what", "before", "after"]) if rows else "The two bundles hold the same."
+
+
+def _short(value: object) -> str:
+    """A value in a column; --json has all of it."""
+    text = str(value)
+    return text if len(text) <= _COLUMN else text[: _COLUMN - 1] + "…"
 
 
 def verified(document: documents.VerifyDocument) -> str:

@@ -11,6 +11,7 @@ from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
 from edgepack.device.session import Session, open_session
 from edgepack.device.transport import Transport
 from edgepack.device.wire import Reply
+from edgepack.errors import InputError
 
 __all__ = [
     "DEFAULT_ROOT",
@@ -36,6 +37,12 @@ def connect(
     """
     place = DeviceAddress.parse(address) if isinstance(address, str) else address
     options = options or ConnectOptions()
+    if place.root and options.root and place.root != options.root:
+        raise InputError(
+            "bad-option",
+            f"{place} names a folder of its own, and --root another: {options.root}.",
+            hint="Leave one of them out; --root may come from EDGEPACK_ROOT or edgepack.toml.",
+        )
     return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgepack.errors import InputError
+from edgepack.errors import EdgepackError, InputError
 
 if TYPE_CHECKING:
     from edgepack.device.address import DeviceAddress
@@ -22,14 +23,21 @@ def opened(
     app: str | None = None,
     lock: bool = False,
 ) -> Iterator[Session]:
-    """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is)."""
+    """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is).
+
+    Hints say DEVICE where no address is known; here it is.
+    """
     from edgepack.device import Session, connect
 
     if isinstance(device, Session):
         yield device
         return
-    with connect(device, options, app=app, lock=lock) as session:
-        yield session
+    try:
+        with connect(device, options, app=app, lock=lock) as session:
+            yield session
+    except EdgepackError as error:
+        error.hint = re.sub(r"\bDEVICE\b", lambda _: str(device), error.hint)
+        raise
 
 
 def chosen_app(session: Session, app: str | None) -> str:
@@ -45,8 +53,8 @@ def chosen_app(session: Session, app: str | None) -> str:
     if not apps:
         raise InputError(
             "no-app",
-            f"{session.description} holds no app yet.",
-            hint="Push a bundle first: `edgepack push FILE.edgepack DEVICE`.",
+            f"{session.description} holds no app yet in {session.hello.get('root')}.",
+            hint="Push a bundle first (`edgepack push FILE.edgepack DEVICE`), or name another folder with --root.",
             apps=[],
         )
     held = ", ".join(apps)

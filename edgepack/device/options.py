@@ -46,3 +46,7 @@ class ConnectOptions:
         for name, value in (("root", self.root), ("python", self.python)):
             if value is not None and (not value or "\x00" in value or "\n" in value or value.startswith("-")):
                 raise InputError("bad-option", f"{value!r} is no path.", hint=f"Write --{name} with a path.")
+        if self.root is not None and not self.root.startswith(("/", "~/")):
+            raise InputError(
+                "bad-option", f"--root {self.root} does not begin with / or ~/.", hint="Write the whole path."
+            )

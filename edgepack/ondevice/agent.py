@@ -175,7 +175,11 @@ def take_name(args: Dict[str, Any], key: str, pattern: Any) -> str:
     """``args[key]``, a name that fully matches the pattern and so cannot be a path."""
     value: str = take(args, key, str)
     if not pattern.fullmatch(value):
-        raise bad_request(f"{key!r} is not a valid name: {value[:100]!r}.")
+        raise AgentError(
+            "bad-request",
+            f"{value[:100]!r} cannot be the name of {'an app' if key == 'app' else 'a ' + key}.",
+            "Names are letters, digits and . _ + - , beginning with a letter or digit.",
+        )
     return value
 
 
@@ -1039,7 +1043,7 @@ def hook_error(code: str, hook: Dict[str, Any], timeout_s: float) -> AgentError:
     return AgentError(
         code,
         f"The hook {hook['hook']} ({' '.join(hook['argv'])[:200]}) {how}; the release before it is active again.{said}",
-        "Mend the hook or the release; the whole output is in the error's details.",
+        "Mend the hook or the release; with --json, the error's details hold all that it printed.",
         hook=hook["hook"],
         argv=hook["argv"],
         exit=hook["code"],
@@ -1268,6 +1272,8 @@ class Agent:
             if self.lock_fd is None:
                 raise bad_request(f"{request.verb} needs the lock: say hello with lock true.")
             self.note_verb(request.verb)
+        elif request.verb == "measure":
+            self.note_verb("check")
         return verb(request)
 
     def home(self) -> str:
@@ -1358,7 +1364,7 @@ class Agent:
             return self.app
         apps = list_apps(self.home())
         if not apps:
-            raise AgentError("no-app", "There is no app on this device.", "Push a bundle first.")
+            raise AgentError("no-app", f"There is no app in {self.home()} on this device.", "Push a bundle first.")
         if len(apps) > 1:
             raise AgentError(
                 "several-apps",
@@ -1375,8 +1381,8 @@ class Agent:
         if app not in apps:
             raise AgentError(
                 "no-app",
-                f"There is no app {app} on this device (there: {', '.join(apps) or 'none'}).",
-                "Push a bundle first, or name another app with --app.",
+                f"There is no app {app} in {self.home()} on this device (there: {', '.join(apps) or 'none'}).",
+                "Push a bundle first, name another app with --app, or another folder with --root.",
                 apps=apps,
             )
         return app
@@ -2033,7 +2039,7 @@ def locked_error(root: str, holder: Dict[str, Any]) -> AgentError:
     who, since, verb = (str(holder.get(key) or "somebody")[:200] for key in ("who", "since", "verb"))
     return AgentError(
         "locked",
-        f"{who} holds the lock of {root} on the device (doing {verb} since {since}).",
+        f"{who} holds the lock of {root} on the device ({'' if verb == 'hello' else verb + ', '}since {since}).",
         "Try again when that is done; the lock falls by itself when its session ends.",
         holder=holder,
     )
