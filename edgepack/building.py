@@ -236,7 +236,7 @@ def _fields(bundle: Bundle) -> dict[str, Any]:
 
 
 def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:
-    """Each leaf of two JSON values that differs, by its dotted name; what is on one side only is absent on the other."""
+    """Each leaf of two JSON values that differs, by its dotted name; "absent" is what one side lacks."""
     if before == after:
         return []
     old, new = _branches(before), _branches(after)

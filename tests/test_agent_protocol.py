@@ -87,7 +87,7 @@ def test_the_payload_of_a_refused_request_is_thrown_away(tmp_path: Path) -> None
     with AgentClient(tmp_path / "root") as agent:
         agent.hello()
         trap = b'{"id": 99, "verb": "ping", "n": 0}\n' * 1000
-        with pytest.raises(AgentFailure, match="not a valid name"):
+        with pytest.raises(AgentFailure, match="cannot be the name"):
             agent.request("put", trap, sha256="../../etc", bytes=len(trap), offset=0)
         with pytest.raises(AgentFailure, match="no verb"):
             agent.request("reboot", trap)
