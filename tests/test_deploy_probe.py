@@ -13,8 +13,9 @@ import edgepack
 from edgepack.deploy.probe import LOOKED_FOR, find_gaps
 from edgepack.device import ConnectOptions, DeviceFacts
 from edgepack.documents import to_json, to_json_value
-from edgepack.target import load_target
+from edgepack.target import Target, list_targets, load_target
 
+TARGETS = Path(__file__).parents[1] / "targets"
 PI = DeviceFacts(python="3.11.2", arch="aarch64", libc="glibc-2.36")
 
 
@@ -35,7 +36,8 @@ def test_a_raspberry_pi_fits_its_profile() -> None:
             "Python 3.11 or 3.13 (this is 3.9)",
             "--python /usr/local/bin/python3.11",
         ),
-        ("coral-usb", {}, "the library libedgetpu.so.1", "sudo apt install libedgetpu1-std"),
+        ("stm32mp25-npu", {}, "the library libvx_delegate.so.2 (of the board's vendor)", ""),
+        ("imx8m-plus-npu", {}, "the library libvx_delegate.so (of the board's vendor)", ""),
         ("raspberry-pi-4-32bit", {"arch": "armv7l"}, "NumPy >=1.23.2,<2", "sudo apt install python3-numpy"),
         ("android-gpu", {}, "not reached over SSH: edgepack only quantizes and bundles for it", ""),
     ],
@@ -52,6 +54,31 @@ def test_what_was_missing_and_is_there_now_is_no_gap() -> None:
     assert find_gaps(load_target("coral-usb"), dataclasses.replace(PI, delegates=("libedgetpu.so.1",))) == []
     armv7 = dataclasses.replace(PI, arch="armv7l", installed={"numpy": "1.24.2"})
     assert find_gaps(load_target("raspberry-pi-4-32bit"), armv7) == []
+
+
+def test_the_edge_tpu_is_mended_with_the_library_that_its_profile_pairs_with_the_runtime() -> None:
+    """Google's own package crashes with the profile's runtime: the build that the profile names is advised instead."""
+    [(missing, mend)] = find_gaps(load_target("coral-usb"), PI)
+    assert missing == "the library libedgetpu.so.1"
+    profile = (TARGETS / "coral-usb.toml").read_text()
+    for word in ("16.0TF2.15.1-1 or newer", "https://github.com/feranick/libedgetpu/releases"):
+        assert word in mend
+        assert word in profile
+    assert mend.startswith("sudo apt install ./libedgetpu1-std_*.deb ")
+
+
+@pytest.mark.parametrize(
+    "target", [found for found in list_targets() if found.deployable and found.delegate.required], ids=lambda t: t.name
+)
+def test_a_board_without_the_accelerator_s_library_fits_no_profile_that_needs_it(target: Target) -> None:
+    """Every library that a built-in profile requires is looked for: a plain computer never passes for an accelerator."""
+    library = str(target.delegate.library)
+    assert library in LOOKED_FOR
+    computer = dataclasses.replace(
+        PI, python=target.platforms[0].python, arch=target.platforms[0].arch, libc=target.platforms[0].libc
+    )
+    assert [what for what, _ in find_gaps(target, computer) if what.startswith(f"the library {library}")]
+    assert find_gaps(target, dataclasses.replace(computer, delegates=(library,))) == []
 
 
 def test_a_library_that_nobody_looks_for_is_no_gap() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LOOKED_FOR = (
     "libedgetpu.so.1",
     "libvx_delegate.so",
+    "libvx_delegate.so.2",
     "libethosu_delegate.so",
     "libarmnnDelegate.so",
     "libtensorflowlite_gpu_delegate.so",
@@ -23,9 +24,12 @@ LOOKED_FOR = (
 )
 """The accelerator libraries that the agent looks for (its DELEGATES). Whether another one is there, a check tells."""
 
-# Where people get an accelerator's library; the others come with the board vendor's image.
-# https://coral.ai/docs/accelerator/get-started/
-_DELEGATE_PACKAGES = {"libedgetpu.so.1": "sudo apt install libedgetpu1-std"}
+# Where people get an accelerator's library; the others come with the board vendor's image. Not Google's own package
+# for the Edge TPU: it crashes with this runtime; why, and where the pair comes from, stands in targets/coral-usb.toml.
+_DELEGATE_PACKAGES = {
+    "libedgetpu.so.1": "sudo apt install ./libedgetpu1-std_*.deb (build 16.0TF2.15.1-1 or newer for Debian 12 of "
+    "https://github.com/feranick/libedgetpu/releases, copied to the device; Google's own crashes with this runtime)"
+}
 
 # PyPI has no NumPy wheel for armv7l: such a device needs Debian's.
 _ARCHS_WITHOUT_NUMPY_WHEEL = ("armv7l",)

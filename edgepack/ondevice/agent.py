@@ -96,6 +96,7 @@ DOOR = "edgepack_device.py"
 DELEGATES = (
     "libedgetpu.so.1",
     "libvx_delegate.so",
+    "libvx_delegate.so.2",
     "libethosu_delegate.so",
     "libarmnnDelegate.so",
     "libtensorflowlite_gpu_delegate.so",
