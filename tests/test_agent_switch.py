@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -138,14 +139,74 @@ def test_an_operation_is_done_once(agent: AgentClient) -> None:
     assert current(agent) == OLD.release
 
 
-def test_rollback_returns_to_what_was_active_before(agent: AgentClient) -> None:
-    """Rollback without a name goes one step back, and a second one comes forward again."""
+def roll_back(agent: AgentClient) -> dict[str, object]:
+    """Rolls back without naming a release."""
+    result: dict[str, object] = agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=None)
+    return result
+
+
+def test_rollback_never_goes_forward_to_what_was_fled_from(agent: AgentClient) -> None:
+    """Each rollback without a name goes one step further back; where nothing is left, the release stays active."""
+    third = FakeRelease(version="3", contents={"model.tflite": b"the third"})
+    agent.push(third)
     agent.activate(NEW)
-    back = agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=None)
-    assert (back["current"], back["previous"]) == (OLD.release, NEW.release)
-    again = agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=None)
-    assert again["current"] == NEW.release
+    agent.activate(third)
+    back = roll_back(agent)
+    assert (back["current"], back["previous"]) == (NEW.release, third.release)
+    assert roll_back(agent)["current"] == OLD.release
+    with pytest.raises(AgentFailure, match="no-previous"):
+        roll_back(agent)
+    assert current(agent) == OLD.release
     assert [entry["verb"] for entry in agent.request("status", app=None)["history"]][-2:] == ["rollback", "rollback"]
+
+
+def test_what_was_fled_from_counts_again_once_it_is_activated_again(agent: AgentClient) -> None:
+    """A release that is activated by name after a rollback is one to go back to, as any other."""
+    agent.activate(NEW)
+    roll_back(agent)
+    agent.activate(NEW)
+    assert agent.request("status", app=None)["previous"] == OLD.release
+    agent.activate(OLD)
+    assert roll_back(agent)["current"] == NEW.release
+
+
+def test_rollback_passes_over_a_release_that_is_gone(agent: AgentClient) -> None:
+    """Where the release before was removed, the one before that is gone back to."""
+    third = FakeRelease(version="3", contents={"model.tflite": b"the third"})
+    agent.push(third)
+    agent.activate(NEW)
+    agent.activate(third)
+    folder = agent.root / "apps" / "kws" / "releases" / NEW.release
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
+    assert roll_back(agent)["current"] == OLD.release
+
+
+def test_an_interrupted_rollback_is_completed(agent: AgentClient) -> None:
+    """Asked again after a cut between the switch and its hook, rollback runs the hook and goes no step further."""
+    agent.activate(NEW)
+    killing = {"after_activate": ["sh", "-c", "kill -9 $PPID"]}
+    with pytest.raises(EOFError):
+        agent.request("rollback", op=new_op(), app=None, release=None, by="me", hooks=killing)
+    with AgentClient(agent.root) as client:
+        client.hello()
+        result = roll_back(client)
+        assert (result["current"], result["changed"], result["previous"]) == (OLD.release, True, NEW.release)
+        assert [e["outcome"] for e in client.request("status", app=None)["history"]] == ["done"] * 3
+
+
+def test_an_inconclusive_check_takes_no_pass_from_what_is_active(agent: AgentClient) -> None:
+    """Not to know is no failure: the active release keeps its PASS, and the later word stands beside it."""
+    for release in (NEW, OLD):
+        record(agent, release, "pass")
+        record(agent, release, "inconclusive")
+    found = {line["release"]: line for line in agent.request("status", app=None)["releases"]}
+    assert (found[OLD.release]["verdict"], found[OLD.release]["rechecked"]) == ("pass", "inconclusive")
+    assert (found[NEW.release]["verdict"], found[NEW.release]["rechecked"]) == ("inconclusive", None)
+    record(agent, OLD, "pass")
+    assert agent.request("status", app=None)["releases"][0]["rechecked"] is None
+    record(agent, OLD, "fail")
+    assert agent.request("status", app=None)["releases"][0]["verdict"] == "fail"
 
 
 def test_rollback_goes_nowhere_unproved(agent: AgentClient) -> None:

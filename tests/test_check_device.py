@@ -35,6 +35,18 @@ def device(tmp_path: Path) -> Device:
     return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
 
 
+def test_a_dry_check_measures_and_leaves_no_verdict(device: Device, tmp_path: Path) -> None:
+    """--dry-run tells the verdict that a check would give; on the device nothing is another than before."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.push(path, **device.where)
+    before = edgepack.status(**device.where)
+    found = edgepack.check(dry_run=True, **device.where)
+    assert (found.verdict, found.release) == ("pass", bundle.release)
+    assert edgepack.status(**device.where) == before
+    with pytest.raises(GateFailed, match="not checked here"):
+        edgepack.activate(**device.where)
+
+
 @pytest.mark.sshd
 def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) -> None:
     """Latency, memory, accuracy and parity come from the device; the PASS is recorded there and opens activate."""

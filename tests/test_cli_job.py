@@ -39,6 +39,6 @@ def test_the_release_life_by_commands(
         assert run(line) == 0, line
         assert capsys.readouterr().out.strip(), line
         again = [*line, "--force"] if line[0] == "init" else line
-        if line[0] != "rollback":  # a second one would go forth again
+        if line[0] != "rollback":  # there is nothing further back
             assert run([*again, "--json"]) == 0, line
             assert json.loads(capsys.readouterr().out)["schema"] == 1, line

@@ -112,8 +112,16 @@ def interrupted(device: Device, first: str, second: str) -> None:
     state.write_text(json.dumps(value))
 
 
+def cut_last(device: Device) -> None:
+    """Leave the device as a kill after the last switch and before its hooks does."""
+    state = device.root / "apps" / "tiny" / "state.json"
+    value = json.loads(state.read_bytes())
+    value["history"][-1]["outcome"] = "interrupted"
+    state.write_text(json.dumps(value))
+
+
 @pytest.mark.parametrize("verb", [edgepack.activate, edgepack.rollback])
-@pytest.mark.parametrize("state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted"])
+@pytest.mark.parametrize("state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted", "rolled back", "rollback cut"])
 @pytest.mark.parametrize("named", ["nothing", "the first", "the second", "one that is not there"])
 def test_a_dry_run_tells_what_the_run_does(
     device: Device, tmp_path: Path, verb: Callable[..., ActivateDocument], state: str, named: str
@@ -128,6 +136,11 @@ def test_a_dry_run_tells_what_the_run_does(
         edgepack.activate(unchecked=True, **device.where)
     elif state == "interrupted":
         interrupted(device, first, second)
+    elif state.startswith("roll"):
+        edgepack.activate(unchecked=True, **device.where)
+        edgepack.rollback(**device.where)
+        if state == "rollback cut":
+            cut_last(device)
     missing = "9.9.9-0123456789ab"
     release = {"nothing": None, "the first": first, "the second": second}.get(named, missing)
     before = edgepack.status(**device.where), edgepack.history(**device.where), loaded(device)

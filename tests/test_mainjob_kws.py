@@ -122,6 +122,6 @@ def whole_life(device: Device, folder: Path) -> None:
     first, second = releases
     assert edgepack.rollback(**device.where).current == first
     status = edgepack.status(**device.where)
-    assert (status.current, status.previous, status.candidate) == (first, second, second)
+    assert (status.current, status.previous, status.candidate) == (first, None, second)
     assert [entry["to"] for entry in edgepack.history(**device.where).history] == [first, second, first]
     assert (device.root / "lib" / "edgepack_device.py").is_file()

@@ -54,9 +54,12 @@ def check(
     min_runs: int | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
     """Measure the candidate (or ``release``) on the device and give a verdict, which the device keeps.
+
+    With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
     ``budget`` overrides limits of the release's own; the three numbers override its way to measure, but a gated
     percentile always gets the runs that it needs, as far as ``max_seconds`` allows. Where ``min_runs`` is given and not
@@ -70,7 +73,7 @@ def check(
     wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
     refuse_contradiction(min_seconds, max_seconds)
     measure_metric = load_metric(metric)
-    with opened(device, options, app=app, lock=True) as session:
+    with opened(device, options, app=app, lock=not dry_run) as session:
         name = chosen_app(session, app)
         found, manifest = _manifest(session, name, release)
         plan = plan_check(name, found, manifest, budget or {}, wanted)
@@ -78,8 +81,9 @@ def check(
         measurement = _measure(session, plan, report)
         comparison = _compare(session, measurement, measure_metric, plan.budget.max_accuracy_drop)
         document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
-        verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
-        session.request("record", op=secrets.token_hex(8), app=name, release=found, verdict=verdict)
+        if not dry_run:
+            verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
+            session.request("record", op=secrets.token_hex(8), app=name, release=found, verdict=verdict)
     report(Event(STEP, f"{document.verdict}: {' '.join(document.reasons)}"))
     return document
 
@@ -194,7 +198,10 @@ def _compare(
     reply = session.request("collect", token=token)
     if hashlib.sha256(reply.payload).hexdigest() != reply.result.get("sha256"):
         raise IntegrityError(
-            "digest-mismatch", f"The outputs from {session.description} arrived changed.", hint="Again."
+            "digest-mismatch",
+            f"The outputs that {session.description} sent did not arrive as it computed them.",
+            hint="Run the check again. If it happens again, look at the device's disk and memory: the connection itself "
+            "is protected against changes.",
         )
     return compare(read_outputs(reply.payload), metric, max_drop)
 

@@ -77,7 +77,7 @@ def _add_push_and_check(table: Table) -> None:
         document = push_bundle(file, device, options=run.connect_options, dry_run=run.dry_run, report=run.report)
         return run.answer(document, render.pushed(document, dry_run=run.dry_run))
 
-    @verb(table, "check", device=True, long=True)
+    @verb(table, "check", device=True, changes=True, long=True)
     def check(
         run: Run,
         device: DeviceArgument,
@@ -113,11 +113,12 @@ def _add_push_and_check(table: Table) -> None:
             min_runs=min_runs,
             min_seconds=min_seconds,
             max_seconds=max_seconds,
+            dry_run=run.dry_run,
             report=run.report,
         )
         if output is not None:
             render.write_document(output, document)
-        return run.answer(document, render.checked(document), render.EXIT_CODE_OF_VERDICT[document.verdict])
+        return run.answer(document, render.checked(document, dry_run=run.dry_run), render.EXIT_CODE_OF_VERDICT[document.verdict])
 
 
 def _add_switching_commands(table: Table) -> None:

@@ -199,9 +199,10 @@ def milliseconds(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f} ms"
 
 
-def checked(document: documents.CheckDocument) -> str:
+def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
     """A verdict and what it rests on."""
     rows = [
+        *([["dry run", "measured; the device keeps no verdict"]] if dry_run else []),
         ["verdict", document.verdict.upper()],
         *(["", reason] for reason in document.reasons),
         ["release", f"{document.app} {document.release}"],
@@ -224,9 +225,18 @@ def checked(document: documents.CheckDocument) -> str:
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
-    """What could be read of them, numbers short."""
-    known = ((key.replace("_", " "), value) for key, value in conditions.items() if value is not None)
-    return ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
+    """What could be read of them, with units; the raw throttle counts stay in the JSON document."""
+    throttled, degrees = conditions.get("throttled"), conditions.get("temperature_c")
+    load, memory = conditions.get("load1"), conditions.get("memory_available_bytes")
+    told = [
+        "" if throttled is None else "throttled" if throttled else "not throttled",
+        "" if degrees is None else f"{degrees:.0f} °C",
+        "" if load is None else f"load {load:.1f}",
+        "" if memory is None else f"{size(memory)} free",
+        f"governor {conditions['governor']}" if conditions.get("governor") else "",
+        "emulated" if conditions.get("emulated") else "",
+    ]
+    return ", ".join(filter(None, told)) or "none could be read"
 
 
 def _percentiles(latency: documents.LatencyMs) -> str:
@@ -263,7 +273,10 @@ def status(document: documents.StatusDocument) -> str:
         name = str(release.get("release"))
         roles = [role for role in ("current", "previous", "candidate") if getattr(document, role) == name]
         marks = [*roles, *(["bad"] if release.get("bad") else [])]
-        rows.append([name, size(release.get("bytes")), str(release.get("verdict") or "unchecked"), ", ".join(marks)])
+        verdict = str(release.get("verdict") or "unchecked")
+        if release.get("rechecked"):
+            verdict += f", later {release['rechecked']}"
+        rows.append([name, size(release.get("bytes")), verdict, ", ".join(marks)])
     head = f"{document.app}: {document.current or 'no release'} is active."
     return head + "\n\n" + table(rows, ["release", "size", "verdict", "is"])
 

@@ -54,6 +54,7 @@ def rollback(
 ) -> ActivateDocument:
     """Switch back to the release that was active before (or to a ``release`` that was active or passed once).
 
+    A release that was rolled back from is never gone back to unless it is named, so a second rollback goes further back.
     ``dry_run`` and what is raised are as with :func:`activate`; InputError "no-previous" where there is none to go
     back to.
     """
@@ -112,7 +113,11 @@ def _would_activate(status: Mapping[str, Any], release: str | None, *, unchecked
 
 def _would_roll_back(status: Mapping[str, Any], release: str | None) -> ActivateDocument:
     """As :func:`_would_activate`: a named release has to have been active once, or to have passed here."""
-    name = release or status.get("previous")
+    current, history = status.get("current"), status.get("history") or ()
+    last: Mapping[str, Any] = history[-1] if history else {}
+    # An interrupted rollback is completed.
+    again = (last.get("outcome"), last.get("verb"), last.get("to")) == ("interrupted", "rollback", current)
+    name = release or (current if again else status.get("previous"))
     if name is None:
         raise InputError(
             "no-previous",
@@ -120,7 +125,6 @@ def _would_roll_back(status: Mapping[str, Any], release: str | None) -> Activate
             hint="`edgepack status DEVICE` lists the releases; name one with --release.",
         )
     found = _found(status, name)
-    history = status.get("history") or ()
     if not any(entry.get("to") == name and entry.get("outcome") == "done" for entry in history):
         _require_pass(status, found)
     return _would_switch(status, name, unchecked=False)

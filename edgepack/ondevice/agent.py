@@ -632,6 +632,13 @@ def read_verdict(state: Dict[str, Any], release: str, folder: str) -> Optional[s
     return str(verdict.get("verdict"))
 
 
+def read_recheck(state: Dict[str, Any], release: str) -> Optional[str]:
+    """The word of a later check that could not tell, and so left the PASS of an active release standing."""
+    verdict = state["verdicts"].get(release)
+    later = verdict.get("rechecked") if isinstance(verdict, dict) else None
+    return str(later.get("verdict")) if isinstance(later, dict) else None
+
+
 def read_current(root: str, app: str) -> Optional[str]:
     """The active release: what the symlink names."""
     try:
@@ -685,14 +692,32 @@ def save_state(root: str, app: str, state: Dict[str, Any]) -> None:
 
 
 def find_previous(root: str, app: str, state: Dict[str, Any], current: Optional[str]) -> Optional[str]:
-    """The release that was active before the current one, that is still here and did not fail its hooks."""
+    """The release that rollback goes to: active before the current one, still here, and given up by nobody.
+
+    Activations pile releases up, a rollback takes those off that it goes back over; a release that failed its hooks is
+    bad. So a rollback never goes forward to a release that another one fled from.
+    """
+    pile: List[str] = []
+    for entry in state["history"]:
+        before, release = entry.get("from"), entry.get("to")
+        if entry.get("outcome") not in ("done", "interrupted"):
+            continue
+        if before is not None and before not in pile:
+            pile.append(before)
+        given_up = release if release in pile else before
+        if entry.get("verb") == "rollback" and given_up in pile:
+            del pile[pile.index(given_up) :]
+        pile = [name for name in pile if name != release] + [release]
+    if current in pile:
+        pile = pile[: pile.index(current)]
     here = set(list_releases(root, app)) - set(state["bad"]) - {current}
-    for entry in reversed(state["history"]):
-        if entry.get("outcome") in ("done", "interrupted"):
-            for release in (entry.get("from"), entry.get("to")):
-                if release in here:
-                    return str(release)
-    return None
+    return next((name for name in reversed(pile) if name in here), None)
+
+
+def is_interrupted(state: Dict[str, Any], verb: str, release: Optional[str]) -> bool:
+    """Whether the last switch was this one, and ended before its hooks were confirmed: asking again completes it."""
+    last = state["history"][-1] if state["history"] else {}
+    return (last.get("outcome"), last.get("verb"), last.get("to")) == ("interrupted", verb, release)
 
 
 def settle(root: str, app: str) -> None:
@@ -782,6 +807,7 @@ def summarize_release(root: str, app: str, release: str, state: Dict[str, Any]) 
         "version": release[:-13],
         "bytes": size,
         "verdict": read_verdict(state, release, folder),
+        "rechecked": read_recheck(state, release),
         "bad": release in state["bad"],
         "committed_at": read_json(os.path.join(folder, "device.json")).get("committed_at"),
     }
@@ -1610,7 +1636,9 @@ class Agent:
             return done
         release = request.args.get("release")
         if release is None:
-            release = find_previous(root, app, state, read_current(root, app))
+            current = read_current(root, app)
+            again = is_interrupted(state, "rollback", current)
+            release = current if again else find_previous(root, app, state, current)
             if release is None:
                 raise AgentError(
                     "no-previous",
@@ -1685,7 +1713,12 @@ class Agent:
         word = take(verdict, "verdict", str)
         if word not in ("pass", "fail", "inconclusive"):
             raise bad_request(f"Not a verdict: {word!r}.")
-        state["verdicts"][release] = dict(verdict, at=now(), setup=self.setups.get(folder) or setup_digest(folder))
+        found = dict(verdict, at=now(), setup=self.setups.get(folder) or setup_digest(folder))
+        passed = read_current(root, app) == release and read_verdict(state, release, folder) == "pass"
+        if word == "inconclusive" and passed:
+            # Not to know takes no PASS away from what is active; what was found stands beside it.
+            found = dict(state["verdicts"][release], rechecked=found)
+        state["verdicts"][release] = found
         state["operations"][request.args["op"]] = {"result": {}}
         save_state(root, app, state)
         return {}
