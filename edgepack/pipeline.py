@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack import building
-from edgepack.bundle import open_bundle
 from edgepack.deploy.probe import find_gaps
+from edgepack.deploy.push import verified_bundle
 from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.project import own_settings
 from edgepack.release import STEP, ReleasePolicy, deploy_release
 from edgepack.target import Target, load_target
 
 if TYPE_CHECKING:
-    from edgepack.device import ConnectOptions, DeviceAddress
+    from edgepack.device import ConnectOptions, DeviceAddress, Session
     from edgepack.project import Project
 
 BUILD_FOLDER = "build"
@@ -70,45 +71,54 @@ def deploy(
 
     ``source`` is a trained model, a .tflite that is quantized already, or a bundle; without it, the project's model.
     What is not given comes from ``project`` (an edgepack.toml): names, samples, budget, hooks. What was built stays
-    in ``build/`` beside the edgepack.toml (else in the current folder). The device is asked first: where the target
-    does not fit it, nothing is built. A check that does not pass ends the deployment before ``activate``, which is
-    then None; the release stays the candidate.
+    in ``build/`` beside the edgepack.toml (else in the current folder). One session serves all steps, and holds the
+    device's lock: where the target does not fit, or somebody else is at work there, nothing is built. A check that does
+    not pass ends the deployment before ``activate``, which is then None; the release stays the candidate.
+
+    ``name`` names the app of a model; a bundle has to be of that app. Hooks and budget are never another app's than the
+    project's.
 
     Raises whatever its steps raise; run it again, and it goes on from what is there.
     """
     chosen = _source(source, project)
     _refuse_idle_flags(
         chosen,
-        {"--target": target, "--name": name, "--version": version},
+        {"--target": target, "--version": version},
         {"--calibration": calibration, "--eval": evaluation, "--check-set": check_set},
     )
+    order, content = None, None
+    if chosen.suffix == ".edgepack":
+        # Before the device is called: of a damaged bundle, nothing reaches it.
+        content = verified_bundle(chosen, app=name, report=report)
+        app = content.manifest.name
+    else:
+        order = _order(chosen, project, target, name, version, calibration, evaluation, check_set, metric)
+        app = order.name
     policy = ReleasePolicy(
-        budget=dict(project.budget) if project else {},
+        budget=dict(own_settings(project, app, "budget") or {}),
         metric=metric,
         unchecked=unchecked,
-        hooks=project.hooks if project else None,
+        hooks=own_settings(project, app, "hooks"),
     )
-    order = None
-    if chosen.suffix != ".edgepack":
-        order = _order(chosen, project, target, name, version, calibration, evaluation, check_set, metric)
-        _require_fit(device, options, order.target, report)
-    else:
-        # Before the device is called: of a damaged bundle, nothing reaches it.
-        open_bundle(chosen).verify()
-    with _build_folder(project, dry_run=dry_run) as folder:
-        max_drop = policy.budget.get("max_accuracy_drop")
-        built = Built(chosen) if order is None else build(order, folder, max_drop=max_drop, report=report)
-        app = order.name if order else None
-        with opened(device, options, app=app, lock=not dry_run) as session:
-            outcome = deploy_release(session, built.path, policy=policy, dry_run=dry_run, report=report)
-            return DeployDocument(
-                device=session.description,
-                quantize=built.quantize,
-                bundle=built.bundle,
-                push=outcome.push,
-                check=outcome.check,
-                activate=outcome.activate,
-            )
+    with (
+        _build_folder(project, dry_run=dry_run) as folder,
+        opened(device, options, app=app, lock=not dry_run) as session,
+    ):
+        built = Built(chosen)
+        if order is not None:
+            _require_fit(session, order.target, report)
+            built = build(order, folder, max_drop=policy.budget.get("max_accuracy_drop"), report=report)
+        outcome = deploy_release(
+            session, content or verified_bundle(built.path), policy=policy, dry_run=dry_run, report=report
+        )
+        return DeployDocument(
+            device=session.description,
+            quantize=built.quantize,
+            bundle=built.bundle,
+            push=outcome.push,
+            check=outcome.check,
+            activate=outcome.activate,
+        )
 
 
 def build(order: Order, folder: Path, *, max_drop: float | None = None, report: Reporter = ignore_events) -> Built:
@@ -209,21 +219,19 @@ def _order(
     )
 
 
-def _require_fit(device: str | DeviceAddress, options: ConnectOptions | None, target: Target, report: Reporter) -> None:
-    """Ask the device before minutes are spent on building something that it cannot run."""
-    with opened(device, options) as session:
-        gaps = find_gaps(target, session.facts)
-        if gaps:
-            raise MisfitError(
-                "no-platform",
-                f"The target {target.name} does not fit {session.description}: it needs "
-                + "; ".join(what for what, _ in gaps)
-                + ".",
-                hint="; ".join(mend for _, mend in gaps if mend)
-                or "`edgepack probe DEVICE` shows the profiles that fit.",
-                missing=[what for what, _ in gaps],
-            )
-        report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
+def _require_fit(session: Session, target: Target, report: Reporter) -> None:
+    """Before minutes are spent on building something that the device cannot run."""
+    gaps = find_gaps(target, session.facts)
+    if gaps:
+        needs = "; ".join(what for what, _ in gaps)
+        mends = "; ".join(mend for _, mend in gaps if mend)
+        raise MisfitError(
+            "no-platform",
+            f"The target {target.name} does not fit {session.description}: it needs {needs}.",
+            hint=mends or "`edgepack probe DEVICE` shows the profiles that fit.",
+            missing=[what for what, _ in gaps],
+        )
+    report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
 
 
 def _needs_quantizing(source: Path) -> bool:

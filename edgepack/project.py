@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.deploy.hooks import Hooks
 from edgepack.errors import InputError
@@ -157,6 +157,25 @@ def connect_options(flags: Mapping[str, Any], project: Project | None) -> Connec
         if value is not None:
             values["connect_timeout_s" if key == "connect_timeout" else key] = value
     return ConnectOptions(**values)
+
+
+def own_settings(project: Project | None, app: str | None, table: Literal["hooks", "budget"]) -> Any:
+    """What that table of the project's sets (None: nothing), for ``app``.
+
+    Raises InputError "other-app" where the project is another app's: its services and limits are not this one's.
+    """
+    value = getattr(project, table) if project else None
+    if project is None or not value:
+        return None
+    if app is not None and project.name is not None and app != project.name:
+        raise InputError(
+            "other-app",
+            f"[{table}] of {project.folder / FILE_NAME} is for the app {project.name}, not for {app}.",
+            hint=f"Run this in a folder of {app}'s own, or write name = \"{app}\" into [app] if the file is {app}'s.",
+            project=project.name,
+            app=app,
+        )
+    return value
 
 
 def budget_from_pairs(pairs: Iterable[str]) -> dict[str, Any]:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.check.measure import check
 from edgepack.deploy.hooks import Hooks
-from edgepack.deploy.push import push
+from edgepack.deploy.push import push_verified
 from edgepack.deploy.state import status
 from edgepack.deploy.switch import activate
 from edgepack.documents import ActivateDocument, CheckDocument, PushDocument
 from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
+    from edgepack.bundle import Bundle
     from edgepack.device import Session
 
 STEP = "deploy"
@@ -49,13 +49,13 @@ class Outcome:
 
 def deploy_release(
     session: Session,
-    bundle: Path,
+    bundle: Bundle,
     *,
     policy: ReleasePolicy | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> Outcome:
-    """Push a bundle, check it on the device, and activate it if it passes (or the policy says ``unchecked``).
+    """Push a verified bundle, check it on the device, and activate it if it passes (or the policy says ``unchecked``).
 
     A release that is active already and passed there is not checked again, unless the policy overrides its budget.
     The session has to hold the device's lock (not for a ``dry_run``, which asks what a push would send and stops
@@ -63,7 +63,7 @@ def deploy_release(
     from there.
     """
     policy = policy or ReleasePolicy()
-    pushed = push(bundle, session, dry_run=dry_run, report=report)
+    pushed = push_verified(bundle, session, dry_run=dry_run, report=report)
     if dry_run:
         report(Event(STEP, "then it would be checked on the device, and activated if it passes"))
         return Outcome(pushed, None, None)

@@ -71,7 +71,7 @@ def test_the_edge_tpu_is_mended_with_the_library_that_its_profile_pairs_with_the
     "target", [found for found in list_targets() if found.deployable and found.delegate.required], ids=lambda t: t.name
 )
 def test_a_board_without_the_accelerator_s_library_fits_no_profile_that_needs_it(target: Target) -> None:
-    """Every library that a built-in profile requires is looked for: a plain computer never passes for an accelerator."""
+    """What a built-in profile requires is looked for: a plain computer never passes for an accelerator."""
     library = str(target.delegate.library)
     assert library in LOOKED_FOR
     computer = dataclasses.replace(

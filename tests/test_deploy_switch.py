@@ -121,7 +121,9 @@ def cut_last(device: Device) -> None:
 
 
 @pytest.mark.parametrize("verb", [edgepack.activate, edgepack.rollback])
-@pytest.mark.parametrize("state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted", "rolled back", "rollback cut"])
+@pytest.mark.parametrize(
+    "state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted", "rolled back", "rollback cut"]
+)
 @pytest.mark.parametrize("named", ["nothing", "the first", "the second", "one that is not there"])
 def test_a_dry_run_tells_what_the_run_does(
     device: Device, tmp_path: Path, verb: Callable[..., ActivateDocument], state: str, named: str

@@ -12,8 +12,10 @@ import pytest
 from deploying import TINY, Device, this_machine, tiny_bundle, tiny_model
 
 import edgepack
+from edgepack.bundle import Bundle
 from edgepack.deploy.hooks import Hooks
-from edgepack.device import ConnectOptions
+from edgepack.deploy.push import verified_bundle
+from edgepack.device import ConnectOptions, Session
 from edgepack.errors import GateFailed, InputError, MisfitError, UnreachableError
 from edgepack.events import Event
 from edgepack.project import Project
@@ -41,7 +43,7 @@ def test_a_good_bundle_is_pushed_checked_and_activated_in_one_login(device: Devi
     path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0, "max_accuracy_drop": 0.02})
     said: list[Event] = []
     with device.session(lock=True) as session:
-        outcome = deploy_release(session, path, report=said.append)
+        outcome = deploy_release(session, verified_bundle(path), report=said.append)
         assert session.round_trips <= 8
     assert outcome.check is not None
     assert outcome.activate is not None
@@ -151,6 +153,55 @@ def test_a_flag_that_could_change_nothing_is_refused(device: Device, tmp_path: P
     with pytest.raises(InputError, match=r"quantized already.*--eval"):
         edgepack.deploy(source=TINY, target="x86-64", name="a", version="2", evaluation="x.npz", **device.where)
     assert not device.root.exists()
+
+
+def test_a_bundle_of_another_app_is_not_deployed(device: Device, tmp_path: Path, folder: Path) -> None:
+    """The name that is given has to be the bundle's; its own name changes nothing."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    with pytest.raises(InputError, match="of the app tiny, not of other"):
+        edgepack.deploy(source=path, name="other", **device.where)
+    assert not device.root.exists()
+    done = edgepack.deploy(source=path, name="tiny", **device.where)
+    assert done.push.release == bundle.release
+
+
+def test_hooks_and_budget_of_another_app_are_never_used(device: Device, tmp_path: Path, folder: Path) -> None:
+    """In a folder whose edgepack.toml is kws's, kws's service is not restarted for tiny: nothing is done at all."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    for settings in ({"hooks": Hooks(("true",))}, {"budget": {"p95_ms": 50.0}}):
+        with pytest.raises(InputError, match="is for the app kws, not for tiny") as refused:
+            edgepack.deploy(source=path, project=Project(folder, name="kws", **settings), **device.where)
+        assert refused.value.code == "other-app"
+    assert not device.root.exists()
+    done = edgepack.deploy(source=path, project=Project(folder, name="kws"), **device.where)
+    assert done.activate is not None
+
+
+def test_a_deployment_logs_in_once_and_reads_its_bundle_once(
+    device: Device, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process on the device and one pass over the bundle serve a whole deployment."""
+    sessions, passes = [], []
+    start, verify = Session.start, Bundle.verify
+    monkeypatch.setattr(Session, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
+    monkeypatch.setattr(Bundle, "verify", lambda self, *given: (passes.append(self), verify(self, *given))[1])
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    edgepack.deploy(source=path, **device.where)
+    assert (len(sessions), len(passes)) == (1, 1)
+
+
+@pytest.mark.network
+def test_deploying_a_model_logs_in_once(
+    device: Device, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session that asked whether the target fits is the one that deploys; its lock keeps others out meanwhile."""
+    sessions = []
+    start = Session.start
+    monkeypatch.setattr(Session, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
+    model = tiny_model(tmp_path / "model")
+    done = edgepack.deploy(source=model, target=this_machine(tmp_path), name="tiny", version="1", **device.where)
+    assert done.activate is not None
+    assert len(sessions) == 1
 
 
 def test_a_device_that_does_not_fit_is_refused_before_anything_is_built(device: Device, folder: Path) -> None:

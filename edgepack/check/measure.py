@@ -200,8 +200,8 @@ def _compare(
         raise IntegrityError(
             "digest-mismatch",
             f"The outputs that {session.description} sent did not arrive as it computed them.",
-            hint="Run the check again. If it happens again, look at the device's disk and memory: the connection itself "
-            "is protected against changes.",
+            hint="Run the check again. If it happens again, suspect the device's disk or memory: SSH protects what it "
+            "carries.",
         )
     return compare(read_outputs(reply.payload), metric, max_drop)
 

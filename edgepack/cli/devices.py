@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
 from edgepack.files import check_output, is_document
 from edgepack.metric import HELP as METRIC_HELP
+
+if TYPE_CHECKING:
+    from edgepack.deploy.hooks import Hooks
 
 DeviceArgument = Annotated[
     str,
@@ -38,7 +41,7 @@ def add_commands(table: Table) -> None:
 
 
 def _add_reading_commands(table: Table) -> None:
-    @verb(table, "probe", device=True)
+    @verb(table, "probe", device=True, app=False)
     def probe(run: Run, device: DeviceArgument) -> int:
         """Tell what a device is, which profiles fit it, and what is missing for the others."""
         from edgepack import probe as probe_device
@@ -73,8 +76,9 @@ def _add_push_and_check(table: Table) -> None:
         """Stage and verify a release on a device and make it the candidate; activate nothing."""
         from edgepack import push as push_bundle
 
-        _require_app(run.app, file)
-        document = push_bundle(file, device, options=run.connect_options, dry_run=run.dry_run, report=run.report)
+        document = push_bundle(
+            file, device, app=run.app, options=run.connect_options, dry_run=run.dry_run, report=run.report
+        )
         return run.answer(document, render.pushed(document, dry_run=run.dry_run))
 
     @verb(table, "check", device=True, changes=True, long=True)
@@ -118,7 +122,9 @@ def _add_push_and_check(table: Table) -> None:
         )
         if output is not None:
             render.write_document(output, document)
-        return run.answer(document, render.checked(document, dry_run=run.dry_run), render.EXIT_CODE_OF_VERDICT[document.verdict])
+        return run.answer(
+            document, render.checked(document, dry_run=run.dry_run), render.EXIT_CODE_OF_VERDICT[document.verdict]
+        )
 
 
 def _add_switching_commands(table: Table) -> None:
@@ -139,7 +145,7 @@ def _add_switching_commands(table: Table) -> None:
             app=run.app_name,
             release=release,
             unchecked=unchecked,
-            hooks=run.project.hooks if run.project else None,
+            hooks=_hooks(run),
             options=run.connect_options,
             dry_run=run.dry_run,
             report=run.report,
@@ -161,7 +167,7 @@ def _add_switching_commands(table: Table) -> None:
             device,
             app=run.app_name,
             release=release,
-            hooks=run.project.hooks if run.project else None,
+            hooks=_hooks(run),
             options=run.connect_options,
             dry_run=run.dry_run,
             report=run.report,
@@ -204,7 +210,7 @@ def _add_deploy(table: Table) -> None:
         from edgepack import deploy as deploy_model
 
         given = {
-            "target": target, "name": name, "version": version, "calibration": calibration,
+            "target": target, "name": _one_name(run.app, name), "version": version, "calibration": calibration,
             "evaluation": evaluation, "check_set": check_set,
         }  # fmt: skip
         document = deploy_model(
@@ -223,20 +229,27 @@ def _add_deploy(table: Table) -> None:
         return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
 
 
-def _require_app(app: str | None, file: Path) -> None:
-    """``--app`` names what a bundle must be for; a bundle knows its app itself."""
-    from edgepack import inspect
-
-    if app is not None and (found := inspect(file).name) != app:
+def _one_name(app: str | None, name: str | None) -> str | None:
+    """``--app`` is how every command names an app, ``--name`` how bundle does: deploy takes either."""
+    if app is not None and name is not None and app != name:
         raise InputError(
             "usage",
-            f"{file} is a bundle of the app {found}, not of {app}.",
-            hint="Leave --app out, or push another file.",
+            f"--name says {name}, --app (or EDGEPACK_APP) says {app}.",
+            hint="One is enough: leave the other out.",
         )
+    return name if name is not None else app
 
 
 def _budget(run: Run, pairs: list[str]) -> dict[str, Any]:
     """The limits that override the bundle's: edgepack.toml's [budget], then each ``KEY=VALUE`` of ``--budget``."""
-    from edgepack.project import budget_from_pairs
+    from edgepack.project import budget_from_pairs, own_settings
 
-    return {**(run.project.budget if run.project else {}), **budget_from_pairs(pairs)}
+    return {**(own_settings(run.project, run.app, "budget") or {}), **budget_from_pairs(pairs)}
+
+
+def _hooks(run: Run) -> Hooks | None:
+    """The hooks of edgepack.toml, if it is that of the app that is meant."""
+    from edgepack.project import own_settings
+
+    found: Hooks | None = own_settings(run.project, run.app, "hooks")
+    return found

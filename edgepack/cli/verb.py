@@ -139,14 +139,15 @@ class Run:
 
 
 def verb(
-    table: Table, name: str, *, device: bool = False, changes: bool = False, long: bool = False
+    table: Table, name: str, *, device: bool = False, app: bool = True, changes: bool = False, long: bool = False
 ) -> Callable[[Command], Command]:
     """Put a command into the table; it takes a :class:`Run` first and returns its exit code.
 
-    ``device`` adds the options of every command that reaches a device, ``changes`` adds ``--dry-run``, ``long`` adds
-    ``--events``. The command's own parameters follow the usual Typer annotations.
+    ``device`` adds the options of every command that reaches a device (without ``app``, all but ``--app``), ``changes``
+    adds ``--dry-run``, ``long`` adds ``--events``. The command's own parameters follow the usual Typer annotations.
     """
-    shared = _OUTPUT | (_DEVICE if device else {}) | (_DRY_RUN if changes else {}) | (_EVENTS if long else {})
+    reaching = {key: hint for key, hint in _DEVICE.items() if app or key != "app"}
+    shared = _OUTPUT | (reaching if device else {}) | (_DRY_RUN if changes else {}) | (_EVENTS if long else {})
 
     def register(command: Command) -> Command:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]

@@ -8,6 +8,7 @@ and the ``commit`` go out without a wait in between.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from edgepack.bundle import Bundle, open_bundle
 from edgepack.deploy.staging import Piece, Staging, plan_staging
 from edgepack.device.opened import opened
 from edgepack.documents import ByteCount, PushDocument
-from edgepack.errors import DeviceFailure, IntegrityError, MisfitError
+from edgepack.errors import DeviceFailure, InputError, IntegrityError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ def push(
     bundle: str | Path,
     device: str | DeviceAddress | Session,
     *,
+    app: str | None = None,
     options: ConnectOptions | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> PushDocument:
     """Bring a bundle's release to a device and make it the candidate.
+
+    ``app`` is what the bundle has to be for; the bundle knows its app itself, so it may be left out.
 
     Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only
     files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies every
@@ -47,24 +51,45 @@ def push(
     the device and its disk can do: UnreachableError, LockedError, DeviceFailure.
     """
     started = time.monotonic()
-    content = open_bundle(Path(bundle))
+    content = verified_bundle(bundle, app=app, report=report)
+    with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
+        document = push_verified(content, session, dry_run=dry_run, report=report)
+    return dataclasses.replace(document, seconds=round(time.monotonic() - started, 3))
+
+
+def verified_bundle(path: str | Path, *, app: str | None = None, report: Reporter = ignore_events) -> Bundle:
+    """An opened bundle whose every digest was recomputed, for ``app`` where one is named, for a device at all."""
+    content = open_bundle(Path(path))
+    if app is not None and app != content.manifest.name:
+        raise InputError(
+            "usage",
+            f"{path} is a bundle of the app {content.manifest.name}, not of {app}.",
+            hint=f"Name {content.manifest.name} or none, or take another file.",
+        )
     _require_deployable(content)
     report(Event(STEP, f"verifying {content.path}"))
     content.verify()
-    with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
-        staging = plan_staging(content, session.facts)
-        report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
-        already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
-        sent = 0 if already else _send_missing(session, content, staging, dry_run=dry_run, report=report)
-        return PushDocument(
-            app=staging.app,
-            release=staging.release,
-            device=session.description,
-            bytes=ByteCount(total=staging.bytes, sent=sent),
-            round_trips=session.round_trips,
-            seconds=round(time.monotonic() - started, 3),
-            already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
-        )
+    return content
+
+
+def push_verified(
+    content: Bundle, session: Session, *, dry_run: bool = False, report: Reporter = ignore_events
+) -> PushDocument:
+    """As :func:`push`, of what :func:`verified_bundle` gave, in a session that is open: a fleet verifies once."""
+    started = time.monotonic()
+    staging = plan_staging(content, session.facts)
+    report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
+    already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
+    sent = 0 if already else _send_missing(session, content, staging, dry_run=dry_run, report=report)
+    return PushDocument(
+        app=staging.app,
+        release=staging.release,
+        device=session.description,
+        bytes=ByteCount(total=staging.bytes, sent=sent),
+        round_trips=session.round_trips,
+        seconds=round(time.monotonic() - started, 3),
+        already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
+    )
 
 
 def _require_deployable(content: Bundle) -> None:

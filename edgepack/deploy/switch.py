@@ -54,7 +54,7 @@ def rollback(
 ) -> ActivateDocument:
     """Switch back to the release that was active before (or to a ``release`` that was active or passed once).
 
-    A release that was rolled back from is never gone back to unless it is named, so a second rollback goes further back.
+    A release that was rolled back from is gone back to only by name: a second rollback goes further back.
     ``dry_run`` and what is raised are as with :func:`activate`; InputError "no-previous" where there is none to go
     back to.
     """
