@@ -12,10 +12,10 @@ from edgepack.documents import CheckDocument, LatencyMs, StatusDocument
 
 def checked(conditions: dict[str, Any]) -> str:
     """The line on conditions of a check that was made under them."""
+    latency = LatencyMs(None, None, None, None, None, None, 0)
     document = CheckDocument(
-        verdict="pass", reasons=(), app="kws", release="1-0",
-        latency_ms=LatencyMs(None, None, None, None, None, None, 0), load_ms=None, peak_rss_bytes=None, model_bytes=1, accuracy=None, parity=None, device={}, runtime={},
-        conditions=conditions, budget={}, seconds=1.0,
+        verdict="pass", reasons=(), app="kws", release="1-0", latency_ms=latency, load_ms=None, peak_rss_bytes=None,
+        model_bytes=1, accuracy=None, parity=None, device={}, runtime={}, conditions=conditions, budget={}, seconds=1.0,
     )  # fmt: skip
     return next(line for line in render.checked(document).splitlines() if line.startswith("conditions")).split("  ")[-1]
 
