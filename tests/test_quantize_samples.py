@@ -239,7 +239,7 @@ def test_missing_labels_are_told(tmp_path: Path) -> None:
     assert refusal_of(save(tmp_path, x=images(3), y=np.arange(2)), labels=True).code == "bad-samples"
 
 
-def overlap(calibration: Path | str, evaluation: Path | str) -> int:
+def overlap(calibration: Path | str, evaluation: Path | str) -> list[tuple[int, int]]:
     """Look for rows in both sets."""
     sets = open_samples(calibration), open_samples(evaluation)
     first, second = (check_content(one, need_labels=False, report=ignore_events) for one in sets)
@@ -251,7 +251,7 @@ def test_rows_both_calibrated_and_evaluated_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, x=images(20))
     with pytest.raises(InputError, match="2 rows"):
         overlap(f"{path}#0:10", f"{path}#8:20")
-    assert overlap(f"{path}#0:10", f"{path}#10:20") == 0
+    assert overlap(f"{path}#0:10", f"{path}#10:20") == []
 
 
 def test_the_same_rows_in_another_file_are_refused(tmp_path: Path) -> None:
@@ -265,12 +265,33 @@ def test_the_same_rows_in_another_file_are_refused(tmp_path: Path) -> None:
     assert [0, 19] in refusal.value.details["rows"]  # type: ignore[operator]
 
 
-def test_a_file_that_repeats_itself_is_noted_not_refused(tmp_path: Path) -> None:
-    """Two equal recordings in one file, on either side of the cut, are counted and left alone."""
-    array = images(20)
-    array[15] = array[3]
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize(("shared", "refused"), [(1, False), (2, False), (4, False), (5, True), (50, True)])
+def test_recordings_that_repeat_are_the_same_in_one_file_and_in_two(
+    tmp_path: Path, files: int, shared: int, refused: bool
+) -> None:
+    """A few equal rows (silence) are named and left alone, more than 1 % of the evaluated ones are refused."""
+    array = images(500)
+    array[100 : 100 + shared] = array[:shared]
+    if files == 1:
+        path = save(tmp_path, x=array)
+        sets = f"{path}#0:100", f"{path}#100:500"
+    else:
+        sets = str(save(tmp_path, "a.npz", x=array[:100])), str(save(tmp_path, "b.npz", x=array[100:]))
+    if refused:
+        with pytest.raises(InputError, match=f"shares {shared} rows"):
+            overlap(*sets)
+        return
+    first = 100 if files == 1 else 0
+    assert overlap(*sets) == [(row, first + row) for row in range(shared)]
+
+
+def test_one_sample_that_is_often_there_counts_once(tmp_path: Path) -> None:
+    """Digital silence in every tenth recording is one sample, however often it was recorded."""
+    array = images(200)
+    array[::10] = 0
     path = save(tmp_path, x=array)
-    assert overlap(f"{path}#0:10", f"{path}#10:20") == 1
+    assert len(overlap(f"{path}#0:100", f"{path}#100:200")) == 10
 
 
 def test_a_large_compressed_set_is_streamed(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _DIGEST_BYTES = 16
 
+TOLERATED_SHARE = 0.01
+"""Of the judging samples, each counted once, how many may be calibrated on as well: they flatter by a point at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -120,22 +123,22 @@ def read_labels(samples: Samples, rows: int | None = None) -> Array | None:
     return found
 
 
-def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> int:
-    """Raise InputError "overlap" where a row that sets the ranges also judges the result.
+def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list[tuple[int, int]]:
+    """Raise InputError "overlap" where rows that set the ranges also judge the result.
 
-    Within one file that is a row taken twice; across files, equal content. Returns how many rows of one file merely
-    look alike: real recordings repeat themselves (silence), and the file's owner put them on both sides.
+    Those are the rows of one file that stand in both ranges, and equal content, in one file or in two: more than one
+    sample, and more than :data:`TOLERATED_SHARE` of those that judge. Returns the rows of fewer that look alike: real
+    recordings repeat themselves (silence).
     """
     calibration, evaluation = calibrating.samples, judging.samples
     rows = {digest: row for row, digest in enumerate(calibrating.rows, calibration.start)}
-    alike = [(rows[digest], row) for row, digest in enumerate(judging.rows, evaluation.start) if digest in rows]
-    if calibration.path.samefile(evaluation.path):
-        both = range(max(calibration.start, evaluation.start), min(calibration.stop, evaluation.stop))
+    pairs = [(rows[digest], row) for row, digest in enumerate(judging.rows, evaluation.start) if digest in rows]
+    shared = len({calibrating.rows[row - calibration.start] for row, _ in pairs})
+    both = range(max(calibration.start, evaluation.start), min(calibration.stop, evaluation.stop))
+    if both and calibration.path.samefile(evaluation.path):
         pairs = [(row, row) for row in both]
-    else:
-        pairs = alike
-    if not pairs:
-        return len(alike)
+    elif shared < 2 or shared <= TOLERATED_SHARE * len(set(judging.rows)):
+        return pairs
     shown = ", ".join(f"{a} = {b}" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
     raise InputError(
         "overlap",

@@ -115,17 +115,18 @@ def _check_check_set(check_set: Samples | None) -> None:
 
 
 def _repeated_rows(calibration: CheckedSamples | None, judging: CheckedSamples | None) -> Finding | None:
-    """A note where a file holds the same sample on both sides. Raises InputError "overlap"."""
+    """A note where a few samples stand on both sides, with their rows. Raises InputError "overlap"."""
     if calibration is None or judging is None:
         return None
     alike = refuse_overlap(calibration, judging)
     if not alike:
         return None
-    counted = "1 row equals a calibration row" if alike == 1 else f"{alike} rows equal calibration rows"
+    counted = "1 row equals a calibration row" if len(alike) == 1 else f"{len(alike)} rows equal calibration rows"
+    shown = ", ".join(f"{a} = {b}" for a, b in alike[:5]) + (", ..." if len(alike) > 5 else "")
     return Finding(
         "repeated-rows",
         "note",
         judging.samples.text,
-        f"{judging.samples.path.name}: {counted}: the file holds the same sample twice.",
-        "Remove the doubles if there are many.",
+        f"{judging.samples.path.name}: {counted} ({shown}); so few change no accuracy that counts.",
+        "Take them out of one side if they should not be there.",
     )
