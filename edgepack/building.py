@@ -17,6 +17,8 @@ from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from edgepack.bundle import Bundle
     from edgepack.target import Platform, Target
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         cache: bool
         max_drop: float | None
         diagnose: bool
+        executor: Executor | None
         dry_run: bool
         report: Reporter
 
@@ -59,6 +62,7 @@ def quantize(
     cache: bool = True,
     max_drop: float | None = None,
     diagnose: bool = False,
+    executor: Executor | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> QuantizeDocument | QuantizeSetDocument:
@@ -72,7 +76,9 @@ def quantize(
     unless ``cache`` is off.
 
     ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where it is
-    exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples.
+    exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples. What takes
+    long to evaluate is split over this machine's cores, or over ``executor`` (any of concurrent.futures' kind whose
+    workers see the same files).
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.
@@ -102,7 +108,7 @@ def quantize(
     )
     check_outputs(request)
     with _written(outputs, dry_run=dry_run) as places:
-        made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report)
+        made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report, executor)
     documents = tuple(_placed(document, path) for document, path in zip(made, outputs, strict=True))
     return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
 

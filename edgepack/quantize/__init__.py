@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgepack.documents import QuantizeDocument
 from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.request import Goal, Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Goal", "Request", "check_outputs", "quantize"]
 
@@ -16,8 +21,12 @@ def check_outputs(request: Request) -> None:
     check(request)
 
 
-def quantize(request: Request, report: Reporter = ignore_events) -> tuple[QuantizeDocument, ...]:
+def quantize(
+    request: Request, report: Reporter = ignore_events, executor: Executor | None = None
+) -> tuple[QuantizeDocument, ...]:
     """Make what the request asks for: a document for each of its goals, in their order.
+
+    Long evaluations are split over ``executor``, without one over this machine's cores.
 
     Nothing is written where it raises. Raises what :func:`edgepack.building.quantize` says.
     """
@@ -27,4 +36,4 @@ def quantize(request: Request, report: Reporter = ignore_events) -> tuple[Quanti
     from edgepack.quantize.run import run_job
 
     started = time.perf_counter()
-    return run_job(prepare_job(request, report), report, started)
+    return run_job(prepare_job(request, report), report, started, executor)

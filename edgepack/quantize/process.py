@@ -65,6 +65,10 @@ class WorkerProcess:
         for line in self._tail():
             _log.info("%s", line)
 
+    def kill(self) -> None:
+        """End it at once; who waits for its answer is told "converter-crashed"."""
+        self._process.kill()
+
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """The answer to one request. Raises what the worker raised; MisfitError "converter-crashed" where it died."""
         process = self._process

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,15 +43,19 @@ if TYPE_CHECKING:
 _COMPARED_ROWS = 8
 
 
-def run_job(job: Job, report: Reporter, started: float) -> tuple[QuantizeDocument, ...]:
+def run_job(
+    job: Job, report: Reporter, started: float, executor: Executor | None = None
+) -> tuple[QuantizeDocument, ...]:
     """Make every goal of the job, then write them; ``started`` is when the verb began, by time.perf_counter.
+
+    Long evaluations are split over ``executor``, without one over this machine's cores.
 
     Raises what :func:`edgepack.building.quantize` says.
     """
     store = Store(cache_folder() / "quantize") if job.cache else None
     with ExitStack() as closing:
         folders = [closing.enter_context(_staging(goal)) for goal in job.goals]
-        with Workshop(job.source, job.batch, folders[0], store, report) as shop:
+        with Workshop(job.source, job.batch, folders[0], store, report, executor) as shop:
             run = _Run(job, shop, report)
             made = run.make_all(folders)
             cached = shop.idle and job.source.kind != TFLITE

@@ -4,9 +4,10 @@ Requests come as JSON lines on standard input, answers go as JSON lines to what 
 ``{"event": {...}}``, then ``{"result": {...}}`` or ``{"error": {...}}``. Everything that native code prints lands on
 standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output, float_output},
 which also leaves the float model that was calibrated where it can, and says so in ``float``; ``reference``
-{samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs}: the trained model's and a .tflite's
-outputs over samples, one .npy per output in the folder ``outputs``; ``layers`` {reference, quantized, inputs, samples,
-rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers` and
+{samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs, first, threads, processes}: the trained
+model's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host`` may stop early for
+:mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers`` {reference, quantized, inputs,
+samples, rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers` and
 :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the caller
 removes.
 
@@ -31,6 +32,7 @@ from edgepack.errors import EdgepackError, InputError, InternalError, MisfitErro
 from edgepack.events import Event
 from edgepack.quantize.checking import Port, padded, read_batches
 from edgepack.quantize.conversion import Conversion, conversion_from_json
+from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, open_samples
@@ -124,15 +126,28 @@ class Worker:
         size = own or (_REFERENCE_BATCH if per_row else 1)
         # Building a graph pays from a few calls on.
         run = make_run(trained, graph=rows is None or rows > size)
-        return self._run("the float model", run, size, samples, rows, trained.inputs, Path(outputs))
+        chosen = None if samples is None else open_samples(samples)
+        return self._run("the float model", run, size, chosen, rows, trained.inputs, Path(outputs))
 
     def _host(
-        self, model: str, inputs: list[dict[str, Any]], samples: str | None, rows: int | None, outputs: str
+        self,
+        model: str,
+        inputs: list[dict[str, Any]],
+        samples: str | None,
+        rows: int | None,
+        outputs: str,
+        first: int = 0,
+        threads: int | None = None,
+        processes: int = 1,
     ) -> dict[str, Any]:
         from edgepack.hostruntime import HostModel
 
-        host = HostModel(Path(model), threads=min(4, os.cpu_count() or 1))
-        return self._run(Path(model).name, host.run, host.batch, samples, rows, _ports(inputs), Path(outputs))
+        chosen = None if samples is None else open_samples(samples)
+        if chosen is not None:
+            chosen = dataclasses.replace(chosen, start=chosen.start + first)
+        host = PacedModel(lambda count: HostModel(Path(model), threads or count), processes)
+        stop = host.is_slow if chosen is not None else None
+        return self._run(Path(model).name, host.run, host.batch, chosen, rows, _ports(inputs), Path(outputs), stop)
 
     def _layers(
         self, reference: str, quantized: str, inputs: list[dict[str, Any]], samples: str | None, rows: int
@@ -166,20 +181,23 @@ class Worker:
         what: str,
         run: Run,
         size: int,
-        samples: str | None,
+        samples: Samples | None,
         rows: int | None,
         inputs: tuple[Port, ...],
         folder: Path,
+        stop: Callable[[int], bool] | None = None,
     ) -> dict[str, Any]:
-        """Run every row, ``size`` at a time, and leave each output as ``folder/<number>.npy`` [rows, ...] float32."""
+        """Run every row, ``size`` at a time, and leave each output as ``folder/<number>.npy`` [rows, ...] float32.
+
+        Where ``stop``, asked how many are left, says so, that is all that is done: ``rows`` says how many.
+        """
         import numpy as np
 
-        chosen = None if samples is None else open_samples(samples)
-        total = rows or size if chosen is None else min(chosen.rows, rows or chosen.rows)
+        total = rows or size if samples is None else min(samples.rows, rows or samples.rows)
         files: dict[str, IO[bytes]] = {}
         done = 0
         with contextlib.ExitStack() as closing:
-            for batch in _batches(chosen, inputs, size, total):
+            for batch in _batches(samples, inputs, size, total):
                 count = len(next(iter(batch.values())))
                 for name, values in run(padded(batch, size)).items():
                     found = _by_row(values, size)[:count].astype("<f4")
@@ -190,7 +208,9 @@ class Worker:
                     files[name].write(found.tobytes())
                 done += count
                 self._tell(Event("quantize", f"running {what}", done, total, "samples"))
-        return {"outputs": list(files)}
+                if stop is not None and done < total and stop(total - done):
+                    break
+        return {"outputs": list(files), "rows": done}
 
     def _loaded(self) -> tuple[TrainedModel | FloatModel, Maker]:
         if self._source is None or self._maker is None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.events import Event, Reporter
 from edgepack.quantize.checking import CheckedSamples, Port
 from edgepack.quantize.conversion import Conversion, conversion_to_json
+from edgepack.quantize.evaluate import Part, processes_here, run_rest
 from edgepack.quantize.layers import Layers, layers_from_json
 from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
@@ -56,15 +58,25 @@ class ConvertedFile:
 class Workshop:
     """A context manager; ``scratch`` is a folder of the caller's for what the store does not keep.
 
-    ``store`` None keeps results for this run only.
+    ``store`` None keeps results for this run only. Long evaluations are split over ``executor``, and without one over
+    this machine's cores.
     """
 
-    def __init__(self, source: Source, batch: int | None, scratch: Path, store: Store | None, report: Reporter) -> None:
+    def __init__(
+        self,
+        source: Source,
+        batch: int | None,
+        scratch: Path,
+        store: Store | None,
+        report: Reporter,
+        executor: Executor | None = None,
+    ) -> None:
         self._source = source
         self._batch = batch
         self._scratch = scratch
         self._store = store or Store(scratch / "store")
         self._report = report
+        self._executor = executor
         self._worker: WorkerProcess | None = None
         self._loaded = False
         self._made = 0
@@ -132,10 +144,20 @@ class Workshop:
         ports = [dataclasses.asdict(port) for port in inputs]
 
         def make(folder: Path) -> None:
+            several = processes_here() if rows is None else 1
             answer = self._ask(
-                "host", model=str(model), inputs=ports, samples=_text(samples), rows=rows, outputs=str(folder)
+                "host",
+                model=str(model),
+                inputs=ports,
+                samples=_text(samples),
+                rows=rows,
+                outputs=str(folder),
+                processes=several,
             )
             (folder / _ANSWER).write_text(json.dumps(answer))
+            if samples is not None and rows is None and answer["rows"] < samples.samples.rows:
+                whole = Part(str(model), ports, samples.samples.text, 0, samples.samples.rows, str(folder))
+                run_rest(whole, answer["rows"], answer["outputs"], self._scratch, self._executor, self._report)
 
         facts = {"model": digest_of(model), "inputs": ports, "samples": _content(samples), "rows": rows}
         return _arrays(self._kept("host", facts, make))
