@@ -109,7 +109,7 @@ def quantize(
     check_outputs(request)
     with _written(outputs, dry_run=dry_run) as places:
         made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report, executor)
-    documents = tuple(_placed(document, path) for document, path in zip(made, outputs, strict=True))
+    documents = tuple(placed(document, path) for document, path in zip(made, outputs, strict=True))
     return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
 
 
@@ -143,7 +143,7 @@ def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
     return [output / f"{target.name}.tflite" for target in targets]
 
 
-def _placed(document: QuantizeDocument, output: Path) -> QuantizeDocument:
+def placed(document: QuantizeDocument, output: Path) -> QuantizeDocument:
     """The document of a model that was, or in a dry run would be, at ``output``."""
 
     def beside(path: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -108,13 +109,14 @@ def deploy(
         if order is not None:
             _require_fit(session, order.target, report)
             built = build(order, folder, max_drop=policy.budget.get("max_accuracy_drop"), report=report)
+        shown = _placed(built, _kept_folder(project))
         outcome = deploy_release(
             session, content or verified_bundle(built.path), policy=policy, dry_run=dry_run, report=report
         )
         return DeployDocument(
             device=session.description,
-            quantize=built.quantize,
-            bundle=built.bundle,
+            quantize=shown.quantize,
+            bundle=shown.bundle,
             push=outcome.push,
             check=outcome.check,
             activate=outcome.activate,
@@ -147,7 +149,7 @@ def build(order: Order, folder: Path, *, max_drop: float | None = None, report: 
     else:
         report(Event(STEP, f"{order.source} is quantized already: it is bundled as it is"))
     path = folder / f"{stem}.edgepack"
-    report(Event(STEP, f"bundle {path}"))
+    report(Event(STEP, f"bundle {path.name}"))
     bundled = building.bundle(
         model, target=order.target, name=order.name, version=order.version, output=path, report=report
     )
@@ -243,13 +245,26 @@ def _needs_quantizing(source: Path) -> bool:
     return not any(tensor.scales or tensor.dtype == "float16" for tensor in read_model(source).tensors)
 
 
+def _kept_folder(project: Project | None) -> Path:
+    return (project.folder if project else Path()) / BUILD_FOLDER
+
+
+def _placed(built: Built, folder: Path) -> Built:
+    """What was built, with its documents naming the files where they stay; in a dry run, where they would."""
+    return dataclasses.replace(
+        built,
+        quantize=built.quantize and building.placed(built.quantize, folder / Path(built.quantize.model.path).name),
+        bundle=built.bundle and dataclasses.replace(built.bundle, path=str(folder / Path(built.bundle.path).name)),
+    )
+
+
 @contextlib.contextmanager
 def _build_folder(project: Project | None, *, dry_run: bool) -> Iterator[Path]:
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="edgepack-") as name:
             yield Path(name)
         return
-    folder = (project.folder if project else Path()) / BUILD_FOLDER
+    folder = _kept_folder(project)
     try:
         yield folder
     finally:

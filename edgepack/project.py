@@ -6,7 +6,9 @@ Every path in it is relative to the folder that it lies in; ``~`` is the user's 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +203,26 @@ def budget_from_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def starter(folder: Path) -> str:
+    """The starter for a project in ``folder``: named after it, with the one trained model that lies there."""
+    values = {"name": _project_name(folder), "version": "0.1.0"}
+    models = [path.name for path in sorted(folder.glob("*")) if path.suffix in (".keras", ".h5")]
+    models += [path.parent.name for path in sorted(folder.glob("*/saved_model.pb"))]
+    if len(models) == 1:
+        values["model"] = models[0]
+    text = STARTER
+    for key, value in values.items():
+        line = f"{key} = {json.dumps(value)}"
+        text = re.sub(rf'^# {key} = "[^"]*"', line.replace("\\", r"\\"), text, flags=re.MULTILINE)
+    return text
+
+
+def _project_name(folder: Path) -> str:
+    """The folder's name as far as an app can have it."""
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).lstrip("._+-")[:64]
+    return name or "my-app"
+
+
 def write_starter(folder: Path, *, force: bool = False, dry_run: bool = False) -> Path:
     """Write a starter edgepack.toml into ``folder`` (made where it is missing) and return its path.
 
@@ -214,7 +236,7 @@ def write_starter(folder: Path, *, force: bool = False, dry_run: bool = False) -
     partial = path.with_name(f".{FILE_NAME}.{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(STARTER, encoding="utf-8")
+        partial.write_text(starter(folder), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -14,7 +14,8 @@ from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import push_verified
 from edgepack.deploy.state import status
 from edgepack.deploy.switch import activate
-from edgepack.documents import ActivateDocument, CheckDocument, PushDocument
+from edgepack.documents import ActivateDocument, CheckDocument, PushDocument, to_json_value
+from edgepack.errors import GateFailed
 from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ def deploy_release(
             report(Event(STEP, f"not activated: the verdict is {checked.verdict}"))
             return Outcome(pushed, checked, None)
     unchecked = checked is not None and checked.verdict != "pass"
-    activated = activate(session, unchecked=unchecked, hooks=policy.hooks, **where)
+    try:
+        activated = activate(session, unchecked=unchecked, hooks=policy.hooks, **where)
+    except GateFailed as error:
+        if checked is not None:
+            error.message += f" Its check ended in {checked.verdict}: {' '.join(checked.reasons)}"
+            error.details["check"] = to_json_value(checked)
+        raise
     return Outcome(pushed, checked, activated)
 
 

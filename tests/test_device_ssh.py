@@ -185,6 +185,14 @@ class TestLogin:
         assert isinstance(error, UnreachableError)
         assert error.code == "login-refused"
 
+    def test_an_identity_that_is_no_key(self, sshd: RealSshd, tmp_path: Path) -> None:
+        """Samples after -i are told as no private key, in a sentence without a parser's insides."""
+        (tmp_path / "samples.npz").write_bytes(b"PK\x03\x04 no key at all")
+        error = refused(sshd.address, dataclasses.replace(sshd.options, identity=tmp_path / "samples.npz"))
+        assert error.code == "key-unusable"
+        assert "PEM" not in str(error)
+        assert "http" not in str(error)
+
     def test_a_missing_identity(self, sshd: RealSshd, client: str, tmp_path: Path) -> None:
         """A key file that does not exist ends with exit code 2, before anything is tried."""
         error = refused(sshd.address, dataclasses.replace(sshd.options, identity=tmp_path / "no", transport=client))

@@ -18,6 +18,7 @@ from edgepack.project import (
     connect_options,
     find_project,
     load_project,
+    starter,
     write_starter,
 )
 
@@ -168,10 +169,11 @@ def test_a_pair_that_is_no_limit_is_refused(pair: str) -> None:
 
 
 def test_the_starter_is_a_sound_project_with_every_line_uncommented_too(tmp_path: Path) -> None:
-    """What `edgepack init` writes says nothing until it is edited, and reads without a fault with every example on."""
+    """What `edgepack init` writes names the project only, and reads without a fault with every example on."""
     path = write_starter(tmp_path / "new")
     untouched = load_project(path)
-    assert (untouched.name, untouched.target, untouched.budget, untouched.hooks) == (None, None, {}, None)
+    assert (untouched.name, untouched.version, untouched.target, untouched.model) == ("new", "0.1.0", None, None)
+    assert (untouched.budget, untouched.hooks) == ({}, None)
     path.write_text(re.sub(r"^# (?=[a-z_0-9]+ = )", "", STARTER, flags=re.MULTILINE))
     project = load_project(path)
     assert project.name == "my-app"
@@ -179,6 +181,20 @@ def test_the_starter_is_a_sound_project_with_every_line_uncommented_too(tmp_path
     assert project.budget["gate"] == "point"
     assert project.hooks is not None
     assert project.ssh["transport"] == "ssh"
+
+
+@pytest.mark.parametrize("name", ["my project", 'quo"te', "back\\slash", "ümläut", "...", "x" * 90])
+def test_the_starter_names_the_model_that_is_there(tmp_path: Path, name: str) -> None:
+    """A folder with one trained model gets it written in, and the folder's name is made one that an app can have."""
+    folder = tmp_path / name
+    folder.mkdir()
+    model = folder / f"{name}.keras"
+    model.touch()
+    project = load_project(write_starter(folder))
+    assert project.model == model
+    assert project.name
+    (folder / "other.h5").touch()
+    assert load_project(write_starter(folder, force=True)).model is None
 
 
 def test_the_starter_never_overwrites_unless_told_to(tmp_path: Path) -> None:
@@ -189,7 +205,7 @@ def test_the_starter_never_overwrites_unless_told_to(tmp_path: Path) -> None:
         write_starter(tmp_path)
     assert path.read_text() == FULL
     write_starter(tmp_path, force=True)
-    assert path.read_text() == STARTER
+    assert path.read_text() == starter(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["edgepack.toml"]
 
 

@@ -40,8 +40,11 @@ def add_commands(table: Table) -> None:
         from edgepack import bundle as make_bundle
 
         project = run.project
-        app_name = render.required(name or (project.name if project else None), "--name")
-        app_version = render.required(version or (project.version if project else None), "--version")
+        if project is not None:
+            name = project.name if name is None else name
+            version = project.version if version is None else version
+        app_name = render.required(name, "--name")
+        app_version = render.required(version, "--version")
         document = make_bundle(
             model,
             target=render.required(target or (project.target if project else None), "--target"),

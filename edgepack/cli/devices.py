@@ -76,6 +76,12 @@ def _add_push_and_check(table: Table) -> None:
         """Stage and verify a release on a device and make it the candidate; activate nothing."""
         from edgepack import push as push_bundle
 
+        if not file.exists() and Path(device).is_file():
+            raise InputError(
+                "usage",
+                f"{device} is a file, and {file} is none.",
+                hint=f"The file first: edgepack push {device} {file}",
+            )
         document = push_bundle(
             file, device, app=run.app, options=run.connect_options, dry_run=run.dry_run, report=run.report
         )

@@ -26,9 +26,10 @@ def add_commands(table: Table) -> None:
         """Write a starter edgepack.toml, each line explained."""
         from edgepack.project import write_starter
 
+        made = "" if folder.is_dir() else f" into the new folder {folder}"
         path = write_starter(folder, force=force, dry_run=run.dry_run)
         done = "would write" if run.dry_run else "wrote"
-        text = f"{done} {path}\nNext: fill in model and samples, then `edgepack deploy user@device`."
+        text = f"{done} {path}{made}\nNext: fill in target, model and samples, then `edgepack deploy user@device`."
         return run.answer({"schema": 1, "path": str(path)}, text)
 
     @verb(table, "doctor")

@@ -67,7 +67,7 @@ def verified_bundle(path: str | Path, *, app: str | None = None, report: Reporte
             hint=f"Name {content.manifest.name} or none, or take another file.",
         )
     _require_deployable(content)
-    report(Event(STEP, f"verifying {content.path}"))
+    report(Event(STEP, f"verifying {content.path.name}"))
     content.verify()
     return content
 

@@ -161,9 +161,12 @@ def _found(status: Mapping[str, Any], release: str) -> Mapping[str, Any]:
     for found in status.get("releases") or ():
         if found.get("release") == release:
             return dict(found)
-    known = ", ".join(str(found.get("release")) for found in status.get("releases") or ()) or "none"
+    there = [str(found.get("release")) for found in status.get("releases") or ()]
+    meant = [name for name in there if name.startswith(release)]
     raise InputError(
         "no-release",
-        f"{status['app']} has no release {release} on this device (there: {known}).",
-        hint="`edgepack status DEVICE` lists them; push the bundle that you mean.",
+        f"{status['app']} has no release {release} on this device (there: {', '.join(there) or 'none'}).",
+        hint=f"Did you mean --release {meant[0]}?"
+        if len(meant) == 1
+        else "`edgepack status DEVICE` lists them; push the bundle that you mean.",
     )

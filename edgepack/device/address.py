@@ -9,6 +9,8 @@ from typing import Literal
 from edgepack.errors import InputError
 
 _SHAPES = "user@host, user@host:port, an alias of ~/.ssh/config, ssh://user@host:port, local: or local:/some/root"
+# What no device is called; who names such a file forgot the device, or took one argument for the other.
+_FILES = (".edgepack", ".tflite", ".npz", ".keras", ".h5", ".json", ".toml")
 # What a host, an alias or a user may not hold: blanks and control characters (they end up in messages and in ssh's
 # argument vector), quotes, and what separates the parts of an address.
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f'\"\\<>|;&$`]")
@@ -35,6 +37,11 @@ class DeviceAddress:
         """The address that ``text`` writes; InputError "bad-address" where it writes none."""
         if text.startswith("local:"):
             return cls(kind="local", root=_local_root(text))
+        scheme, marked, _ = text.partition("://")
+        if marked and scheme != "ssh":
+            raise _bad(text, f"it is a {scheme} address, and devices are reached over SSH")
+        if text.endswith(_FILES):
+            raise _bad(text, "it is the name of a file")
         rest = text.removeprefix("ssh://")
         if rest is not text and text.startswith("ssh://"):
             rest = rest.removesuffix("/")

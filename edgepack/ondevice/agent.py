@@ -1966,11 +1966,13 @@ def commit_time(root: str, app: str, release: str) -> str:
 
 def no_release(root: str, app: str, release: str) -> AgentError:
     """A release was named that is not here."""
-    known = ", ".join(list_releases(root, app)) or "none"
+    there = list_releases(root, app)
+    meant = [found for found in there if found.startswith(release)]
+    hint = "Name one that is there, or push its bundle first: edgepack push FILE.edgepack DEVICE."
     return AgentError(
         "no-release",
-        f"{app} has no release {release} on this device (there: {known}).",
-        "Name one that is there, or push its bundle first: edgepack push FILE.edgepack DEVICE.",
+        f"{app} has no release {release} on this device (there: {', '.join(there) or 'none'}).",
+        f"Did you mean --release {meant[0]}?" if len(meant) == 1 else hint,
     )
 
 

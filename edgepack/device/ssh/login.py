@@ -98,7 +98,7 @@ def _from_file(file: Path, attempts: _Attempts, *, explicit: bool = False) -> It
         if explicit:
             raise InputError(
                 "key-unusable",
-                f"{file} is no private key that edgepack's SSH client can use: {_words(error)}.",
+                f"{file} is no private key that edgepack's SSH client can use{_why_unusable(error)}.",
                 hint="Name a private key (ed25519, ECDSA or RSA). A FIDO key works with --transport openssh.",
             ) from None
         attempts.unusable.append(str(file))
@@ -163,5 +163,7 @@ def _refused(address: DeviceAddress, place: SshPlace, attempts: _Attempts, why: 
     )
 
 
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def _why_unusable(error: Exception) -> str:
+    """The reason in paramiko's words; cryptography's (a ValueError) are about its own insides and a page on the web."""
+    words = "" if isinstance(error, ValueError) else " ".join(str(error).split()).rstrip(".")
+    return f": {words}" if words else ""

@@ -1,0 +1,109 @@
+"""What a person reads after a slip: what was wrong with the words on the line, and a command that works."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from deploying import TINY, this_machine, tiny_bundle
+
+import edgepack
+from edgepack.cli.main import run
+from edgepack.deploy.hooks import Hooks
+from edgepack.device import ConnectOptions
+from edgepack.errors import GateFailed
+from edgepack.project import Project
+
+BUNDLE = ["bundle", "m.tflite", "--target", "x86-64", "--name", "app", "-o", "b.edgepack"]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What stands on stderr, in one line."""
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a model and a bundle in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(TINY, tmp_path / "m.tflite")
+    tiny_bundle(tmp_path, version="1.1.0")[0].rename("s1.edgepack")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["status", "http://foo"], "it is a http address"),
+        (["check", "s1.edgepack"], "it is the name of a file"),
+        (["push", "local:", "s1.edgepack"], "edgepack push s1.edgepack local:"),
+        ([*BUNDLE, "--version", ""], "'' cannot be the version"),
+        ([*BUNDLE, "--version", "1", "--wheel-dir", "nowhere"], "There is no folder nowhere"),
+        (["status", "local:", "--root", "relative"], "does not begin with / or ~/"),
+        (["status", "local:/one", "--root", "/another"], "Leave one of them out"),
+        (["status", "local:", "--app", "a/b"], "'a/b' cannot be the name of an app"),
+        (["status", "local:", "--root", "/no/such/root"], "no app yet in /no/such/root"),
+        (["status", "local:", "--root", "/no/such/root", "--app", "kws"], "no app kws in /no/such/root"),
+    ],
+)
+def test_a_slip_is_told_for_what_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str], line: list[str], words: str
+) -> None:
+    """Each slip ends with exit 2 and words about this very slip; nobody is asked to report it."""
+    device = ["--python", sys.executable] if line[0] != "bundle" else []
+    assert run([*line, *device]) == 2
+    told = said(capsys)
+    assert words in told
+    assert "report it" not in told
+
+
+def test_a_version_where_a_release_is_wanted_finds_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--release 1.1.0` is answered with the one release that begins so, and with the device's own address."""
+    where = [f"local:{here}/device", "--python", sys.executable]
+    assert run(["push", "s1.edgepack", *where]) == 0
+    release = edgepack.inspect("s1.edgepack").release
+    capsys.readouterr()
+    for line in (["activate"], ["activate", "--dry-run"], ["check"]):
+        assert run([line[0], *where, "--release", "1.1.0", *line[1:]]) == 2
+        assert f"Did you mean --release {release}?" in said(capsys)
+    assert run(["activate", *where]) == 1
+    assert f"edgepack check local:{here}/device" in said(capsys)
+
+
+def test_a_failed_hook_does_not_hide_what_the_check_found(here: Path) -> None:
+    """Where a hook undoes a deployment, the check's verdict is told beside it, its document in the details."""
+    project = Project(here, hooks=Hooks(health=(sys.executable, "-c", "print('not well'); exit(3)"), health_retries=0))
+    bundle, _ = tiny_bundle(here / "made", budget={"p50_ms": 500.0})
+    with pytest.raises(GateFailed) as caught:
+        edgepack.deploy(f"local:{here}/device", bundle, project=project, options=ConnectOptions(python=sys.executable))
+    assert "not well" in caught.value.message
+    assert "Its check ended in pass: " in caught.value.message
+    assert "--json" in caught.value.hint
+    assert caught.value.details["check"]["verdict"] == "pass"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("command", ["bundle", "deploy"])
+def test_a_dry_run_names_the_places_where_things_would_be(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Nobody is shown a temporary folder that is gone a moment later."""
+    naming = ["--target", str(this_machine(here)), "--name", "app", "--version", "1", "--dry-run"]
+    line = ["bundle", "m.tflite"] if command == "bundle" else ["deploy", f"local:{here}/device", "m.tflite"]
+    python = ["--python", sys.executable] if command == "deploy" else []
+    assert run([*line, *naming, *python]) == 0
+    shown = capsys.readouterr()
+    assert "app-1.edgepack" in shown.out
+    assert "/edgepack-" not in shown.out + shown.err
+    assert not Path("build").exists()
+
+
+def test_init_says_which_folder_it_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped folder is seen at once, and the starter is named after the right one."""
+    assert run(["init", "a/new-one"]) == 0
+    assert "into the new folder a/new-one" in capsys.readouterr().out
+    assert run(["init", "a/new-one", "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "a/new-one/edgepack.toml"
+    assert 'name = "new-one"' in Path("a/new-one/edgepack.toml").read_text()
