@@ -70,7 +70,9 @@ def write_document(path: Path, document: Any) -> None:
 
 def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocument, *, dry_run: bool = False) -> str:
     """What quantize made, or would make, for one target or for several."""
-    if isinstance(document, documents.QuantizeSetDocument):
+    from edgepack.documents import QuantizeSetDocument
+
+    if isinstance(document, QuantizeSetDocument):
         return "\n\n".join(quantized(one, dry_run=dry_run) for one in document.models)
     ratio = document.source.bytes / document.model.bytes if document.model.bytes else 0.0
     rows = [

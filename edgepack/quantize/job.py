@@ -15,8 +15,8 @@ from edgepack.quantize.checking import CheckedSamples, check_content, refuse_ove
 from edgepack.quantize.checkset import MOST_BYTES, bytes_per_row
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
-from edgepack.quantize.sources import TFLITE, Source, identify_source
-from edgepack.target import INTEGER_SCHEMES, Scheme
+from edgepack.quantize.sources import Source, identify_source
+from edgepack.target import INTEGER_SCHEMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     ]
     calibration, evaluation, check_set = opened
     for goal in request.goals:
-        _check_fit(source, goal, calibration)
+        _check_fit(goal, calibration)
     _check_check_set(check_set)
     if request.batch is not None and request.batch < 1:
         raise InputError("bad-batch", f"A batch of {request.batch} holds nothing.", hint="Pin 1 or more.")
@@ -89,14 +89,8 @@ def check_outputs(request: Request) -> None:
             )
 
 
-def _check_fit(source: Source, goal: Goal, calibration: Samples | None) -> None:
+def _check_fit(goal: Goal, calibration: Samples | None) -> None:
     target, scheme = goal.target, goal.target.quantization.scheme
-    if source.kind == TFLITE and scheme != Scheme.FLOAT32:
-        raise InputError(
-            "tflite-source",
-            f"{source.path} is a .tflite already, and {target.name} asks for {scheme}.",
-            hint="Quantize the SavedModel, .keras or .h5 that it came from, or name a target with scheme = 'float32'.",
-        )
     if scheme in INTEGER_SCHEMES and calibration is None:
         raise InputError(
             "no-calibration",

@@ -21,7 +21,7 @@ from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.checking import CheckedSamples, Port, bind_inputs, read_labels
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
-from edgepack.quantize.conversion import Conversion
+from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
 from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.job import Job
@@ -58,7 +58,7 @@ def run_job(
         with Workshop(job.source, job.batch, folders[0], store, report, executor) as shop:
             run = _Run(job, shop, report)
             made = run.make_all(folders)
-            cached = shop.idle and job.source.kind != TFLITE
+            cached = shop.idle and not all(_goes_through(job, goal) for goal in job.goals)
         return tuple(
             write(job, goal, one, folder, cached=cached, seconds=round(time.perf_counter() - started, 3))
             for goal, one, folder in zip(job.goals, made, folders, strict=True)
@@ -129,16 +129,16 @@ class _Run:
 
     def _make(self, goal: Goal, folder: Path) -> Made:
         job, staged = self._job, folder / goal.output.name
-        if job.source.kind == TFLITE:
-            shutil.copyfile(job.source.path, staged)  # a float .tflite goes through as it is
+        if _goes_through(job, goal):
+            shutil.copyfile(job.source.path, staged)
             conformance, float_model = self._inspect(goal, read_model(staged), job.notes), staged
         else:
             conformance, float_model = self._convert(goal, staged)
         model = read_model(staged)
         # Before minutes are spent on measuring what the compiler may refuse.
         delivered = compile_model(staged, model, goal.target, folder=folder, report=self._report)
-        evaluated = self._outputs(job.evaluation, staged)
-        checked = evaluated if job.check_set is None else self._outputs(job.check_set, staged)
+        evaluated = self._outputs(goal, job.evaluation, staged)
+        checked = evaluated if job.check_set is None else self._outputs(goal, job.check_set, staged)
         max_drop = goal.target.budget.max_accuracy_drop if job.max_drop is None else job.max_drop
         accuracy = self._accuracy(evaluated, max_drop)
         notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
@@ -153,8 +153,7 @@ class _Run:
     def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
         job = self._job
         notes: tuple[Finding, ...] = ()
-        calibrated = goal.target.quantization.scheme in INTEGER_SCHEMES and job.source.kind != TFLITE
-        if job.calibration is not None and calibrated:
+        if job.calibration is not None and goal.target.quantization.scheme in INTEGER_SCHEMES:
             ranges = self._shop.ranges(float_model, self._inputs, job.calibration)
             notes = audit_ranges(ranges, job.calibration.samples.path.name, job.calibration.samples.start)
         samples = job.evaluation or job.check_set or job.calibration
@@ -166,10 +165,17 @@ class _Run:
         The model is put at ``staged``; the float model's path comes back.
         """
         job, quantization = self._job, goal.target.quantization
-        wanted = Conversion(quantization.scheme, quantization.io, quantization.granularity, quantization.float_fallback)
+        wanted = Conversion(
+            quantization.scheme,
+            quantization.io,
+            quantization.granularity,
+            quantization.float_fallback,
+            engine=_engine(job),
+        )
         self._report(Event("quantize", f"converting to {quantization.scheme} for {goal.target.name}"))
         converted = self._shop.convert(wanted, job.calibration)
-        float_model = converted.float_model or self._shop.convert(Conversion(Scheme.FLOAT32), None).model
+        plain = Conversion(Scheme.FLOAT32, engine=wanted.engine)
+        float_model = converted.float_model or self._shop.convert(plain, None).model
         self._compare(float_model)
         model, notes = read_model(converted.model), job.notes
         if needs_dense_per_tensor(model, goal.target):
@@ -197,12 +203,11 @@ class _Run:
         refuse_difference(reference, self._shop.host(float_model, self._inputs, samples, _COMPARED_ROWS))
         self._compared.add(digest)
 
-    def _outputs(self, samples: CheckedSamples | None, staged: Path) -> Outputs | None:
+    def _outputs(self, goal: Goal, samples: CheckedSamples | None, staged: Path) -> Outputs | None:
         if samples is None:
             return None
         quantized = self._shop.host(staged, self._inputs, samples)
-        is_source = self._job.source.kind == TFLITE
-        return Outputs(quantized if is_source else self._shop.reference(samples), quantized)
+        return Outputs(quantized if _goes_through(self._job, goal) else self._shop.reference(samples), quantized)
 
     def _accuracy(self, outputs: Outputs | None, max_drop: float | None) -> Accuracy | None:
         if self._job.evaluation is None or outputs is None:
@@ -211,6 +216,16 @@ class _Run:
         if labels is None:
             return None
         return compare_accuracy(self._job.metric, outputs.reference, outputs.quantized, labels, max_drop)
+
+
+def _goes_through(job: Job, goal: Goal) -> bool:
+    """Whether the source is what the target takes already: a float .tflite for a float target."""
+    return job.source.kind == TFLITE and goal.target.quantization.scheme == Scheme.FLOAT32
+
+
+def _engine(job: Job) -> str:
+    """TensorFlow's converter starts from a trained model; what is a .tflite already goes through litert-quantizer."""
+    return LITERT if job.source.kind == TFLITE else TENSORFLOW
 
 
 def _tflite_inputs(job: Job, model: TfliteModel) -> tuple[Port, ...]:
