@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo         the whole main job on this machine, in about two minutes after the installation'
+	@echo 'make demo         the whole main job on this machine, in under two minutes after the installation'
 	@echo 'make test         the tests, with coverage'
 	@echo 'make test-long    the tests and the long proofs'
 	@echo 'make lint         ruff, mypy, import-linter'

@@ -1,7 +1,7 @@
 """The whole main job on this machine: train, quantize, bundle, push over SSH, check, activate, predict.
 
-The device is edgepack's own loopback SSH server with a pinned throw-away host key and a home folder of its own; what
-runs there is the same agent, loader and runtime that run on a Raspberry Pi.
+The device is edgepack's own loopback SSH server with a pinned throw-away host key, a home folder of its own and a
+Python without a single package, as on a fresh Raspberry Pi: numpy and the TFLite runtime come out of the bundle.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ T = TypeVar("T")
 
 APP = "digits"
 VERSION = "1.0.0"
-# Rows after the 1,200 that the model was trained on are split: some set the int8 ranges, the others judge.
+# The model was trained on the first 1,200 rows. Typical inputs set the int8 ranges, seen before or not; what judges was
+# never seen.
 CALIBRATION_ROWS = "0:200"
 EVALUATION_ROWS = "1200:1797"
 
@@ -38,8 +40,8 @@ _PREDICT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import edgepack_device
-import numpy
 model = edgepack_device.load(sys.argv[2])
+import numpy  # the release's own: this Python has none
 samples = numpy.load(sys.argv[3])
 scores = model.predict(samples["x"][-1:])
 print(int(scores.argmax()), int(samples["y"][-1]), round(float(scores.max()), 3))
@@ -127,8 +129,8 @@ def _run(folder: Path, story: _Story, started: float) -> DemoDocument:
         lambda document: f"{bundle.name}, {document.bytes / 1e6:.1f} MB with the runtime, release {document.release}",
     )
     with EmbeddedDevice(folder / "device") as device:
-        # The device's Python is this one, whatever `python3` is on the PATH.
-        options = dataclasses.replace(device.options, python=sys.executable)
+        python = _bare_python(folder / "python")
+        options = dataclasses.replace(device.options, python=str(python))
         story.tell(
             "push",
             lambda: edgepack.push(bundle, device.address, options=options),
@@ -142,7 +144,7 @@ def _run(folder: Path, story: _Story, started: float) -> DemoDocument:
                 lambda: edgepack.activate(device.address, app=APP, options=options),
                 lambda document: f"{document.current} is current",
             )
-            prediction = story.tell("predict", lambda: _predict(device.home, samples), _say_predicted)
+            prediction = story.tell("predict", lambda: _predict(python, device.home, samples), _say_predicted)
     return DemoDocument(tuple(story.steps), check, prediction, round(time.perf_counter() - started, 2))
 
 
@@ -152,7 +154,9 @@ def _require_training() -> None:
     missing = [name for name in ("tensorflow", "sklearn", "ai_edge_litert") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            "no-demo", f"The demo needs {', '.join(missing)}, not installed here.", hint='pip install "edgepack[demo]"'
+            "no-demo",
+            f"The demo needs {', '.join(missing)}, not installed here.",
+            hint="In edgepack's checkout: pip install '.[demo]'",
         )
 
 
@@ -193,6 +197,12 @@ def _this_platform() -> Platform:
     )
 
 
+def _bare_python(folder: Path) -> Path:
+    """This Python, whatever ``python3`` is on the PATH, in an environment that has no package at all."""
+    venv.EnvBuilder(symlinks=True).create(folder)
+    return folder / "bin" / "python"
+
+
 def _train(folder: Path) -> float:
     """The accuracy of the model that a training process of its own left in the folder."""
     command = [sys.executable, "-m", "edgepack.demo_training", str(folder)]
@@ -200,9 +210,9 @@ def _train(folder: Path) -> float:
     return float(_output_of(command, quiet).split()[-1])
 
 
-def _predict(home: Path, samples: Path) -> Prediction:
+def _predict(python: Path, home: Path, samples: Path) -> Prediction:
     """One prediction by a program that knows nothing but the door, as a user's own service would."""
-    command = [sys.executable, "-c", _PREDICT, str(home / ".edgepack" / "lib"), APP, str(samples)]
+    command = [str(python), "-c", _PREDICT, str(home / ".edgepack" / "lib"), APP, str(samples)]
     predicted, expected, score = _output_of(command, {**os.environ, "HOME": str(home)}).split()
     return Prediction(int(predicted), int(expected), float(score))
 

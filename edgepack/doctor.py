@@ -57,7 +57,9 @@ def _distribution(name: str) -> HostCheck:
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return HostCheck(name, None, False, "quantize, deploy MODEL, demo", 'pip install "edgepack[quantize]"')
+        return HostCheck(
+            name, None, False, "quantize, deploy MODEL, demo", "in edgepack's checkout: pip install '.[quantize]'"
+        )
     return HostCheck(name, found, True, "quantize, deploy MODEL, demo")
 
 

@@ -29,7 +29,7 @@ class HostModel:
             raise InputError(
                 "no-host-runtime",
                 "Running a .tflite on this machine needs ai-edge-litert, which is not installed here.",
-                hint="Install it: pip install 'edgepack[quantize]'",
+                hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
             ) from fault
         self._path = path
         try:

@@ -169,7 +169,7 @@ def no_tensorflow() -> InputError:
     return InputError(
         "no-tensorflow",
         "Quantizing needs TensorFlow, which is not installed here.",
-        hint="Install it: pip install 'edgepack[quantize]'",
+        hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
     )
 
 
