@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import inspect
 import json
@@ -20,6 +21,31 @@ VERBS = {
 }  # fmt: skip
 # Commands that are no verb about a model or a device, and how Python does the same.
 ONLY_COMMANDS = {"targets", "init", "demo", "doctor"}
+
+# What every command takes for its terminal; in Python that is the returned value and `report`.
+TERMINAL = {"as_json": None, "verbose": None, "quiet": None, "events": "report"}
+# How to reach the device; in Python that is one value, ConnectOptions.
+REACHING = {
+    "ssh_config", "identity", "known_hosts", "accept_new_host_key", "transport", "connect_timeout", "root", "python",
+}  # fmt: skip
+# Where an option is not called as its parameter is (None: there is none), and why.
+RENAMED: dict[tuple[str, str], str | None] = {
+    ("bundle", "without_runtime"): "with_runtime",  # a flag says what is not usual
+    ("check", "output"): None,  # writes the document that Python has in its hands
+    ("deploy", "app"): "name",  # either flag names the app of what is built
+    ("inspect", "diff"): None,  # diff_bundles
+    ("inspect", "files"): "path",
+    ("push", "file"): "bundle",
+    ("verify", "file"): "path",
+}
+# What only Python takes, and why: values that a command line reads from edgepack.toml, or that no text can name.
+ONLY_IN_PYTHON = {
+    "activate": {"hooks"},
+    "bundle": {"platforms"},
+    "deploy": {"project"},
+    "quantize": {"max_drop", "executor"},
+    "rollback": {"hooks"},
+}
 
 
 def fresh(code: str) -> str:
@@ -45,6 +71,38 @@ def test_every_command_has_a_function() -> None:
 
     assert set(commands) - ONLY_COMMANDS <= VERBS
     assert set(commands) >= ONLY_COMMANDS
+
+
+def options_of(command: str) -> set[str]:
+    """The names of a command's options and arguments."""
+    import typer
+
+    from edgepack.cli.main import commands
+
+    found = typer.main.get_command(commands[command])
+    return {str(parameter.name) for parameter in found.params}
+
+
+@pytest.mark.parametrize("command", sorted(VERBS - {"connect"}))
+def test_every_option_has_its_parameter(command: str) -> None:
+    """Whatever a flag can do, a keyword of the function of that name can, and no keyword lacks its flag."""
+    named = set()
+    for option in options_of(command):
+        if option in REACHING:
+            named.add("options")
+        else:
+            named.add(RENAMED.get((command, option), TERMINAL.get(option, option)))
+    parameters = set(inspect.signature(getattr(edgepack, command)).parameters)
+    assert named - {None} == parameters - ONLY_IN_PYTHON.get(command, set())
+
+
+def test_every_way_to_reach_a_device_is_a_field_of_the_options() -> None:
+    """--ssh-config and its siblings are the fields of ConnectOptions; the one with a unit has it in its name."""
+    from edgepack.device import ConnectOptions
+
+    fields = {field.name.removesuffix("_s") for field in dataclasses.fields(ConnectOptions)}
+    assert fields - {"report"} == REACHING
+    assert options_of("probe") >= REACHING
 
 
 @pytest.mark.parametrize("name", sorted(VERBS))

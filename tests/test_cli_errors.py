@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgepack import errors
-from edgepack.cli.main import run
+from edgepack.cli.main import commands, run
 
 
 def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, dict[str, object]]:
@@ -108,11 +109,17 @@ def test_errors_travel_between_processes() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["push", "check", "deploy", "quantize", "bundle", "status", "rollback"])
+@pytest.mark.parametrize("command", [*sorted(set(commands) - {"targets"}), "targets list", "targets show"])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """--help of each command names --json and what it takes."""
-    assert run([command, "--help"]) == 0
-    assert "--json" in capsys.readouterr().out
+    """--help of each command says in a sentence what it does, and explains each of its options."""
+    assert run([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    usage, sentence, *_ = (part.strip() for part in shown.split("\n\n") if part.strip())
+    assert usage.startswith("Usage:")
+    assert sentence[0].isupper()
+    assert "--json" in shown
+    bare = [line.strip() for line in shown.splitlines() if re.fullmatch(r"\s+(-\w, )?--[a-z-]+( [^ ]+)?", line)]
+    assert [line for line in bare if len(line) < 30] == [], "an option without its explanation"
 
 
 def test_completion_offers_commands_and_profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -154,10 +161,25 @@ def test_a_name_from_edgepack_toml_is_told_as_such(
 
 @pytest.mark.parametrize("delay_seconds", [0.02, 0.1, 0.3])
 def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
-    """Ctrl-C right after the return key shows no traceback of edgepack."""
+    """Ctrl-C right after the return key ends in exit 130, by the signal, or comes too late: no traceback of ours."""
     code = "import sys; from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     time.sleep(delay_seconds)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 130, -signal.SIGINT)
     assert b"edgepack/cli" not in said
+
+
+def test_an_interrupt_is_exit_130() -> None:
+    """Ctrl-C in the middle of a command is told in a word, on stderr, with the exit code that shells expect."""
+    code = (
+        "import os, signal, sys, edgepack.target as target\n"
+        "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return ()\n"
+        "target.list_targets = interrupted\n"
+        "from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

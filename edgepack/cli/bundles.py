@@ -80,10 +80,10 @@ def add_commands(table: Table) -> None:
         document = inspect_bundle(files[0])
         return run.answer(document, render.inspected(document))
 
-    @verb(table, "verify")
+    @verb(table, "verify", long=True)
     def verify(run: Run, file: BundleArgument) -> int:
         """Recompute every digest of a bundle."""
         from edgepack import verify as verify_bundle
 
-        document = verify_bundle(file)
+        document = verify_bundle(file, report=run.report)
         return run.answer(document, render.verified(document))

@@ -204,9 +204,18 @@ def _add_deploy(table: Table) -> None:
         target: TargetOption = None,
         name: Annotated[str | None, typer.Option("--name", metavar="APP", help="The app's name on the device.")] = None,
         version: Annotated[str | None, typer.Option("--version", metavar="V", help="The release's version.")] = None,
-        calibration: Annotated[str | None, typer.Option("--calibration", metavar="SAMPLES")] = None,
-        evaluation: Annotated[str | None, typer.Option("--eval", metavar="SAMPLES")] = None,
-        check_set: Annotated[str | None, typer.Option("--check-set", metavar="SAMPLES")] = None,
+        calibration: Annotated[
+            str | None, typer.Option("--calibration", metavar="SAMPLES", help="To set int8 ranges, as of quantize.")
+        ] = None,
+        evaluation: Annotated[
+            str | None, typer.Option("--eval", metavar="SAMPLES", help="To measure accuracy, as of quantize.")
+        ] = None,
+        check_set: Annotated[
+            str | None,
+            typer.Option(
+                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
+            ),
+        ] = None,
         metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
