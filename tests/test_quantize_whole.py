@@ -473,3 +473,28 @@ def test_real_keras_2_files_quantize(data: Path, tmp_path: Path, name: str, shap
         pytest.fail(str(error))
     assert document.conformance.passed
     assert document.model.bytes < document.source.bytes / 2
+
+
+def test_a_metric_that_fails_is_told_before_the_conversion(
+    small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of the user's is tried on the float model's outputs, with its own error, and nothing is converted."""
+    (tmp_path / "metric_with_a_fault.py").write_text(
+        "def share(outputs, labels):\n    return outputs['scores'].mean()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    events: list[Event] = []
+    samples = small_models / "images.npz"
+    with pytest.raises(InputError, match=r"metric_with_a_fault:share failed: IndexError") as caught:
+        quantize(
+            small_models / "keras3.keras",
+            target="generic-cpu",
+            output=tmp_path / "out.tflite",
+            calibration=f"{samples}#0:20",
+            evaluation=f"{samples}#20:120",
+            metric="metric_with_a_fault:share",
+            report=events.append,
+        )
+    assert caught.value.code == "metric-failed"
+    assert not any("converting" in event.message for event in events)
+    assert not (tmp_path / "out.tflite").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def measure_layers(reference: Path, quantized: Path, batches: Batches, *, worst:
     ``batches(size)`` gives arrays by input name with exactly that many rows, the same whenever it is called. Sums are
     streamed: memory is that of one run. Raises MisfitError "runtime-refused".
     """
-    models = HostModel(reference, keep_all=True), HostModel(quantized, keep_all=True)
+    threads = min(4, os.cpu_count() or 1)
+    models = HostModel(reference, threads, keep_all=True), HostModel(quantized, threads, keep_all=True)
     pairs, left_out = pair_tensors(read_model(reference), read_model(quantized))
     sums = [_Sums() for _ in pairs]
     for expected, got in _runs(models, pairs, batches):

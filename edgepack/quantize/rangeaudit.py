@@ -6,6 +6,7 @@ an int8 scale coarser for all the others, and too few samples cut off what the m
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def observe_ranges(model: Path, batches: Callable[[int], Iterable[Mapping[str, A
     written = [index for one in content.operators if one.subgraph == 0 for index in one.outputs if index >= 0]
     indices = dict.fromkeys([*(tensor.index for tensor in content.inputs), *written])
     tensors = [tensor for index in indices if (tensor := content.tensor(0, index)).dtype == "float32"]
-    host = HostModel(model, keep_all=True)
+    host = HostModel(model, min(4, os.cpu_count() or 1), keep_all=True)
     lows, highs = [], []
     for batch in batches(host.batch):
         values = host.tensors(batch, [tensor.index for tensor in tensors])

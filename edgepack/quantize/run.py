@@ -16,7 +16,7 @@ from edgepack.cachefolder import cache_folder
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.metric import compare_accuracy, scores_of
+from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
 from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.checking import CheckedSamples, Port, bind_inputs, read_labels
 from edgepack.quantize.compiling import compile_model
@@ -126,6 +126,17 @@ class _Run:
                 if labels is not None:
                     job.metric.refuse_labels(outputs, labels, str(judging.samples.path))
             self._scores = scores_of(outputs)
+            self._try_metric(job.evaluation)
+
+    def _try_metric(self, evaluation: CheckedSamples) -> None:
+        """A function of the user's may refuse anything: it is tried on the source's outputs before the conversion."""
+        job, labels = self._job, read_labels(evaluation.samples)
+        if job.metric.name in BUILT_IN or labels is None:
+            return
+        if job.source.kind == TFLITE:
+            job.metric.measure(self._shop.host(job.source.path, self._inputs, evaluation), labels)
+        else:
+            job.metric.measure(self._shop.reference(evaluation), labels)
 
     def _make(self, goal: Goal, folder: Path) -> Made:
         job, staged = self._job, folder / goal.output.name
