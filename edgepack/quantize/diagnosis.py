@@ -41,6 +41,6 @@ def _bad_layer(layer: LayerError) -> Finding:
         name,
         f"{layer.operator} {name!r} is the first layer that quantizing spoils: "
         f"{layer.sqnr_db:.1f} dB of signal to noise{read}.",
-        "Leave it in float or 16 bit where the target allows that (edgepack tune finds out), or tame the range of what "
-        "it reads.",
+        "Leave it and what it reads in float or 16 bit where the target allows that (edgepack tune finds out), or tame "
+        "the range of what it reads.",
     )
