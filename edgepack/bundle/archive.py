@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.bundle import layout
-from edgepack.bundle.digest import PIECE, read_exactly, sha256_file
 from edgepack.bundle.layout import Member
 from edgepack.bundle.manifest import (
     MANIFEST_NAME,
@@ -24,6 +23,7 @@ from edgepack.bundle.manifest import (
     release_id,
     safe_path,
 )
+from edgepack.digest import PIECE, read_exactly, sha256_file
 from edgepack.documents import FileEntry
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events

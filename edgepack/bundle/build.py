@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
-from edgepack.bundle.digest import sha256_file
 from edgepack.bundle.inspection import document
 from edgepack.bundle.lock import Wheel, choose_wheel, read_lock
 from edgepack.bundle.manifest import (
@@ -30,6 +29,7 @@ from edgepack.bundle.manifest import (
 from edgepack.bundle.recipe import make_recipe
 from edgepack.bundle.runtime import NUMPY_FOR
 from edgepack.bundle.wheels import fetch_wheels
+from edgepack.digest import sha256_file
 from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from edgepack.bundle.digest import sha256_file
+from edgepack.digest import sha256_file
 from edgepack.errors import EdgepackError, InputError
 from edgepack.strict_toml import Number, Table, TableList, Text, find_faults, read_toml, refuse_faults
 from edgepack.target import Platform, builtin_folder, version_tuple

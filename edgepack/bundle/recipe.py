@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edgepack.bundle.digest import read_exactly
 from edgepack.bundle.manifest import MODEL_NAME
+from edgepack.digest import read_exactly
 
 CHUNK_BYTES = 64 * 1024
 

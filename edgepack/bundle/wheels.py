@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from edgepack.bundle.digest import sha256_file
 from edgepack.bundle.lock import Wheel, platform_tags
 from edgepack.cachefolder import cache_folder
+from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 

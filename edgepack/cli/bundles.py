@@ -10,6 +10,7 @@ import typer
 from edgepack.cli import render
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
+from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")]
@@ -43,11 +44,11 @@ def add_commands(table: Table) -> None:
         if project is not None:
             name = project.name if name is None else name
             version = project.version if version is None else version
-        app_name = render.required(name, "--name")
-        app_version = render.required(version, "--version")
+        app_name = required(name, "--name")
+        app_version = required(version, "--version")
         document = make_bundle(
             model,
-            target=render.required(target or (project.target if project else None), "--target"),
+            target=required(target or (project.target if project else None), "--target"),
             name=app_name,
             version=app_version,
             output=output or Path(f"{app_name}-{app_version}.edgepack"),

@@ -11,6 +11,7 @@ from edgepack.cli import render
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
+from edgepack.cli.output import write_document
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
 from edgepack.files import check_output, is_document
@@ -127,7 +128,7 @@ def _add_push_and_check(table: Table) -> None:
             report=run.report,
         )
         if output is not None:
-            render.write_document(output, document)
+            write_document(output, document)
         return run.answer(
             document, render.checked(document, dry_run=run.dry_run), render.EXIT_CODE_OF_VERDICT[document.verdict]
         )

@@ -10,6 +10,7 @@ import typer
 from edgepack.cli import render
 from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table
+from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
 from edgepack.metric import HELP as METRIC_HELP
 
@@ -79,11 +80,11 @@ def add_commands(table: Table) -> None:
 
         project = run.project
         chosen = target or ([project.target] if project and project.target else None)
-        wanted = render.required(chosen, "--target")
+        wanted = required(chosen, "--target")
         document = quantize_model(
             model,
             target=wanted if len(wanted) > 1 else wanted[0],
-            output=render.required(output, "-o/--output"),
+            output=required(output, "-o/--output"),
             calibration=calibration or (project.calibration if project else None),
             evaluation=evaluation or (project.eval if project else None),
             check_set=check_set or (project.check_set if project else None),

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edgepack import documents
 from edgepack.cli.progress import size
-from edgepack.errors import InputError
 
 if TYPE_CHECKING:
     from edgepack.demo import DemoDocument
     from edgepack.doctor import DoctorDocument
     from edgepack.target import Target
 
-T = TypeVar("T")
-
 _COLUMN = 40  # three columns then fit the width of a terminal, or nearly so
 
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
-
-
-def required(value: T | None, option: str) -> T:
-    """The value of an option that has to come from somewhere."""
-    if value is None:
-        raise InputError(
-            "usage",
-            f"{option} is missing.",
-            hint=f"Give {option}, or write it into edgepack.toml (`edgepack init` makes one).",
-        )
-    return value
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> str:
@@ -48,24 +31,6 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) ->
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines
     )
-
-
-def write_document(path: Path, document: Any) -> None:
-    """Write a document as JSON, whole or not at all."""
-    from edgepack.documents import to_json, to_json_value
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(to_json(to_json_value(document)) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise InputError(
-            "output",
-            f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
-            hint="Name a file in a folder of yours.",
-        ) from error
 
 
 def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocument, *, dry_run: bool = False) -> str:

@@ -26,13 +26,13 @@ from typing import Any
 from edgepack.documents import Finding
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
+from edgepack.quantize.process import log_tail
 from edgepack.target import Target
 from edgepack.tflite import Tensor, TfliteModel, read_model
 
 # Vela takes seconds on the models of its own benchmarks; edgetpu_compiler ends itself after three minutes.
 TIMEOUT_S = 3600.0
 _VERSION_TIMEOUT_S = 60.0
-_LOG_TAIL_BYTES = 64 << 10
 _SHOWN_LINES, _SHOWN_CHARACTERS = 6, 600
 _MOST_VERSION_CHARACTERS = 100
 _INSTALL = {
@@ -193,7 +193,7 @@ def _written(name: str, outdir: Path, log: Path) -> tuple[Path, TfliteModel]:
             "compiler-failed",
             f"{name} wrote {wrote}.{_last_words(log)}",
             hint="compile.command in the profile has to write one compiled .tflite into {outdir}.",
-            log=_tail(log),
+            log=log_tail(log),
         )
     try:
         return found[0], read_model(found[0])
@@ -202,7 +202,7 @@ def _written(name: str, outdir: Path, log: Path) -> tuple[Path, TfliteModel]:
             "compiler-failed",
             f"{name} wrote something that is no .tflite ({error.code}).{_last_words(log)}",
             hint="compile.command in the profile has to write one compiled .tflite into {outdir}.",
-            log=_tail(log),
+            log=log_tail(log),
         ) from error
 
 
@@ -219,7 +219,7 @@ def _version(program: str, folder: Path) -> str | None:
         _run(program, (program, "--version"), log, _VERSION_TIMEOUT_S)
     except MisfitError:
         return None
-    lines = [line.strip() for line in _tail(log) if line.strip()]
+    lines = [line.strip() for line in log_tail(log) if line.strip()]
     words = [word for word in lines[0].split() if "/" not in word] if lines else []
     return " ".join(words)[:_MOST_VERSION_CHARACTERS] or None
 
@@ -245,13 +245,13 @@ def _run(name: str, argv: Sequence[str], log: Path, timeout_s: float) -> None:
                 "compiler-failed",
                 f"{name} was ended after {timeout_s:g} seconds without a result.{_last_words(log)}",
                 hint="Run it by hand on OUT.tflite of a profile without [compile], and see where it hangs.",
-                log=_tail(log),
+                log=log_tail(log),
             ) from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    for line in _tail(log):
+    for line in log_tail(log):
         _log.info("%s: %s", name, line)
     if code != 0:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -259,18 +259,11 @@ def _run(name: str, argv: Sequence[str], log: Path, timeout_s: float) -> None:
             "compiler-failed",
             f"{name} ended with {how}.{_last_words(log)}",
             hint="Mend the model or compile.command in the profile; `-v` shows all that the compiler said.",
-            log=_tail(log),
+            log=log_tail(log),
         )
 
 
 def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in _tail(log) if line.strip()]
+    lines = [line.strip() for line in log_tail(log) if line.strip()]
     said = "; ".join(lines[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]
     return f" It said: {said}" if said else ""
-
-
-def _tail(log: Path) -> list[str]:
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-        text = file.read().decode("utf-8", "replace")
-    return ["".join(char if char.isprintable() else " " for char in line) for line in text.splitlines()]

@@ -62,7 +62,7 @@ class WorkerProcess:
             self._process.kill()
         self._process.wait()
         self._log_file.close()
-        for line in self._tail():
+        for line in log_tail(self._log_path):
             _log.info("%s", line)
 
     def kill(self) -> None:
@@ -93,7 +93,7 @@ class WorkerProcess:
     def _crashed(self) -> EdgepackError:
         code = self._process.wait()
         self._log_file.flush()
-        tail = [line for line in self._tail() if line.strip()]
+        tail = [line for line in log_tail(self._log_path) if line.strip()]
         if code == -signal.SIGKILL:
             return InputError(
                 "out-of-memory",
@@ -111,10 +111,13 @@ class WorkerProcess:
             log=tail[-40:],
         )
 
-    def _tail(self) -> list[str]:
-        with self._log_path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            return log.read().decode("utf-8", "replace").splitlines()
+
+def log_tail(path: Path) -> list[str]:
+    """The last lines that a program wrote, what does not print replaced by blanks."""
+    with path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+        text = log.read().decode("utf-8", "replace")
+    return ["".join(char if char.isprintable() else " " for char in line) for line in text.splitlines()]
 
 
 def _rebuilt(error: Mapping[str, Any]) -> EdgepackError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cachefolder import cache_folder
+from edgepack.digest import sha256_file
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
@@ -29,7 +30,7 @@ from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
-from edgepack.quantize.workshop import Workshop, digest_of
+from edgepack.quantize.workshop import Workshop
 from edgepack.quantize.writing import Made, write
 from edgepack.target import INTEGER_SCHEMES, Scheme
 from edgepack.tflite import TfliteModel, read_model
@@ -206,7 +207,7 @@ class _Run:
     def _compare(self, float_model: Path) -> None:
         """Hold the float model against the source; each one once."""
         job = self._job
-        digest = digest_of(float_model)
+        digest = sha256_file(float_model)
         if digest in self._compared:
             return
         samples = job.evaluation or job.check_set or job.calibration

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.digest import sha256_file
 from edgepack.errors import InputError
 from edgepack.files import require_regular
 
@@ -55,7 +56,7 @@ def identify_source(path: str | Path) -> Source:
         with path.open("rb") as file:
             head = file.read(8)
         kind = _kind_of_file(path, head)
-        return Source(path, kind, path.stat().st_size, _digest(path))
+        return Source(path, kind, path.stat().st_size, sha256_file(path))
     except OSError as fault:
         raise InputError(
             "no-such-model", f"The model {path} cannot be read: {fault.strerror or fault}.", hint=_KINDS_HINT
@@ -77,7 +78,7 @@ def _saved_model(path: Path) -> Source:
     if not graph.is_file():
         raise InputError("unknown-model", f"The folder {path} holds no saved_model.pb.", hint=_KINDS_HINT)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    lines = [f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
     total = sum(file.stat().st_size for file in files)
     kind = (
         KERAS_2_SAVED_MODEL if _contains(graph, _KERAS_2_MARK) or (path / "keras_metadata.pb").exists() else SAVED_MODEL
@@ -171,11 +172,6 @@ def no_tensorflow() -> InputError:
         "Quantizing needs TensorFlow, which is not installed here.",
         hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _contains(path: Path, mark: bytes) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgepack.digest import sha256_file
 from edgepack.documents import canonical_json
 
 ENTRY = "entry.json"
@@ -45,7 +46,7 @@ class Store:
         try:
             entry = json.loads((place / ENTRY).read_bytes())
             files = entry["files"].items() if entry["schema"] == _SCHEMA else ()
-            whole = bool(files) and all(_digest(place / Path(name).name) == digest for name, digest in files)
+            whole = bool(files) and all(sha256_file(place / Path(name).name) == digest for name, digest in files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # never made, removed meanwhile, or of another version of edgepack: it is made again
         if not whole:
@@ -68,7 +69,7 @@ class Store:
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as temporary:
                 staged = Path(temporary) / key
                 shutil.copytree(made, staged)
-                entry = {"schema": _SCHEMA, "files": {file.name: _digest(file) for file in files}}
+                entry = {"schema": _SCHEMA, "files": {file.name: sha256_file(file) for file in files}}
                 (staged / ENTRY).write_bytes(canonical_json(entry))
                 if self.get(key) is not None:
                     return place  # another run was faster
@@ -96,8 +97,3 @@ class Store:
             if folder != keep:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= size
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from edgepack.digest import sha256_file
 from edgepack.events import Event, Reporter
 from edgepack.quantize.checking import CheckedSamples, Port
 from edgepack.quantize.conversion import Conversion, conversion_to_json
@@ -159,7 +160,7 @@ class Workshop:
                 whole = Part(str(model), ports, samples.samples.text, 0, samples.samples.rows, str(folder))
                 run_rest(whole, answer["rows"], answer["outputs"], self._scratch, self._executor, self._report)
 
-        facts = {"model": digest_of(model), "inputs": ports, "samples": _content(samples), "rows": rows}
+        facts = {"model": sha256_file(model), "inputs": ports, "samples": _content(samples), "rows": rows}
         return _arrays(self._kept("host", facts, make))
 
     def layers(
@@ -179,7 +180,7 @@ class Workshop:
             )
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        models = {"reference": digest_of(reference), "model": digest_of(quantized)}
+        models = {"reference": sha256_file(reference), "model": sha256_file(quantized)}
         facts = {**models, "inputs": ports, "samples": _content(samples), "rows": rows}
         return layers_from_json(json.loads((self._kept("layers", facts, make) / _ANSWER).read_bytes()))
 
@@ -191,7 +192,7 @@ class Workshop:
             answer = self._ask("ranges", model=str(model), inputs=ports, samples=_text(samples), outputs=str(folder))
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        facts = {"model": digest_of(model), "inputs": ports, "samples": samples.digest}
+        facts = {"model": sha256_file(model), "inputs": ports, "samples": samples.digest}
         folder = self._kept("ranges", facts, make)
         return load_ranges(json.loads((folder / _ANSWER).read_bytes()), folder)
 
@@ -238,12 +239,6 @@ def _code_digest() -> str:
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), here.parent / "hostruntime.py"]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _content(samples: CheckedSamples | None) -> str | None:
