@@ -271,7 +271,11 @@ class CheckDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActivateDocument:
-    """What ``activate`` or ``rollback`` did: ``previous`` was active before, ``current`` is now."""
+    """What ``activate`` or ``rollback`` did: ``previous`` was active before, ``current`` is now.
+
+    ``was_bad`` tells that the hooks of ``current`` had failed on this device before. ``withdrawn`` is the release that
+    a rollback left and that is therefore the candidate no more.
+    """
 
     app: str
     current: str
@@ -279,11 +283,16 @@ class ActivateDocument:
     changed: bool
     unchecked: bool
     hooks: tuple[Mapping[str, Any], ...] = ()
+    was_bad: bool = False
+    withdrawn: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StatusDocument:
-    """A release's life on a device, for one app."""
+    """A release's life on a device, for one app.
+
+    ``state_broken``: the device's notes on it (candidate, verdicts, history) cannot be read and are missing here.
+    """
 
     app: str
     current: str | None
@@ -291,14 +300,16 @@ class StatusDocument:
     candidate: str | None
     releases: tuple[Mapping[str, Any], ...]
     counter: int | None
+    state_broken: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HistoryDocument:
-    """What was activated and rolled back, oldest first."""
+    """What was activated and rolled back, oldest first; ``state_broken`` as in :class:`StatusDocument`."""
 
     app: str
     history: tuple[Mapping[str, Any], ...]
+    state_broken: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

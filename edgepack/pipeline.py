@@ -103,7 +103,7 @@ def deploy(
     )
     with (
         _build_folder(project, dry_run=dry_run) as folder,
-        opened(device, options, app=app, lock=not dry_run) as session,
+        opened(device, options, app=app, lock=not dry_run, report=report) as session,
     ):
         built = Built(chosen)
         if order is not None:

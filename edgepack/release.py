@@ -13,7 +13,7 @@ from edgepack.check.measure import check
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import push_verified
 from edgepack.deploy.state import status
-from edgepack.deploy.switch import activate
+from edgepack.deploy.switch import activate, marked_bad
 from edgepack.documents import ActivateDocument, CheckDocument, PushDocument, to_json_value
 from edgepack.errors import GateFailed
 from edgepack.events import Event, Reporter, ignore_events
@@ -60,10 +60,12 @@ def deploy_release(
 
     A release that is active already and passed there is not checked again, unless the policy overrides its budget.
     The session has to hold the device's lock (not for a ``dry_run``, which asks what a push would send and stops
-    there). Raises what push, check and activate raise; what was done before stays done, and running it again goes on
-    from there.
+    there). A release whose hooks failed on this device is taken again only where the policy has hooks, which may find
+    it bad again. Raises what push, check and activate raise; what was done before stays done, and running it again
+    goes on from there.
     """
     policy = policy or ReleasePolicy()
+    _settle_bad(session, bundle, policy, report)
     pushed = push_verified(bundle, session, dry_run=dry_run, report=report)
     if dry_run:
         report(Event(STEP, "then it would be checked on the device, and activated if it passes"))
@@ -86,6 +88,18 @@ def deploy_release(
             error.details["check"] = to_json_value(checked)
         raise
     return Outcome(pushed, checked, activated)
+
+
+def _settle_bad(session: Session, bundle: Bundle, policy: ReleasePolicy, report: Reporter) -> None:
+    """Say that the release is marked bad there; raises GateFailed "marked-bad" where nothing would notice it again."""
+    app, release = bundle.manifest.name, bundle.release
+    known = (session.hello.get("apps") or {}).get(app) or {}
+    if not any(found.get("release") == release and found.get("bad") for found in known.get("releases") or ()):
+        return
+    said = f"Release {release} of {app} is marked bad: its hooks failed on this device"
+    if policy.hooks is None:
+        raise marked_bad(f"{said}, and this deployment has no hooks that would notice it again.", release)
+    report(Event(STEP, f"warning: {said}; they are run again and decide"))
 
 
 def _is_settled(session: Session, pushed: PushDocument) -> bool:

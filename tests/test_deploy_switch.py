@@ -19,6 +19,7 @@ from edgepack.deploy.hooks import Hooks
 from edgepack.device import ConnectOptions
 from edgepack.documents import ActivateDocument
 from edgepack.errors import EdgepackError, GateFailed, InputError, IntegrityError
+from edgepack.events import Event
 
 
 @pytest.fixture
@@ -86,6 +87,69 @@ def test_rollback_goes_back_and_forth(device: Device, tmp_path: Path) -> None:
     assert verbs == ["activate", "activate", "rollback", "rollback"]
 
 
+def test_what_was_rolled_back_from_is_the_candidate_no_more(device: Device, tmp_path: Path) -> None:
+    """A plain activate after a rollback does not bring the bad release back; its name still does."""
+    pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    second = pushed(device, tmp_path, "2.0.0")
+    record(device, second, "pass")
+    edgepack.activate(**device.where)
+    assert edgepack.rollback(**device.where).withdrawn == second
+    assert edgepack.status(**device.where).candidate is None
+    with pytest.raises(InputError) as caught:
+        edgepack.activate(**device.where)
+    assert (caught.value.code, "--release" in caught.value.hint) == ("no-candidate", True)
+    assert edgepack.activate(release=second, **device.where).current == second
+
+
+def test_a_rollback_leaves_another_candidate_alone(device: Device, tmp_path: Path) -> None:
+    """A release that was pushed and not yet activated stays the candidate."""
+    for version in ("1.0.0", "2.0.0"):
+        pushed(device, tmp_path, version)
+        edgepack.activate(unchecked=True, **device.where)
+    third = pushed(device, tmp_path, "3.0.0")
+    assert edgepack.rollback(**device.where).withdrawn is None
+    assert edgepack.status(**device.where).candidate == third
+
+
+def test_a_candidate_whose_hooks_failed_is_activated_by_its_name_only(device: Device, tmp_path: Path) -> None:
+    """A second plain activate is refused with the command that does it; that one says what it takes back."""
+    first = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    second = pushed(device, tmp_path, "2.0.0")
+    with pytest.raises(GateFailed):
+        edgepack.activate(unchecked=True, hooks=Hooks(("false",)), **device.where)
+    with pytest.raises(GateFailed) as caught:
+        edgepack.activate(unchecked=True, **device.where)
+    assert caught.value.code == "marked-bad"
+    assert f"edgepack activate {device.address} --release {second}" in caught.value.hint
+    assert loaded(device) == first
+    assert edgepack.activate(release=second, unchecked=True, **device.where).was_bad
+    assert not edgepack.status(**device.where).releases[1]["bad"]
+
+
+def test_notes_that_cannot_be_read_are_kept_aside_and_told(device: Device, tmp_path: Path) -> None:
+    """A torn state.json costs verdicts and history, never in silence; what is active stays active."""
+    release = pushed(device, tmp_path, "1.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    state = device.root / "apps" / "tiny" / "state.json"
+    state.write_text("{")
+    seen = edgepack.status(**device.where)
+    assert (seen.state_broken, seen.current, state.read_text()) == (True, release, "{")
+    assert edgepack.history(**device.where).state_broken
+    said: list[Event] = []
+    edgepack.activate(release=release, unchecked=True, report=said.append, **device.where)
+    assert said[0].message.startswith("warning: the notes on tiny on ")
+    (kept,) = state.parent.glob("state.json.broken-*")
+    assert (kept.read_text(), str(kept) in said[0].message) == ("{", True)
+    told = edgepack.history(**device.where)
+    assert not told.state_broken
+    assert [(entry["verb"], entry["outcome"], entry["to"]) for entry in told.history] == [
+        ("rebuilt", "rebuilt", release)
+    ]
+    assert edgepack.status(**device.where).current == loaded(device) == release
+
+
 def test_there_is_no_way_back_from_the_first_release(device: Device, tmp_path: Path) -> None:
     """Rolling back without an earlier release is an InputError, and the release stays active."""
     release = pushed(device, tmp_path, "1.0.0")
@@ -122,7 +186,8 @@ def cut_last(device: Device) -> None:
 
 @pytest.mark.parametrize("verb", [edgepack.activate, edgepack.rollback])
 @pytest.mark.parametrize(
-    "state", ["pushed", "failed", "inconclusive", "passed", "active", "interrupted", "rolled back", "rollback cut"]
+    "state",
+    ["pushed", "failed", "inconclusive", "passed", "active", "interrupted", "rolled back", "rollback cut", "bad"],
 )
 @pytest.mark.parametrize("named", ["nothing", "the first", "the second", "one that is not there"])
 def test_a_dry_run_tells_what_the_run_does(
@@ -143,6 +208,9 @@ def test_a_dry_run_tells_what_the_run_does(
         edgepack.rollback(**device.where)
         if state == "rollback cut":
             cut_last(device)
+    elif state == "bad":
+        with pytest.raises(GateFailed):
+            edgepack.activate(unchecked=True, hooks=Hooks(("false",)), **device.where)
     missing = "9.9.9-0123456789ab"
     release = {"nothing": None, "the first": first, "the second": second}.get(named, missing)
     before = edgepack.status(**device.where), edgepack.history(**device.where), loaded(device)
@@ -218,6 +286,12 @@ def test_the_device_decides_nothing_about_hooks() -> None:
     read = re.search(r"class Hooks:.*?\n    def run", agent, re.DOTALL)
     assert read is not None
     assert set(Hooks().to_json()) == set(re.findall(r'"(\w*(?:_activate|health|_s|_retries))"', read[0]))
+    host = Hooks()
+    for fallback in (
+        f'"hook_timeout_s", {host.hook_timeout_s}', f'"health_timeout_s", {host.health_timeout_s}',
+        f"else {host.health_retries})",
+    ):  # fmt: skip
+        assert fallback in read[0]
 
 
 def test_a_hook_that_hangs_is_ended_and_swaps_back(device: Device, tmp_path: Path) -> None:

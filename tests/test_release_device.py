@@ -104,6 +104,27 @@ def test_the_projects_budget_and_hooks_hold(device: Device, tmp_path: Path, fold
     assert done.activate.hooks[0]["code"] == 0
 
 
+def test_a_release_marked_bad_is_deployed_again_only_where_hooks_judge_it(device: Device, tmp_path: Path) -> None:
+    """Without hooks nobody would notice that it is still bad: it is refused, and nothing is switched."""
+    path, bundle = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    said: list[Event] = []
+    with device.session(lock=True) as session, pytest.raises(GateFailed):
+        deploy_release(session, verified_bundle(path), policy=ReleasePolicy(hooks=Hooks(("false",))))
+    for dry_run in (True, False):
+        with pytest.raises(GateFailed, match="no hooks that would notice it again") as caught:
+            edgepack.deploy(source=path, dry_run=dry_run, **device.where)
+        assert caught.value.code == "marked-bad"
+        assert f"edgepack activate {device.address} --release {bundle.release}" in caught.value.hint
+    assert edgepack.status(**device.where).current is None
+    with device.session(lock=True) as session:
+        outcome = deploy_release(
+            session, verified_bundle(path), policy=ReleasePolicy(hooks=Hooks(("true",))), report=said.append
+        )
+    assert outcome.activate is not None
+    assert (outcome.activate.current, outcome.activate.was_bad) == (bundle.release, True)
+    assert "marked bad" in said[0].message
+
+
 @pytest.mark.network
 def test_a_dry_run_asks_and_changes_nothing(device: Device, tmp_path: Path, folder: Path) -> None:
     """Nothing on the device, nothing in the current folder; the document tells what would be sent."""

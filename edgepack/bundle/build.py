@@ -61,7 +61,6 @@ def build_bundle(
     platforms: Sequence[Platform] | None = None,
     with_runtime: bool = True,
     wheel_dir: Path | None = None,
-    counter: int | None = None,
     report: Reporter = ignore_events,
 ) -> BundleDocument:
     """Bundle a .tflite with its loader, its check set and provenance (where ``quantize`` left them) and its runtimes.
@@ -92,7 +91,6 @@ def build_bundle(
         platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in needs),
         files=tuple(entries.values()),
         provenance=provenance,
-        counter=counter,
     )
     content = serialize(manifest)
     if len(content) > MAX_MANIFEST_BYTES:

@@ -73,7 +73,7 @@ def check(
     wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
     refuse_contradiction(min_seconds, max_seconds)
     measure_metric = load_metric(metric)
-    with opened(device, options, app=app, lock=not dry_run) as session:
+    with opened(device, options, app=app, lock=not dry_run, report=report) as session:
         name = chosen_app(session, app)
         found, manifest = _manifest(session, name, release)
         plan = plan_check(name, found, manifest, budget or {}, wanted)

@@ -156,8 +156,8 @@ def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
     verb = "would send" if dry_run else "sent"
     return (
         f"{release} {'would be' if dry_run else 'is'} the candidate on {document.device}; "
-        f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)} "
-        f"in {document.seconds:.1f} s and {document.round_trips} round trips."
+        f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)}"
+        + ("." if dry_run else f" in {document.seconds:.1f} s and {document.round_trips} round trips.")
     )
 
 
@@ -229,6 +229,10 @@ def activated(document: documents.ActivateDocument, verb: str, *, dry_run: bool)
     before = f" (before: {document.previous})" if document.previous else ""
     unchecked = ", unchecked" if document.unchecked else ""
     lines = [f"{document.app}: {'would have ' if dry_run else ''}{verb} {document.current}{unchecked}{before}."]
+    if document.was_bad:
+        lines.append("  It was marked bad: its hooks had failed on this device before.")
+    if document.withdrawn:
+        lines.append(f"  {document.withdrawn} is the candidate no more; --release brings it back.")
     lines += [f"  {hook.get('hook')}: exit {hook.get('code')}" for hook in document.hooks]
     return "\n".join(lines)
 
@@ -245,7 +249,15 @@ def status(document: documents.StatusDocument) -> str:
             verdict += f", later {release['rechecked']}"
         rows.append([name, size(release.get("bytes")), verdict, ", ".join(marks)])
     head = f"{document.app}: {document.current or 'no release'} is active."
+    if document.state_broken:
+        head += f"\n{_STATE_BROKEN}"
     return head + "\n\n" + table(rows, ["release", "size", "verdict", "is"])
+
+
+_STATE_BROKEN = (
+    "The device's notes cannot be read: candidate, verdicts and history are lost. The next command that changes "
+    "something keeps the broken file aside and begins anew."
+)
 
 
 def history(document: documents.HistoryDocument) -> str:
@@ -255,6 +267,8 @@ def history(document: documents.HistoryDocument) -> str:
         + ["unchecked" if entry.get("unchecked") else ""]
         for entry in document.history
     ]
+    if document.state_broken:
+        return _STATE_BROKEN
     return (
         table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
         if rows

@@ -52,7 +52,7 @@ def push(
     """
     started = time.monotonic()
     content = verified_bundle(bundle, app=app, report=report)
-    with opened(device, options, app=content.manifest.name, lock=not dry_run) as session:
+    with opened(device, options, app=content.manifest.name, lock=not dry_run, report=report) as session:
         document = push_verified(content, session, dry_run=dry_run, report=report)
     return dataclasses.replace(document, seconds=round(time.monotonic() - started, 3))
 

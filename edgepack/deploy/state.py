@@ -27,6 +27,7 @@ def status(
         candidate=found.get("candidate"),
         releases=tuple(found.get("releases") or ()),
         counter=found.get("counter"),
+        state_broken=found.get("state_broken") is True,
     )
 
 
@@ -35,7 +36,9 @@ def history(
 ) -> HistoryDocument:
     """Every activation and rollback that the device remembers (200 of them), oldest first. Raises as :func:`status`."""
     found = _status(device, app, options)
-    return HistoryDocument(app=found["app"], history=tuple(found.get("history") or ()))
+    return HistoryDocument(
+        app=found["app"], history=tuple(found.get("history") or ()), state_broken=found.get("state_broken") is True
+    )
 
 
 def _status(

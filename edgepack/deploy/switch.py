@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,12 @@ def activate(
 
     ``dry_run`` tells what would happen by the device's own rules; it runs no hook and recomputes no digest there.
 
-    Raises GateFailed where no PASS is recorded on the device for the release and ``unchecked`` is not given, and
-    where a hook failed (the release before is active again then); InputError where there is no such app or release;
+    Raises GateFailed where no PASS is recorded on the device for the release and ``unchecked`` is not given, where the
+    candidate is marked bad (name it as ``release`` to take it all the same), and where a hook failed (the release
+    before is active again then); InputError where there is no such app or release;
     IntegrityError where the release on the device is damaged.
     """
-    with opened(device, options, app=app, lock=not dry_run) as session:
+    with opened(device, options, app=app, lock=not dry_run, report=report) as session:
         name = chosen_app(session, app)
         if dry_run:
             return _would_activate(_status(session, name), release, unchecked=unchecked)
@@ -54,11 +56,12 @@ def rollback(
 ) -> ActivateDocument:
     """Switch back to the release that was active before (or to a ``release`` that was active or passed once).
 
-    A release that was rolled back from is gone back to only by name: a second rollback goes further back.
+    A release that was rolled back from is gone back to only by name: a second rollback goes further back, and a plain
+    :func:`activate` does not take it as the candidate any more.
     ``dry_run`` and what is raised are as with :func:`activate`; InputError "no-previous" where there is none to go
     back to.
     """
-    with opened(device, options, app=app, lock=not dry_run) as session:
+    with opened(device, options, app=app, lock=not dry_run, report=report) as session:
         name = chosen_app(session, app)
         if dry_run:
             return _would_roll_back(_status(session, name), release)
@@ -93,6 +96,8 @@ def _switch(
         changed=result.get("changed") is True,
         unchecked=result.get("unchecked") is True,
         hooks=tuple(result.get("hooks") or ()),
+        was_bad=result.get("was_bad") is True,
+        withdrawn=result.get("withdrawn"),
     )
 
 
@@ -104,11 +109,29 @@ def _would_activate(status: Mapping[str, Any], release: str | None, *, unchecked
     """What the device would answer, refusals included; pure. The rules are those of ondevice/agent.py."""
     name = release or status.get("candidate")
     if name is None:
-        raise InputError("no-candidate", f"{status['app']} has no candidate to activate.", hint="Push a bundle first.")
+        raise InputError(
+            "no-candidate",
+            f"{status['app']} has no candidate to activate.",
+            hint="Push a bundle, or name a release that is there with --release.",
+        )
     found = _found(status, name)
+    if release is None and found.get("bad"):
+        raise marked_bad(
+            f"The candidate {name} of {status['app']} is marked bad: its hooks failed on this device.", name
+        )
     if not unchecked:
         _require_pass(status, found)
-    return _would_switch(status, name, unchecked=unchecked)
+    return _would_switch(status, found, unchecked=unchecked)
+
+
+def marked_bad(message: str, release: str) -> GateFailed:
+    """The refusal of a release whose hooks failed on the device, with what brings it back all the same."""
+    return GateFailed(
+        "marked-bad",
+        message,
+        hint="Push a mended bundle; or mend what the hooks complained about, and activate it by its name: "
+        f"edgepack activate DEVICE --release {release}.",
+    )
 
 
 def _would_roll_back(status: Mapping[str, Any], release: str | None) -> ActivateDocument:
@@ -127,11 +150,14 @@ def _would_roll_back(status: Mapping[str, Any], release: str | None) -> Activate
     found = _found(status, name)
     if not any(entry.get("to") == name and entry.get("outcome") == "done" for entry in history):
         _require_pass(status, found)
-    return _would_switch(status, name, unchecked=False)
+    done = _would_switch(status, found, unchecked=False)
+    left = status.get("candidate") if done.changed and status.get("candidate") == done.previous else None
+    return dataclasses.replace(done, withdrawn=left)
 
 
-def _would_switch(status: Mapping[str, Any], release: str, *, unchecked: bool) -> ActivateDocument:
+def _would_switch(status: Mapping[str, Any], found: Mapping[str, Any], *, unchecked: bool) -> ActivateDocument:
     """An interrupted switch to the same release would be completed, which is a change."""
+    release = found["release"]
     current, history = status.get("current"), status.get("history")
     last: Mapping[str, Any] = history[-1] if history else {}
     interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
@@ -141,6 +167,7 @@ def _would_switch(status: Mapping[str, Any], release: str, *, unchecked: bool) -
         previous=last.get("from") if interrupted else current,
         changed=release != current or interrupted,
         unchecked=unchecked,
+        was_bad=found.get("bad") is True,
     )
 
 

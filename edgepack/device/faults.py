@@ -50,6 +50,7 @@ ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
     "noexec": MisfitError,
     "python-too-old": MisfitError,
     "not-checked": GateFailed,
+    "marked-bad": GateFailed,
     "hook-failed": GateFailed,
     "health-failed": GateFailed,
     "closed": InternalError,

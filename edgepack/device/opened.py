@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError, InputError
+from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
     from edgepack.device.address import DeviceAddress
     from edgepack.device.options import ConnectOptions
     from edgepack.device.session import Session
+
+_REBUILT = (
+    "warning: the notes on {app} on {device} could not be read and were begun anew; verdicts, candidate and history "
+    "are lost, what is active is not; the broken file is kept as {kept}"
+)
 
 
 @contextlib.contextmanager
@@ -22,10 +28,12 @@ def opened(
     *,
     app: str | None = None,
     lock: bool = False,
+    report: Reporter = ignore_events,
 ) -> Iterator[Session]:
     """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is).
 
-    Hints say DEVICE where no address is known; here it is.
+    Hints say DEVICE where no address is known; here it is. ``report`` hears of what the device had to mend when the
+    session took its lock.
     """
     from edgepack.device import Session, connect
 
@@ -34,6 +42,8 @@ def opened(
         return
     try:
         with connect(device, options, app=app, lock=lock) as session:
+            for name, kept in (session.hello.get("rebuilt") or {}).items():
+                report(Event("device", _REBUILT.format(app=name, device=session.description, kept=kept)))
             yield session
     except EdgepackError as error:
         error.hint = re.sub(r"\bDEVICE\b", lambda _: str(device), error.hint)

@@ -109,6 +109,7 @@ RUNTIME_PACKAGES = ("numpy", "tflite-runtime", "ai-edge-litert")
 
 
 MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
+CANDIDATE_HINT = "Push a bundle, or name a release that is there with --release."
 WRITABLE_HINT = "Mount it writable, or choose a folder on another file system with --root."
 
 
@@ -577,6 +578,20 @@ def manifest_files(manifest: Dict[str, Any]) -> List[Tuple[str, int, str]]:
     return files
 
 
+def freed_bytes(folders: List[str]) -> int:
+    """What removing these folders frees: a file that something else has a second name of (a hard link) stays."""
+    names: Dict[Tuple[int, int], int] = {}
+    freed = 0
+    for folder in folders:
+        for path in walk_files(folder):
+            info = os.lstat(os.path.join(folder, path))
+            inode = (info.st_dev, info.st_ino)
+            names[inode] = names.get(inode, 0) + 1
+            if names[inode] == info.st_nlink:
+                freed += info.st_size
+    return freed
+
+
 def find_damage(folder: str, release: str) -> List[str]:
     """The files of a release that are not what its id vouches for; every digest is computed anew."""
     manifest, sha256 = read_manifest(folder)
@@ -664,7 +679,14 @@ def point_current(root: str, app: str, release: Optional[str]) -> None:
 
 def load_state(root: str, app: str) -> Dict[str, Any]:
     """An app's ``state.json``; fields that this agent does not know are carried through."""
-    state = read_json(confined(root, "apps", app, "state.json"))
+    return read_state(root, app)[0]
+
+
+def read_state(root: str, app: str) -> Tuple[Dict[str, Any], bool]:
+    """An app's ``state.json``, and whether it was broken: what cannot be read of it is empty then."""
+    path = confined(root, "apps", app, "state.json")
+    state = read_json(path)
+    broken = not state and os.path.exists(path)
     empty: Dict[str, Any] = {
         "schema": SCHEMA,
         "app": app,
@@ -677,10 +699,28 @@ def load_state(root: str, app: str) -> Dict[str, Any]:
         "counter": None,
     }
     for key, value in empty.items():
-        if value is not None and not isinstance(state.get(key), type(value)):
-            state[key] = value
+        if value is not None and not isinstance(state.setdefault(key, value), type(value)):
+            state[key], broken = value, True
         state.setdefault(key, value)
-    return state
+    return state, broken
+
+
+def rebuild_state(root: str, app: str) -> Optional[str]:
+    """Keeps a broken ``state.json`` aside and begins a new one, whose history says so; returns where it is kept.
+
+    The symlink knows what is active; verdicts, candidate and history are lost, as far as they could not be read.
+    """
+    state, broken = read_state(root, app)
+    if not broken:
+        return None
+    path = confined(root, "apps", app, "state.json")
+    kept = f"{path}.broken-{digest_file(path)[:8]}"
+    with contextlib.suppress(FileExistsError):
+        link_or_copy(path, kept)
+    entry = {"verb": "rebuilt", "from": None, "to": read_current(root, app), "at": now(), "by": "", "unchecked": False}
+    state["history"].append(dict(entry, op="", outcome="rebuilt"))
+    save_state(root, app, state)
+    return kept
 
 
 def save_state(root: str, app: str, state: Dict[str, Any]) -> None:
@@ -720,8 +760,10 @@ def is_interrupted(state: Dict[str, Any], verb: str, release: Optional[str]) -> 
     return (last.get("outcome"), last.get("verb"), last.get("to")) == ("interrupted", verb, release)
 
 
-def settle(root: str, app: str) -> None:
+def settle(root: str, app: str) -> Optional[str]:
     """Settles what a kill or a power cut left of an app: temporary names and an unfinished activation.
+
+    Returns where a broken state file was kept, if it was one.
 
     ``current`` decides. It names the new release: the activation happened, its hooks were not confirmed ("interrupted";
     asking for it again runs them). It names the old one: nothing happened. A failed hook was being undone: that is
@@ -730,10 +772,11 @@ def settle(root: str, app: str) -> None:
     sweep_temporaries(confined(root, "apps", app))
     for release in list_releases(root, app):
         sweep_temporaries(release_folder(root, app, release))
+    kept = rebuild_state(root, app)
     state = load_state(root, app)
     intent = state["intent"]
     if not isinstance(intent, dict):
-        return
+        return kept
     entry = {key: intent.get(key) for key in ("op", "verb", "from", "to", "at", "by", "unchecked")}
     if intent.get("back"):
         if read_current(root, app) == intent.get("to"):
@@ -743,6 +786,7 @@ def settle(root: str, app: str) -> None:
         conclude(state, entry, "interrupted")
     state["intent"] = None
     save_state(root, app, state)
+    return kept
 
 
 def sweep_temporaries(folder: str) -> None:
@@ -752,13 +796,14 @@ def sweep_temporaries(folder: str) -> None:
             os.unlink(os.path.join(folder, name))
 
 
-def settle_if_possible(root: str, app: str) -> None:
+def settle_if_possible(root: str, app: str) -> Optional[str]:
     """As :func:`settle`; on a full disk it is left to the next session, because making room needs a session too."""
     try:
-        settle(root, app)
+        return settle(root, app)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+    return None
 
 
 def conclude(state: Dict[str, Any], entry: Dict[str, Any], outcome: str) -> None:
@@ -769,6 +814,8 @@ def conclude(state: Dict[str, Any], entry: Dict[str, Any], outcome: str) -> None
         entry = dict(entry, **{"from": last.get("from")})
     state["history"].append(dict(entry, outcome=outcome))
     state["intent"] = None
+    if outcome in ("done", "interrupted") and entry["verb"] == "rollback" and state["candidate"] == entry["from"]:
+        state["candidate"] = None  # or a plain activate would bring back what was just left
 
 
 def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[str, Any]) -> None:
@@ -782,7 +829,7 @@ def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[s
 
 def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
     """A release's life on this device: the result of ``status``."""
-    state = load_state(root, app)
+    state, broken = read_state(root, app)
     current = read_current(root, app)
     return {
         "app": app,
@@ -792,6 +839,7 @@ def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
         "releases": [summarize_release(root, app, release, state) for release in list_releases(root, app)],
         "counter": state["counter"],
         "history": state["history"][-history:],
+        "state_broken": broken,
     }
 
 
@@ -1039,9 +1087,9 @@ class Hooks:
         self.after = take_command(hooks, "after_activate")
         self.health = take_command(hooks, "health")
         self.timeout_s = take_seconds(hooks, "hook_timeout_s", 60.0)
-        self.health_timeout_s = take_seconds(hooks, "health_timeout_s", 30.0)
+        self.health_timeout_s = take_seconds(hooks, "health_timeout_s", 10.0)
         retries = hooks.get("health_retries")
-        self.health_tries = 1 + (take_size(hooks, "health_retries") if retries is not None else 0)
+        self.health_tries = 1 + (take_size(hooks, "health_retries") if retries is not None else 3)
 
     def run(self, environment: Dict[str, str]) -> Tuple[List[Dict[str, Any]], Optional[AgentError]]:
         """What each hook did, and the failure that undoes the activation, if there is one."""
@@ -1234,6 +1282,7 @@ class Agent:
         self.holder: Dict[str, Any] = {}
         self.hashers: Dict[str, Tuple[int, Any]] = {}
         self.verified: Set[Tuple[str, int, int, int, int]] = set()
+        self.rebuilt: Dict[str, str] = {}  # where the broken state files of which apps were kept
         self.setups: Dict[str, str] = {}  # what the releases that this session measured ran with
         self.verbs: Dict[str, Callable[[Request], Any]] = {
             "hello": self.hello,
@@ -1265,7 +1314,7 @@ class Agent:
         except AgentError as error:
             header.update(ok=False, error=error.to_json())
         except OSError as error:
-            header.update(ok=False, error=self.describe_os_error(error))
+            header.update(ok=False, error=self.describe_os_error(error, request.verb))
         except MemoryError:
             header.update(
                 ok=False, error=AgentError("out-of-memory", "The device is out of memory.", MEMORY_HINT).to_json()
@@ -1277,9 +1326,11 @@ class Agent:
         finally:
             request.payload.drain()
 
-    def describe_os_error(self, error: OSError) -> Dict[str, Any]:
-        """An ``OSError`` as data; a full disk tells what is free."""
+    def describe_os_error(self, error: OSError, verb: str) -> Dict[str, Any]:
+        """An ``OSError`` as data; a full disk tells what is free, and never advises the verb that met it."""
         translated = translate_os_error(error)
+        if translated.code == "disk-full" and verb == "gc":
+            translated.hint = "Delete something else on the device first: gc needs a few KiB for its own notes."
         if translated.code == "disk-full" and self.root:
             with contextlib.suppress(OSError):
                 translated.details["free_bytes"] = free_bytes(self.root)
@@ -1293,7 +1344,8 @@ class Agent:
         if self.root is None and request.verb != "hello":
             raise bad_request("The first request must be hello.")
         request.read_body()
-        if request.verb in ("put", "commit", "activate", "rollback", "record", "gc"):
+        looking = request.verb == "gc" and request.args.get("dry_run") is True
+        if request.verb in ("put", "commit", "activate", "rollback", "record", "gc") and not looking:
             if self.lock_fd is None and self.lock_later is not None:
                 self.take_lock(self.home(), self.lock_later)
             if self.lock_fd is None:
@@ -1330,7 +1382,8 @@ class Agent:
                 self.take_lock(root, who)
         self.root = root
         apps = {app: summarize(root, app, history=10) for app in list_apps(root)}
-        return {"protocol": PROTOCOL, "root": root, "facts": read_facts(root), "apps": apps}
+        facts = read_facts(root)
+        return {"protocol": PROTOCOL, "root": root, "facts": facts, "apps": apps, "rebuilt": self.rebuilt}
 
     def take_lock(self, root: str, who: str) -> None:
         """Takes the lock of a root, which is the kernel's (flock): it falls with the process, so none is ever stale."""
@@ -1354,7 +1407,9 @@ class Agent:
         make_folder(confined(root, "incoming"))
         self.sweep_incoming(root, everything=False)
         for app in list_apps(root):
-            settle_if_possible(root, app)
+            kept = settle_if_possible(root, app)
+            if kept is not None:
+                self.rebuilt[app] = kept
 
     def note_verb(self, verb: str) -> None:
         """Writes into the lock who holds it and what for; it only tells people."""
@@ -1619,7 +1674,14 @@ class Agent:
         if release is None:
             release = state["candidate"]
             if release is None:
-                raise AgentError("no-candidate", f"{app} has no candidate to activate.", "Push a bundle first.")
+                raise AgentError("no-candidate", f"{app} has no candidate to activate.", CANDIDATE_HINT)
+            if release in state["bad"]:
+                raise AgentError(
+                    "marked-bad",
+                    f"The candidate {release} of {app} is marked bad: its hooks failed on this device.",
+                    "Push a mended bundle; or mend what the hooks complained about, and activate it by its name: "
+                    f"edgepack activate DEVICE --release {release}.",
+                )
         release = named_release(root, app, release)
         unchecked = request.args.get("unchecked") is True
         folder = require_whole(root, app, release)
@@ -1667,6 +1729,8 @@ class Agent:
             "changed": current != release or interrupted,
             "unchecked": unchecked,
             "hooks": [],
+            "was_bad": release in state["bad"],
+            "withdrawn": None,
         }
         if result["changed"]:
             entry = {"op": op, "verb": request.verb, "from": result["previous"], "to": release, "at": now()}
@@ -1679,7 +1743,9 @@ class Agent:
             if failure is not None:
                 self.swap_back(app, state, entry, hooks, failure)
                 raise failure
+            candidate = state["candidate"]
             conclude(state, entry, "done")
+            result["withdrawn"] = candidate if state["candidate"] is None else None
             state["bad"] = [name for name in state["bad"] if name != release]
         state["operations"][op] = {"result": result}
         save_state(root, app, state)
@@ -1724,11 +1790,12 @@ class Agent:
         return {}
 
     def gc(self, request: Request) -> Dict[str, Any]:
-        """Removes old releases, and the runtimes that no release needs any more."""
+        """Removes old releases, and the runtimes that no release needs any more; with ``dry_run`` it only tells."""
         root, app = self.home(), self.known_app(request)
         keep = take_size(request.args, "keep")
+        dry_run = request.args.get("dry_run") is True
         state = load_state(root, app)
-        done = self.replay(state, request)
+        done = None if dry_run else self.replay(state, request)
         if done is not None:
             return done
         current = read_current(root, app)
@@ -1736,36 +1803,35 @@ class Agent:
         newest = sorted((commit_time(root, app, name), name) for name in list_releases(root, app))
         wanted.update(name for _, name in newest[max(len(newest) - keep, 0) :])
         removed = [name for _, name in newest if name not in wanted]
-        freed = sum(self.discard(release_folder(root, app, name)) for name in removed)
-        freed += self.discard_runtimes(root)
+        folders = [release_folder(root, app, name) for name in removed]
+        folders += self.unused_runtimes(root, without=folders)
+        result = {"removed": removed, "bytes": freed_bytes(folders)}
+        if dry_run:
+            return result
+        for folder in folders:
+            self.discard(folder)
         for name in removed:
             state["verdicts"].pop(name, None)
         state["bad"] = [name for name in state["bad"] if name not in removed]
-        result = {"removed": removed, "bytes": freed}
         state["operations"][request.args["op"]] = {"result": result}
         save_state(root, app, state)
         return result
 
-    def discard(self, folder: str) -> int:
-        """Takes a folder out of its place in one rename, then removes it; returns the bytes that this freed."""
+    def discard(self, folder: str) -> None:
+        """Takes a folder out of its place in one rename, then removes it."""
         trash = confined(self.home(), "incoming", f"trash-{os.urandom(8).hex()}")
         make_folder(os.path.dirname(trash))
         change_tree_mode(folder, writable=True)
         os.rename(folder, trash)
         sync_folder(os.path.dirname(folder))
-        infos = [os.lstat(os.path.join(trash, path)) for path in walk_files(trash)]
         remove_tree(trash)
-        return sum(info.st_size for info in infos if info.st_nlink == 1)
 
-    def discard_runtimes(self, root: str) -> int:
-        """Removes the unpacked runtimes that no release of any app uses."""
-        used = {
-            runtime_of(release_folder(root, app, release))
-            for app in list_apps(root)
-            for release in list_releases(root, app)
-        }
+    def unused_runtimes(self, root: str, without: List[str]) -> List[str]:
+        """The unpacked runtimes that no release of any app uses, once the releases in these folders are gone."""
+        releases = (release_folder(root, app, name) for app in list_apps(root) for name in list_releases(root, app))
+        used = {runtime_of(folder) for folder in releases if folder not in without}
         unused = set(list_names(os.path.join(root, "runtimes"), NAME_PATTERN)) - used
-        return sum(self.discard(confined(root, "runtimes", name)) for name in sorted(unused))
+        return [confined(root, "runtimes", name) for name in sorted(unused)]
 
     # -- measuring
 
