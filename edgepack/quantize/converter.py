@@ -24,10 +24,19 @@ class Converted:
     float_model: bytes | None
 
 
+class Loops(Exception):
+    """The float model has loops or branches, on which TensorFlow 2.21 crashes when it calibrates."""
+
+    def __init__(self, float_model: bytes) -> None:
+        super().__init__()
+        self.float_model = float_model
+
+
 def convert(folder: Path, conversion: Conversion, calibration: Calibration | None) -> Converted:
     """Convert the SavedModel in ``folder``; ``calibration`` yields inputs by name, one pinned batch at a time.
 
-    Raises MisfitError "unsupported-operators" or "conversion-failed" with the converter's own words.
+    Raises Loops where integers are asked of a model that has some, MisfitError "unsupported-operators" or
+    "conversion-failed" with the converter's own words.
     """
     import tensorflow as tf
 
@@ -36,6 +45,8 @@ def convert(folder: Path, conversion: Conversion, calibration: Calibration | Non
     calibrated = _watch_calibration(converter, conversion)
     try:
         data: bytes = converter.convert()
+    except Loops:
+        raise
     except Exception as fault:  # the converter raises ConverterError, ValueError, RuntimeError and others
         raise _refused(fault, conversion.scheme) from fault
     return Converted(data, calibrated[0] if calibrated else None)
@@ -49,12 +60,16 @@ def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
     Layers that stay in float are named here too: the converter hands no names on to its quantizer, whose function
     takes them (as tf.lite.experimental.QuantizationDebugger calls it).
     """
+    import tflite
+
     seen: list[bytes] = []
     quantize = getattr(converter, "_quantize", None)
     if callable(quantize):
 
         def watched(model: bytes, *arguments: Any, **options: Any) -> Any:
             seen.append(bytes(model))
+            if tflite.Model.GetRootAs(model, 0).SubgraphsLength() > 1:
+                raise Loops(seen[0])
             if not conversion.float_layers:
                 return quantize(model, *arguments, **options)
             converter._experimental_calibrate_only = True

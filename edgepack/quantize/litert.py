@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,10 +46,10 @@ def quantize_float(float_model: Path, conversion: Conversion, calibration: Calib
     if calibration is not None:
         ranges = measure_ranges(lambda: _activations(float_model, model, calibration), conversion.range_method)
     data = float_model.read_bytes()
-    made = _quantize(data, conversion, ranges, ())
+    made = _quantize(data, conversion, model, ranges, ())
     overflowing = _overflowing_biases(data, made, model)
     if overflowing:  # a layer's one scale is that of its largest channel
-        made = _quantize(data, conversion, ranges, overflowing)
+        made = _quantize(data, conversion, model, ranges, overflowing)
         if left := _overflowing_biases(data, made, model):
             raise _bias_overflow(left)
     output.write_bytes(made)
@@ -83,7 +83,9 @@ def refuse_unknown_layers(conversion: Conversion, model: TfliteModel) -> None:
             )
 
 
-def _quantize(data: bytes, conversion: Conversion, ranges: Mapping[str, Range] | None, whole: tuple[str, ...]) -> bytes:
+def _quantize(
+    data: bytes, conversion: Conversion, model: TfliteModel, ranges: Mapping[str, Range] | None, whole: tuple[str, ...]
+) -> bytes:
     """One pass of litert-quantizer; layers in ``whole`` have one scale for all of their weights."""
     import numpy as np
     from litert_quantizer import quantizer
@@ -99,7 +101,7 @@ def _quantize(data: bytes, conversion: Conversion, ranges: Mapping[str, Range] |
         warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
         try:
             engine = quantizer.Quantizer(data)
-            for step in _recipe(conversion, whole):
+            for step in _recipe(conversion, model, whole):
                 engine.update_quantization_recipe(*step)
             result = engine.quantize(observed, enable_progress_report=False, enable_progress_bar=False)
         except (ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as fault:
@@ -107,10 +109,10 @@ def _quantize(data: bytes, conversion: Conversion, ranges: Mapping[str, Range] |
     return bytes(result.quantized_model)
 
 
-def _recipe(conversion: Conversion, whole: tuple[str, ...]) -> Iterator[tuple[str, str, Any, str]]:
+def _recipe(conversion: Conversion, model: TfliteModel, whole: tuple[str, ...]) -> Iterator[tuple[str, str, Any, str]]:
     """Regular expression, operator, configuration and algorithm of each rule; of several that fit the last one counts.
 
-    A layer's scope is its output tensors' names, each followed by a semicolon; an input's or output's is its own name.
+    The expression is held against a layer's output tensors, each with a semicolon behind it.
     """
     from litert_quantizer.algorithm_manager import AlgorithmName, get_supported_ops
 
@@ -128,19 +130,42 @@ def _recipe(conversion: Conversion, whole: tuple[str, ...]) -> Iterator[tuple[st
         yield ".*", _DEPTHWISE, None, none
     if hybrid and conversion.dense_per_tensor:
         yield ".*", _DENSE, _configuration(conversion, per_tensor=True), conversion.algorithm or plain
+    scopes = _scopes(model)
     for name in whole:
-        yield _exactly(name), "*", _configuration(conversion, per_tensor=True), plain
-    yield from _border(conversion, ".*")
-    for name in conversion.float_layers:
-        yield _exactly(name), "*", None, none
-        yield from _border(conversion, _exactly(name))
+        yield scopes[name], "*", _configuration(conversion, per_tensor=True), plain
+    if conversion.scheme in INTEGER_SCHEMES:  # a loop's body has inputs and outputs of its own
+        yield from ((".*", side, None, none) for side in ("INPUT", "OUTPUT"))
+        for ports in (model.inputs, model.outputs):
+            yield from _border(conversion, _exactly([tensor.name for tensor in ports]))
+    for name in (*conversion.float_layers, *_inside_loops(conversion, model)):
+        yield scopes[name], "*", None, none
+        yield from _border(conversion, scopes[name])
     for name in conversion.int16_layers:
-        yield _exactly(name), "*", _static(16, per_tensor=conversion.granularity == "per-tensor"), plain
-        yield from _border(conversion, _exactly(name))
+        yield scopes[name], "*", _static(16, per_tensor=conversion.granularity == "per-tensor"), plain
+        yield from _border(conversion, scopes[name])
 
 
-def _exactly(name: str) -> str:
-    return f"^{re.escape(name)};$"
+def _scopes(model: TfliteModel) -> dict[str, str]:
+    """An expression for exactly the layer that gives a tensor, by the tensor's name."""
+    scopes: dict[str, str] = {}
+    for operator in model.operators:
+        names = [model.tensor(operator.subgraph, index).name for index in operator.outputs if index >= 0]
+        scopes |= dict.fromkeys(names, _exactly(names))
+    return scopes
+
+
+def _exactly(names: Sequence[str]) -> str:
+    return "^" + re.escape("".join(f"{name};" for name in names)) + "$"
+
+
+def _inside_loops(conversion: Conversion, model: TfliteModel) -> Iterator[str]:
+    """Layers in the bodies of loops and branches: what they compute with is not to be seen from outside.
+
+    Their weights can be int8 in the dynamic scheme, which needs no ranges.
+    """
+    if conversion.scheme in INTEGER_SCHEMES:
+        inside = (one for one in model.operators if one.subgraph)
+        yield from (model.tensor(one.subgraph, one.outputs[0]).name for one in inside if one.outputs)
 
 
 def _border(conversion: Conversion, scope: str) -> Iterator[tuple[str, str, Any, str]]:
@@ -211,11 +236,19 @@ def _activations(path: Path, model: TfliteModel, calibration: Calibration) -> It
         for one in interpreter.get_tensor_details()
         if one["name"] and one["dtype"] == np.float32 and one["index"] not in constant and all(one["shape"])
     ]
+
+    def values(index: int) -> Array | None:
+        try:
+            found: Array = interpreter.get_tensor(index)
+        except ValueError:  # nothing was put there: a loop keeps its own
+            return None
+        return found
+
     for batch in calibration():
         for name, index in inputs.items():
             interpreter.set_tensor(index, np.asarray(batch[name]))
         interpreter.invoke()
-        yield {name: interpreter.get_tensor(index) for name, index in read}
+        yield {name: found for name, index in read if (found := values(index)) is not None}
 
 
 def _overflowing_biases(data: bytes, made: bytes, model: TfliteModel) -> tuple[str, ...]:

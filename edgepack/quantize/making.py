@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -65,18 +66,23 @@ class Maker:
                 f"TensorFlow's converter does not take a .tflite, as {self._source.source} is one.",
                 hint="Name the SavedModel, .keras or .h5 that it came from, or the engine litert.",
             )
-        from edgepack.quantize.converter import convert
+        from edgepack.quantize.converter import Loops, convert
         from edgepack.quantize.trained import save_pinned
 
         if batch not in self._pinned:
             folder = Path(tempfile.mkdtemp(dir=self._scratch, prefix="pinned-"))
             save_pinned(self._source, batch, folder)
             self._pinned[batch] = folder
-        converted = convert(self._pinned[batch], wanted, calibration)
+        shown = self._scratch / "calibrated.tflite"
+        try:
+            converted = convert(self._pinned[batch], wanted, calibration)
+        except Loops as found:
+            shown.write_bytes(found.float_model)
+            quantize_float(shown, dataclasses.replace(wanted, engine=LITERT), calibration, output)
+            return shown
         output.write_bytes(converted.model)
         if converted.float_model is None:
             return None
-        shown = self._scratch / "calibrated.tflite"
         shown.write_bytes(converted.float_model)
         if wanted.float_layers:
             refuse_unknown_layers(wanted, read_model(shown))
