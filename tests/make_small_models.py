@@ -27,6 +27,7 @@ def make_samples(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, An
     np.savez_compressed(folder / "named.npz", image=images.astype(np.float64), y=labels, names=np.array(["a", "b"]))
     left, right = draw.random((60, 6)).astype(np.float32), draw.random((60, 3)).astype(np.float32)
     np.savez(folder / "pairs.npz", left=left, right=right, y=(left.sum(1) > 2 * right.sum(1)).astype(int))
+    np.savez(folder / "sequences.npz", v=draw.standard_normal((60, 2, 8)).astype(np.float32))
     np.savez(folder / "vectors.npz", v=draw.standard_normal((40, 16)).astype(np.float32), y=np.arange(40) % 16)
     return images, labels
 
@@ -115,6 +116,8 @@ def main() -> None:
     make_two_sided().save(folder / "two_sided.keras")
     tokens = [keras.layers.Embedding(50, 32), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
     keras.Sequential([keras.Input((5,), dtype="int32", name="tokens"), *tokens]).save(folder / "tokens.keras")
+    recurrent = [keras.layers.LSTM(16), keras.layers.Dense(CLASSES, activation="softmax")]
+    keras.Sequential([keras.Input((2, 8), name="v"), *recurrent]).save(folder / "recurrent.keras")
     wide = [keras.layers.Dense(64, activation="relu", name="hidden"), keras.layers.Dense(32)]
     keras.Sequential([keras.Input((64,), name="v"), *wide]).save(folder / "wide.keras")
     doubling = keras.layers.Lambda(lambda x: x * 2)

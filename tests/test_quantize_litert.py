@@ -188,6 +188,32 @@ def test_a_quantization_that_changed_nothing_is_an_error(
     assert refusal.value.code == "unchanged"
 
 
+@pytest.mark.parametrize("engine", ["tensorflow", "litert"])
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16X8])
+def test_loops_stay_in_float(
+    worker: WorkerProcess, small_models: Path, tmp_path: Path, engine: str, scheme: Scheme
+) -> None:
+    """A recurrent layer, on whose loop TensorFlow's calibrator crashes, stays in float among integers, and is told."""
+    worker.ask("load", path=str(small_models / "recurrent.keras"), kind="keras-3")
+    samples = f"{small_models}/sequences.npz"
+    convert(worker, Conversion(Scheme.FLOAT32), None, tmp_path / "float.tflite")
+    model = convert(worker, Conversion(scheme, "int8", engine=engine), f"{samples}#0:20", tmp_path / "model.tflite")
+    assert "WHILE" in {one.name for one in model.operators}
+    assert [one.dtype for one in (*model.inputs, *model.outputs)] == ["int8" if scheme == Scheme.INT8 else "int16"] * 2
+    assert "float-operator" in {one.code for one in check_conformance(model, target(scheme=scheme)).findings}
+    assert "float-tensor" in {one.code for one in check_conformance(model, target(float_fallback=False)).findings}
+    rows = np.load(samples)["v"][20:]
+    expected, *answers = (
+        run_on(runtime, tmp_path / name, rows, tmp_path)
+        for runtime, name in (
+            ("ai-edge-litert", "float.tflite"),
+            ("ai-edge-litert", "model.tflite"),
+            ("tflite-runtime", "model.tflite"),
+        )
+    )
+    assert all(np.abs(answer - expected).max() < 0.05 for answer in answers)
+
+
 def test_several_inputs_and_token_numbers(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:
     """Two inputs are calibrated by name, and an int32 input stays one."""
     worker.ask("load", path=str(small_models / "two_sided.keras"), kind="keras-3")

@@ -138,5 +138,5 @@ def _refused(fault: Exception, scheme: Scheme) -> MisfitError:
         "conversion-failed",
         # What stands before "): " is where in the graph it happened.
         f"TensorFlow cannot convert the model to {scheme}: {told.rsplit('): ', 1)[-1][:400]}",
-        hint="Run again with -v for the converter's log, or try another scheme (a target with scheme = 'dynamic').",
+        hint="Replace that operator's layer, or try another scheme (a target with scheme = 'dynamic').",
     )

@@ -17,6 +17,7 @@ import edgepack
 from edgepack import errors
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter
+from edgepack.quantize.logs import with_log
 
 _LOG_TAIL_BYTES = 64 << 10
 # Whatever the user has set: Keras 3 computes in TensorFlow, and on the CPU, where the same input gives the same bytes.
@@ -28,7 +29,7 @@ class WorkerProcess:
     """A running worker; a context manager that ends it, whatever it is doing.
 
     ``scratch`` is a folder of the caller's that it may fill. What TensorFlow prints goes into its file worker.log, and
-    on to the logger at the end, for ``-v``.
+    on to the logger at the end, for ``-v``; where the converter fails a copy is kept, whose path the error tells.
     """
 
     def __init__(self, scratch: Path, report: Reporter) -> None:
@@ -84,7 +85,7 @@ class WorkerProcess:
             if "event" in reply:
                 self._report(Event(**reply["event"]))
             elif "error" in reply:
-                raise _rebuilt(reply["error"])
+                raise with_log(_rebuilt(reply["error"]), self._log_path)
             else:
                 result: dict[str, Any] = reply["result"]
                 return result
@@ -104,12 +105,12 @@ class WorkerProcess:
             what = f"crashed with {signal.Signals(-code).name}"
         else:
             what = f"ended early: {tail[-1].strip()[:300] if tail else f'exit code {code}'}"
-        return MisfitError(
+        error = MisfitError(
             "converter-crashed",
-            f"TensorFlow {what}.",
-            hint="Something in the model is too much for its converter: try another scheme; -v shows its log.",
-            log=tail[-40:],
+            f"The converter {what}.",
+            hint="Something in the model is too much for it: try another scheme.",
         )
+        return with_log(error, self._log_path)
 
 
 def log_tail(path: Path) -> list[str]:

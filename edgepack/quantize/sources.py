@@ -165,11 +165,11 @@ def _import_h5py() -> Any:
     return h5py
 
 
-def no_tensorflow() -> InputError:
+def no_tensorflow(what: str = "TensorFlow") -> InputError:
     """What to say where the light installation is asked to quantize."""
     return InputError(
         "no-tensorflow",
-        "Quantizing needs TensorFlow, which is not installed here.",
+        f"Quantizing needs {what}, which is not installed here.",
         hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
     )
 

@@ -273,6 +273,8 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         _send(replies, "result", worker.answer(request))
         return
     except EdgepackError as refusal:
+        if refusal.__cause__ is not None:
+            traceback.print_exception(refusal.__cause__)  # the log has all of what the message tells in a sentence
         error = refusal
     except OSError as fault:
         error = InputError(
@@ -287,16 +289,17 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
             hint="Pin a smaller batch, or close other programs.",
         )
     except ImportError as fault:
-        if (fault.name or "").partition(".")[0] not in ("tensorflow", "tf_keras", "keras", "h5py"):
+        missing = (fault.name or "").partition(".")[0]
+        if missing not in ("tensorflow", "tf_keras", "keras", "h5py", "litert_quantizer", "ai_edge_litert"):
             raise
-        error = no_tensorflow()
+        error = no_tensorflow("litert-quantizer") if "litert" in missing else no_tensorflow()
     except Exception as fault:  # noqa: BLE001 (TensorFlow raises anything; its words are worth more than its traceback)
         traceback.print_exc()
         words = next((line.strip() for line in reversed(str(fault).splitlines()) if line.strip()), "")
         error = MisfitError(
             "tensorflow-failed",
             f"TensorFlow failed to {request['verb']}: {type(fault).__name__}: {words[:300]}",
-            hint="Run again with -v for its log.",
+            hint="Something in the model is too much for it: try another scheme.",
         )
     told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
     _send(replies, "error", {"kind": type(error).__name__, **told})
