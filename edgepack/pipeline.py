@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack import building
+from edgepack.bundle.manifest import check_label
 from edgepack.deploy.probe import find_gaps
 from edgepack.deploy.push import verified_bundle
 from edgepack.device.opened import opened
@@ -199,8 +200,8 @@ def _order(
 ) -> Order:
     """Flags before edgepack.toml; what is missing is told all at once."""
     wanted = target if target is not None else (project.target if project else None)
-    app = name or (project.name if project else None)
-    release = version or (project.version if project else None)
+    app = name if name is not None else (project.name if project else None)
+    release = version if version is not None else (project.version if project else None)
     needed = (("--target", wanted), ("--name", app), ("--version", release))
     missing = [flag for flag, value in needed if value is None]
     if wanted is None or app is None or release is None:
@@ -209,6 +210,8 @@ def _order(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
             hint="Give them, or write them into [app] of edgepack.toml (`edgepack init` makes one).",
         )
+    check_label(app, "name")
+    check_label(release, "version")
     return Order(
         source=source,
         target=wanted if isinstance(wanted, Target) else load_target(wanted),

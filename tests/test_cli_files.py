@@ -160,6 +160,8 @@ def test_events_leave_a_file_alone_until_something_happens(model: Path, capsys: 
         ["push", "in", "local:"],
         [*BUNDLE, "in"],
         ["quantize", "in", "--target", "x86-64", "-o", "out.tflite"],
+        [*QUANTIZE, "m.tflite", "-o", "out.tflite", "--calibration", "in#0:10"],
+        [*QUANTIZE, "m.tflite", "-o", "out.tflite", "--eval", "in"],
     ],
 )
 def test_a_pipe_as_input_never_hangs(model: Path, capsys: pytest.CaptureFixture[str], line: list[str]) -> None:

@@ -41,6 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["check", "s1.edgepack"], "it is the name of a file"),
         (["push", "local:", "s1.edgepack"], "edgepack push s1.edgepack local:"),
         ([*BUNDLE, "--version", ""], "'' cannot be the version"),
+        (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),
         ([*BUNDLE, "--version", "1", "--wheel-dir", "nowhere"], "There is no folder nowhere"),
         (["status", "local:", "--root", "relative"], "does not begin with / or ~/"),
         (["status", "local:/one", "--root", "/another"], "Leave one of them out"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import Reporter
-from edgepack.files import check_output
+from edgepack.files import check_output, require_regular
 from edgepack.metric import Metric, load_metric
 from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
@@ -39,6 +39,8 @@ class Job:
 def prepare_job(request: Request, report: Reporter) -> Job:
     """Open, read and check everything that can be checked without TensorFlow. Raises InputError."""
     check_outputs(request)
+    for path in _inputs(request):
+        require_regular(path)
     source = identify_source(request.model)
     opened = [
         None if text is None else open_samples(text)
@@ -71,16 +73,20 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     )
 
 
+def _inputs(request: Request) -> list[Path]:
+    """What a run reads."""
+    texts = (request.calibration, request.evaluation, request.check_set)
+    return [request.model, *(Path(parse_samples(text)[0]) for text in texts if text is not None)]
+
+
 def check_outputs(request: Request) -> None:
     """Refuse what cannot be written, or must not be written over. Raises InputError "bad-output"."""
-    texts = (request.calibration, request.evaluation, request.check_set)
-    inputs = [request.model, *(Path(parse_samples(text)[0]) for text in texts if text is not None)]
     places = [goal.output.resolve() for goal in request.goals]
     for goal in request.goals:
         if goal.output.suffix != ".tflite":
             raise InputError("bad-output", f"{goal.output} is no name for a model.", hint="Name a file: -o OUT.tflite")
         for place, (what, is_ours) in places_beside(goal.output).items():
-            check_output(place, what, is_ours, inputs)
+            check_output(place, what, is_ours, _inputs(request))
         if places.count(goal.output.resolve()) > 1:
             raise InputError(
                 "bad-output",
