@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         calibration: str | Path | None
         evaluation: str | Path | None
         check_set: str | Path | None
+        preprocessing: Mapping[str, Any] | None
         metric: str
         batch: int | None
         cache: bool
@@ -57,6 +58,7 @@ def quantize(
     calibration: str | Path | None = None,
     evaluation: str | Path | None = None,
     check_set: str | Path | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     metric: str = "top1",
     batch: int | None = 1,
     cache: bool = True,
@@ -68,12 +70,13 @@ def quantize(
 ) -> QuantizeDocument | QuantizeSetDocument:
     """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
 
-    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples, a .npz or a folder of .npy;
-    ``FILE#100:500`` takes rows. ``metric`` is top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels).
-    ``batch`` is pinned; None leaves it as it is. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an
-    evaluation or check set, OUT.check.npz. With ``dry_run`` the model is made in a temporary folder and thrown away, so
-    that the document tells what would be there. What the same content gave before comes from the user's cache folder,
-    unless ``cache`` is off.
+    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples: an .npz, a CSV file, a folder of .npy or of
+    images, or ``module:function``; ``FILE#100:500`` takes rows. ``preprocessing`` is the ``[samples]`` table of
+    edgepack.toml as a dict: how images and CSV become inputs, and which range samples have to keep to. ``metric`` is
+    top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels). ``batch`` is pinned; None leaves it as it is.
+    Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or check set, OUT.check.npz. With
+    ``dry_run`` the model is made in a temporary folder and thrown away, so that the document tells what would be there.
+    What the same content gave before comes from the user's cache folder, unless ``cache`` is off.
 
     ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where it is
     exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples. What takes
@@ -88,6 +91,7 @@ def quantize(
     """
     from edgepack.quantize import Goal, Request, check_outputs
     from edgepack.quantize import quantize as run
+    from edgepack.quantize.preprocessing import preprocessing_from
 
     started = time.perf_counter()
     several = isinstance(target, (list, tuple))
@@ -100,6 +104,7 @@ def quantize(
         calibration=_text("calibration", calibration),
         evaluation=_text("evaluation", evaluation),
         check_set=_text("check_set", check_set),
+        preprocessing=preprocessing_from(preprocessing or {}),
         metric=metric,
         batch=batch,
         cache=cache,

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack import building
 from edgepack.bundle.manifest import check_label
@@ -40,6 +40,7 @@ class Order:
     calibration: str | None
     evaluation: str | None
     check_set: str | None
+    preprocessing: Mapping[str, Any] | None
     metric: str
 
 
@@ -143,6 +144,7 @@ def build(order: Order, folder: Path, *, max_drop: float | None = None, report: 
             calibration=order.calibration,
             evaluation=order.evaluation,
             check_set=order.check_set,
+            preprocessing=order.preprocessing,
             metric=order.metric,
             max_drop=max_drop,
             report=report,
@@ -220,6 +222,7 @@ def _order(
         calibration=calibration or (project.calibration if project else None),
         evaluation=evaluation or (project.eval if project else None),
         check_set=check_set or (project.check_set if project else None),
+        preprocessing=project.samples if project else None,
         metric=metric,
     )
 

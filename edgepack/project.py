@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.deploy.hooks import Hooks
 from edgepack.errors import InputError
+from edgepack.quantize.functions import is_function
+from edgepack.quantize.preprocessing import SAMPLES, samples_faults
 from edgepack.strict_toml import Number, Table, Text, TextList, find_faults, read_toml, refuse_faults
 from edgepack.target import BUDGET
 
@@ -42,6 +44,7 @@ PROJECT = Table(
                 "check_set": _PATH,
             }
         ),
+        "samples": SAMPLES,
         "budget": BUDGET,
         "hooks": Table(
             {
@@ -79,7 +82,20 @@ STARTER = """\
 # model = "saved_model"           # SavedModel folder, .keras, .h5 or float .tflite
 # calibration = "samples.npz#0:100"   # rows that set the int8 ranges: typical inputs, 100 to 500 of them
 # eval = "samples.npz#100:500"    # other rows, with labels in "y": what accuracy is measured on, here and on the device
-# check_set = "check.npz"         # what the device is checked with, where that is not the eval rows
+# check_set = "check.npz"         # what the device is checked with, where that is not the eval rows; these three are
+                                  # an .npz, a .csv, a folder of .npy or of images, or "module:function"
+
+[samples]                         # how images and CSV become the model's inputs; the other kinds are fed as they are
+# range = [0.0, 1.0]              # what pixels of 0 and 255 become: [0.0, 1.0] divides by 255, [0.0, 255.0] leaves them
+# mean = [0.485, 0.456, 0.406]    # taken away after that, then divided by std: one number, or one for each colour
+# std = [0.229, 0.224, 0.225]
+# size = [96, 96]                 # height and width of images; left out: what the model takes
+# resize = "stretch"              # "crop" keeps the proportions and cuts the edges, "pad" keeps all and adds black
+# interpolation = "bilinear"      # nearest, bilinear, bicubic, lanczos, box
+# colors = "rgb"                  # or "bgr", "gray"; left out: gray for a model of one channel, else rgb
+# classes = ["no", "yes"]         # in the order of the model's outputs; left out: the names of the labels, sorted
+# label = "class"                 # CSV: the column of the labels; left out: "y", or "label"
+# inputs = { x = ["ax", "ay"] }   # CSV: the columns of each input; left out: all but the label's
 
 [budget]                          # on top of the target's own; `edgepack targets show NAME` prints those
 # p95_ms = 50.0                   # also p50_ms, p90_ms, p99_ms, load_ms
@@ -108,8 +124,8 @@ STARTER = """\
 class Project:
     """An edgepack.toml, its paths resolved; None where it says nothing.
 
-    ``calibration``, ``eval`` and ``check_set`` may end in ``#first:last``. ``budget`` holds the limits that it sets,
-    ``ssh`` the keys of its ``[ssh]`` table.
+    ``calibration``, ``eval`` and ``check_set`` may end in ``#first:last``. ``samples`` holds the keys of its
+    ``[samples]`` table, ``budget`` the limits that it sets, ``ssh`` the keys of its ``[ssh]`` table.
     """
 
     folder: Path
@@ -120,6 +136,7 @@ class Project:
     calibration: str | None = None
     eval: str | None = None
     check_set: str | None = None
+    samples: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
     hooks: Hooks | None = None
     ssh: Mapping[str, Any] = field(default_factory=dict)
@@ -136,6 +153,8 @@ def load_project(path: str | Path = FILE_NAME) -> Project:
     path = Path(path)
     content = read_toml(path, code="bad-project")
     faults = find_faults(content, PROJECT)
+    if "samples" in content and not faults:
+        faults += samples_faults(content["samples"])
     if "sign" in content and not faults:
         # Better no bundle than one that its owner believes to be signed.
         faults.append("sign: this version of edgepack signs no bundles yet, remove the table")
@@ -262,6 +281,7 @@ def _project(folder: Path, content: Mapping[str, Any]) -> Project:
         version=app.get("version"),
         target=_target(folder, app["target"]) if "target" in app else None,
         model=_resolve(folder, app["model"]) if "model" in app else None,
+        samples=content.get("samples", {}),
         budget=content.get("budget", {}),
         hooks=Hooks(**hooks) if hooks else None,
         ssh=ssh,
@@ -274,8 +294,10 @@ def _resolve(folder: Path, text: str) -> Path:
 
 
 def _samples(folder: Path, text: str) -> str:
-    """``samples.npz#0:100`` with its path resolved; the rows stay as they are."""
+    """``samples.npz#0:100`` with its path resolved; the rows stay as they are, and so does ``module:function``."""
     path, mark, rows = text.partition("#")
+    if is_function(path):
+        return text
     return f"{_resolve(folder, path)}{mark}{rows}"
 
 

@@ -1,9 +1,9 @@
 """TOML that people write, read strictly: unknown keys are refused with the nearest known name, all faults told at once.
 
-A schema is a small tree of frozen values: :class:`Text`, :class:`Number`, :class:`Flag` and :class:`TextList` for
-single values, :class:`Table` for a table with known keys, :class:`TableOf` for one whose keys are the user's own names,
-:class:`TableList` for ``[[...]]``. :func:`find_faults` is pure; :func:`read_toml` does the reading and
-:func:`refuse_faults` the one raise.
+A schema is a small tree of frozen values: :class:`Text`, :class:`Number`, :class:`Flag`, :class:`TextList` and
+:class:`NumberList` for single values, :class:`Table` for a table with known keys, :class:`TableOf` for one whose keys
+are the user's own names, :class:`TableList` for ``[[...]]``. :func:`find_faults` is pure; :func:`read_toml` does the
+reading and :func:`refuse_faults` the one raise.
 """
 
 from __future__ import annotations
@@ -57,6 +57,17 @@ class TextList:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberList:
+    """An array of ``least`` to ``most`` numbers, each as :class:`Number` says."""
+
+    least: int
+    most: int
+    minimum: float = float("-inf")
+    maximum: float = float("inf")
+    integer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table with known keys, of which ``required`` must be there."""
 
@@ -80,7 +91,7 @@ class TableList:
     minimum: int = 0
 
 
-Schema = Text | Number | Flag | TextList | Table | TableOf | TableList
+Schema = Text | Number | Flag | TextList | NumberList | Table | TableOf | TableList
 
 
 def read_toml(path: Path, *, code: str) -> dict[str, Any]:
@@ -185,6 +196,8 @@ def _scalar_fault(value: object, schema: Schema) -> str:
             return _text_fault(value, schema)
         case Number():
             return _number_fault(value, schema)
+        case NumberList():
+            return _number_list_fault(value, schema)
         case Flag():
             return "" if isinstance(value, bool) else f"must be true or false, not {_kind(value)}"
         case _:
@@ -212,9 +225,19 @@ def _number_fault(value: object, schema: Number) -> str:
         return f"must be {kind}, not {_kind(value)}"
     number: Any = value
     if not schema.minimum <= number <= schema.maximum or number in (float("inf"), float("-inf")):
+        if schema.minimum == float("-inf"):
+            return f"must be finite, not {number}"
         upper = "" if schema.maximum == float("inf") else f" and at most {schema.maximum:g}"
         return f"must be at least {schema.minimum:g}{upper}, not {number}"
     return ""
+
+
+def _number_list_fault(value: object, schema: NumberList) -> str:
+    wanted = str(schema.least) if schema.least == schema.most else f"{schema.least} to {schema.most}"
+    if not isinstance(value, list) or not schema.least <= len(value) <= schema.most:
+        return f"must be an array of {wanted} numbers, not {_kind(value)}"
+    each = Number(schema.minimum, schema.maximum, schema.integer)
+    return next((f"each number {fault}" for item in value if (fault := _number_fault(item, each))), "")
 
 
 def _text_list_fault(value: object, schema: object) -> str:

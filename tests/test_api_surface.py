@@ -43,7 +43,7 @@ ONLY_IN_PYTHON = {
     "activate": {"hooks"},
     "bundle": {"platforms"},
     "deploy": {"project"},
-    "quantize": {"max_drop", "executor"},
+    "quantize": {"max_drop", "executor", "preprocessing"},
     "rollback": {"hooks"},
 }
 

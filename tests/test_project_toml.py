@@ -180,6 +180,7 @@ def test_the_starter_is_a_sound_project_with_every_line_uncommented_too(tmp_path
     assert project.calibration == f"{tmp_path}/new/samples.npz#0:100"
     assert project.budget["gate"] == "point"
     assert project.hooks is not None
+    assert project.samples["inputs"] == {"x": ["ax", "ay"]}
     assert project.ssh["transport"] == "ssh"
 
 
@@ -195,6 +196,24 @@ def test_the_starter_names_the_model_that_is_there(tmp_path: Path, name: str) ->
     assert project.name
     (folder / "other.h5").touch()
     assert load_project(write_starter(folder, force=True)).model is None
+
+
+def test_samples_of_a_function_are_no_path(tmp_path: Path) -> None:
+    """``module:function`` stays as it is; a file beside the edgepack.toml is found from anywhere."""
+    text = '[app]\ncalibration = "my_data:rows#0:9"\neval = "set.csv"\n[samples]\nrange = [0, 1]\nmean = [0.5]\n'
+    project = load_project(written(tmp_path, text))
+    assert project.calibration == "my_data:rows#0:9"
+    assert project.eval == f"{tmp_path}/set.csv"
+    assert project.samples == {"range": [0, 1], "mean": [0.5]}
+
+
+def test_samples_that_contradict_themselves_are_told(tmp_path: Path) -> None:
+    """A mean without a range and a falling range, both at once."""
+    with pytest.raises(InputError) as refusal:
+        load_project(written(tmp_path, "[samples]\nrange = [1, 0]\nclasses = ['a', 'a']\n"))
+    assert refusal.value.code == "bad-project"
+    assert "must rise" in refusal.value.message
+    assert "'a' stands there twice" in refusal.value.message
 
 
 def test_the_starter_never_overwrites_unless_told_to(tmp_path: Path) -> None:

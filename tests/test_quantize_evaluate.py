@@ -20,6 +20,7 @@ from edgepack.events import Event, ignore_events
 from edgepack.quantize import evaluate
 from edgepack.quantize.evaluate import PacedModel, Part, pays, processes_here, run_part, run_rest, split
 from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.samples import open_samples
 
 DATA = Path(__file__).parent / "data"
 ROWS = 203
@@ -43,7 +44,7 @@ def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     rows = np.random.default_rng(3).uniform(0, 1, (ROWS + 10, *shape)).astype(np.float32)
     np.savez(folder / "samples.npz", x=rows)
     port = {"name": name, "shape": [None, *shape], "dtype": "float32"}
-    samples = f"{folder}/samples.npz#7:{7 + ROWS}"
+    samples = open_samples(f"{folder}/samples.npz#7:{7 + ROWS}").to_json()
     whole = Part(str(DATA / f"{request.param}.tflite"), [port], samples, 0, ROWS, str(folder / "whole"))
     outputs = run_part(whole)
     expected = [np.load(f"{whole.folder}/{number}.npy") for number in range(len(outputs))]

@@ -15,8 +15,8 @@ from tiny_tflite import tiny_model
 
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
-from edgepack.quantize.checking import Port, bind_inputs, check_content, read_batches, read_labels, refuse_overlap
-from edgepack.quantize.rows import read_rows
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import check_content, fit_samples, read_batches, read_labels, refuse_overlap
 from edgepack.quantize.samples import open_samples, parse_samples
 from edgepack.target import Scheme
 
@@ -40,7 +40,7 @@ def refusal_of(samples: str | Path, inputs: tuple[Port, ...] = IMAGE, *, labels:
     def use() -> None:
         opened = open_samples(samples)
         check_content(opened, need_labels=labels, report=ignore_events)
-        bind_inputs(opened, inputs)
+        fit_samples(opened, inputs)
 
     with pytest.raises(InputError) as refusal:
         use()
@@ -59,7 +59,7 @@ def refusal_of(samples: str | Path, inputs: tuple[Port, ...] = IMAGE, *, labels:
 )
 def test_rows_are_written_after_a_hash(text: str, parsed: tuple[str, int, int | None]) -> None:
     """FILE#100:500 takes rows, either side may be left out, and a file's own hash is no range."""
-    assert parse_samples(text) == (Path(parsed[0]), *parsed[1:])
+    assert parse_samples(text) == parsed
 
 
 def test_an_existing_file_with_a_hash_in_its_name_is_that_file(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_rows_come_as_numpy_would_slice_them(tmp_path: Path, data: st.DataObject
     else:
         np.savez(path, x=np.asfortranarray(array) if kind == "fortran" else array)
     samples = open_samples(f"{path}#{start}:{stop}")
-    pieces = list(read_rows(samples.inputs[0], samples.start, samples.stop, size))
+    pieces = [batch["x"] for batch in samples.read(["x"], size)]
     assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
     assert np.array_equal(np.concatenate(pieces), array[start:stop])
 
@@ -217,9 +217,9 @@ def test_float_samples_for_an_integer_input_are_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_comes_with_the_nearest(tmp_path: Path) -> None:
-    """A misspelt key is told with what it probably meant."""
+    """A misspelt key is told, and what to rename."""
     error = refusal_of(save(tmp_path, imaeg=images(3), y=np.arange(3)))
-    assert "Did you mean 'imaeg'?" in error.message
+    assert "'imaeg' looks like it: rename it" in error.message
     assert "image=..." in error.hint
 
 

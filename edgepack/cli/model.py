@@ -21,7 +21,7 @@ TargetOption = Annotated[
         autocompletion=target_names,
     ),
 ]  # fmt: skip
-SAMPLES_HELP = "a .npz, or a folder of .npy; FILE#100:500 takes rows."
+SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FILE#100:500 takes rows."
 
 
 def add_commands(table: Table) -> None:
@@ -88,6 +88,7 @@ def add_commands(table: Table) -> None:
             calibration=calibration or (project.calibration if project else None),
             evaluation=evaluation or (project.eval if project else None),
             check_set=check_set or (project.check_set if project else None),
+            preprocessing=project.samples if project else None,
             metric=metric,
             batch=batch or None,
             cache=cache,

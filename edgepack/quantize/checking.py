@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
-from edgepack.quantize.rows import chunk_rows, read_rows
-from edgepack.quantize.samples import LABELS, SINGLE_INPUT, SampleArray, Samples
+from edgepack.quantize.arrayfiles import ArrayFiles
+from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray, chunk_rows
+from edgepack.quantize.images import ImageFolder
+from edgepack.quantize.samples import Samples, content_digest, row_digests
+from edgepack.quantize.tables import CsvTable
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-_DIGEST_BYTES = 16
+# A hundredth of the stated range: rounding and codecs, not another scale.
+_RANGE_TOLERANCE = 0.01
 
 TOLERATED_SHARE = 0.01
 """Of the judging samples, each counted once, how many may be calibrated on as well: they flatter by a point at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """An input or output of a model: its name, shape with the batch first (None where it is open) and dtype."""
+class Span:
+    """The smallest and the largest value of an input over a whole set."""
 
     name: str
-    shape: tuple[int | None, ...]
-    dtype: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +45,131 @@ class CheckedSamples:
     """A set whose every row was read and found sound.
 
     ``rows`` has a digest of each row's inputs as float32, so that the same sample is recognized in another file, under
-    another name or type; ``digest`` is that of all inputs as they are stored, names, shapes and types included.
+    another name or type; ``digest`` is that of everything that decides what the model is fed: inputs as they are
+    stored, names, shapes, types, preprocessing. ``constant`` holds the rows in which an input has one value throughout;
+    ``classes`` is how often each label occurs, None where there are none or they are no classes.
     """
 
     samples: Samples
     rows: tuple[bytes, ...]
     digest: str
+    spans: tuple[Span, ...] = ()
+    constant: tuple[int, ...] = ()
+    classes: tuple[tuple[int, int], ...] | None = None
 
 
 def check_content(samples: Samples, *, need_labels: bool, report: Reporter) -> CheckedSamples:
-    """Read every row once, and refuse what is not finite.
+    """Read every row once, and refuse what is not finite or outside the stated range.
 
-    Raises InputError: "not-finite", "no-labels", "bad-samples", "broken-samples".
+    Raises InputError: "not-finite", "outside-range", "no-labels", "bad-samples", and what reading raises.
     """
     _check_labels(samples, need_labels)
-    hashes = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in range(samples.rows)]
-    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for array in sorted(samples.inputs, key=lambda one: one.name):
-        whole.update(repr((array.name, array.shape[1:], array.dtype, array.stacked)).encode())
-        if array.rows < samples.stop:
-            continue  # a table of names, say; if the model wants it after all, bind_inputs refuses it
-        row = samples.start
-        for rows in read_rows(array, samples.start, samples.stop, chunk_rows(array)):
-            _require_finite(samples, array, rows, row)
-            whole.update(rows.tobytes())
-            for values in _as_float32(rows):
-                hashes[row - samples.start].update(values.tobytes())
-                row += 1
-            report(Event("quantize", f"checking {samples.path.name}", row - samples.start, samples.rows, "samples"))
-    return CheckedSamples(samples, tuple(one.digest() for one in hashes), whole.hexdigest())
+    # What has fewer rows is a table of names, say; if the model wants it after all, bind_inputs refuses it.
+    arrays = [array for array in samples.inputs if array.rows >= samples.stop]
+    labels = samples.named(LABELS)
+    names = [array.name for array in arrays]
+    reader = _Reader(samples, arrays)
+    wanted = [*names, LABELS] if labels is not None else names
+    for batch in samples.read(wanted, chunk_rows(arrays)):
+        reader.take({name: batch[name] for name in names}, batch.get(LABELS))
+        report(Event("quantize", f"checking {samples.name}", reader.done, samples.rows, "samples"))
+    return reader.checked()
 
 
-def _as_float32(rows: Array) -> Array:
-    import numpy as np
+class _Reader:
+    """Takes a set's batches one after the other and adds up what is to be known of them."""
 
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(rows, dtype=np.float32)
+    def __init__(self, samples: Samples, arrays: Sequence[SampleArray]) -> None:
+        facts = (samples.preprocessing.to_json(), [(a.name, a.shape[1:], a.dtype, a.single) for a in arrays])
+        self._samples = samples
+        self._whole = hashlib.blake2b(repr(facts).encode(), digest_size=16)
+        self._rows: list[bytes] = []
+        self._spans = {array.name: (math.inf, -math.inf) for array in arrays}
+        self._constant: list[int] = []
+        self._classes: Counter[int] | None = Counter()
+
+    @property
+    def done(self) -> int:
+        """How many rows were taken."""
+        return len(self._rows)
+
+    def take(self, inputs: Mapping[str, Array], labels: Array | None) -> None:
+        """The next rows. Raises InputError about the first that is not sound."""
+        first = self._samples.start + self.done
+        for name, rows in inputs.items():
+            _require_finite(self._samples, name, rows, first)
+            self._require_in_range(name, rows, first)
+            self._whole.update(rows.tobytes())
+            flat = rows.reshape(len(rows), -1)
+            if flat.shape[1] > 1:
+                self._constant += (int(row) + first for row in (flat == flat[:, :1]).all(axis=1).nonzero()[0])
+            if flat.size:
+                low, high = self._spans[name]
+                self._spans[name] = min(low, float(flat.min())), max(high, float(flat.max()))
+        if labels is None:
+            self._classes = None
+        else:
+            _require_finite(self._samples, LABELS, labels, first)
+            self._count(labels)
+        self._rows += row_digests(inputs)
+
+    def _require_in_range(self, name: str, rows: Array, first: int) -> None:
+        """Pictures are scaled as stated when they are fed; everything else has to be so already."""
+        import numpy as np
+
+        limits = self._samples.preprocessing.limits
+        if limits is None or isinstance(self._samples.store, ImageFolder):
+            return
+        slack = _RANGE_TOLERANCE * (limits[1] - limits[0])
+        flat = rows.reshape(len(rows), -1)
+        outside = (flat < limits[0] - slack) | (flat > limits[1] + slack)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            raise InputError(
+                "outside-range",
+                f"{self._samples.place}: row {first + int(row)} of {name!r} holds {flat[row, column]:g}, and [samples] "
+                f"says that samples lie between {limits[0]:g} and {limits[1]:g}.",
+                hint="Scale the samples as in training, or correct range in [samples] of edgepack.toml.",
+                row=first + int(row),
+            )
+
+    def _count(self, labels: Array) -> None:
+        """Whole numbers, or one-hot rows, are classes."""
+        import numpy as np
+
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            labels = labels.argmax(axis=1)
+        flat = labels.reshape(-1)
+        if self._classes is None or len(flat) != len(labels) or (flat != np.floor(flat)).any():
+            self._classes = None
+        else:
+            self._classes.update(int(label) for label in flat)
+
+    def checked(self) -> CheckedSamples:
+        """What came of it."""
+        samples = dataclasses.replace(self._samples, content=content_digest(self._rows))
+        return CheckedSamples(
+            samples,
+            tuple(self._rows),
+            self._whole.hexdigest(),
+            tuple(Span(name, low, high) for name, (low, high) in self._spans.items()),
+            tuple(dict.fromkeys(self._constant)),
+            None if self._classes is None else tuple(sorted(self._classes.items())),
+        )
 
 
-def _require_finite(samples: Samples, array: SampleArray, rows: Array, first: int) -> None:
+def _require_finite(samples: Samples, name: str, rows: Array, first: int) -> None:
     import numpy as np
 
     if rows.dtype.kind != "f":
         return
-    bad = ~np.isfinite(_as_float32(rows)).reshape(len(rows), -1).all(axis=1)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(rows.astype(np.float32, copy=False)).reshape(len(rows), -1).all(axis=1)
     if bad.any():
         row = first + int(bad.argmax())
         raise InputError(
             "not-finite",
-            f"{samples.path}: row {row} of {array.name!r} holds NaN, infinity or a number beyond float32.",
+            f"{samples.place}: row {row} of {name!r} holds NaN, infinity or a number beyond float32.",
             hint="Remove or repair the row; one such value ruins every quantization range.",
             row=row,
         )
@@ -98,29 +180,36 @@ def _check_labels(samples: Samples, needed: bool) -> None:
     if labels is None:
         if needed:
             have = ", ".join(array.name for array in samples.arrays) or "nothing"
-            raise InputError(
-                "no-labels", f"{samples.path} has no labels: the key y is missing (there is {have}).",
-                hint="Save the labels as y: numpy.savez(FILE, x=..., y=...).",
-            )  # fmt: skip
+            fault = f"{samples.place} has no labels (there is {have})."
+            raise InputError("no-labels", fault, hint=_label_hint(samples))
         return
     if labels.rows < samples.stop:
         raise InputError(
             "bad-samples",
-            f"{samples.path} has {labels.rows} labels for {samples.stop} samples.",
+            f"{samples.place} has {labels.rows} labels for {samples.stop} samples.",
             hint="One label a row.",
         )
-    for rows in read_rows(labels, samples.start, samples.stop, chunk_rows(labels)):
-        _require_finite(samples, labels, rows, samples.start)
+
+
+def _label_hint(samples: Samples) -> str:
+    match samples.store:
+        case ArrayFiles():
+            return "Save the labels as y: numpy.savez(FILE, x=..., y=...)."
+        case ImageFolder():
+            return "Put the images into one sub-folder for each class, or write labels.csv with the columns file,label."
+        case CsvTable():
+            return "Name the label's column y, or write label = ... into [samples] of edgepack.toml."
+        case _:
+            return "Yield pairs (array, label), or dicts with the label as y."
 
 
 def read_labels(samples: Samples, rows: int | None = None) -> Array | None:
     """The labels of the set's rows (or of its first ``rows``), [N] or one-hot [N, classes]; None where it has none."""
-    labels = samples.named(LABELS)
-    if labels is None:
+    if samples.named(LABELS) is None:
         return None
-    count = samples.rows if rows is None else rows
-    (found,) = read_rows(labels, samples.start, samples.start + count, count)
-    return found
+    import numpy as np
+
+    return np.concatenate([batch[LABELS] for batch in samples.read([LABELS], min(samples.rows, 256), rows)])
 
 
 def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list[tuple[int, int]]:
@@ -135,7 +224,7 @@ def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list
     pairs = [(rows[digest], row) for row, digest in enumerate(judging.rows, evaluation.start) if digest in rows]
     shared = len({calibrating.rows[row - calibration.start] for row, _ in pairs})
     both = range(max(calibration.start, evaluation.start), min(calibration.stop, evaluation.stop))
-    if both and calibration.path.samefile(evaluation.path):
+    if both and calibration.is_of(evaluation):
         pairs = [(row, row) for row in both]
     elif shared < 2 or shared <= TOLERATED_SHARE * len(set(judging.rows)):
         return pairs
@@ -149,11 +238,18 @@ def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list
     )
 
 
-def bind_inputs(samples: Samples, inputs: Sequence[Port]) -> dict[str, SampleArray]:
-    """Which array feeds which input.
+def fit_samples(samples: Samples, inputs: Sequence[Port]) -> Samples:
+    """The set in the shapes and types of the model's inputs, where these are the model's to say; checked against them.
 
-    Raises InputError "bad-samples": a name, shape, type or count that does not fit the model.
+    Raises InputError "bad-samples": a name, shape, type or count that does not fit the model; "no-size".
     """
+    fitted = dataclasses.replace(samples, store=samples.store.fitted(inputs))
+    bind_inputs(fitted, inputs)
+    return fitted
+
+
+def bind_inputs(samples: Samples, inputs: Sequence[Port]) -> dict[str, SampleArray]:
+    """Which array of a fitted set feeds which input. Raises InputError "bad-samples"."""
     bound = {}
     for port in inputs:
         array = samples.named(port.name)
@@ -169,33 +265,61 @@ def bind_inputs(samples: Samples, inputs: Sequence[Port]) -> dict[str, SampleArr
 
 def _unknown_name(samples: Samples, port: Port, inputs: Sequence[Port]) -> InputError:
     have = [array.name for array in samples.arrays]
-    near = difflib.get_close_matches(port.name, have, 1, 0.4)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
+    # What another input is called by is not misspelt.
+    free = [name for name in have if name not in {LABELS, *(one.name for one in inputs)}]
+    near = difflib.get_close_matches(port.name, free, 1, 0.4)
+    meant = f" {near[0]!r} looks like it: rename it." if near else ""
     or_x = " (or x)" if len(inputs) == 1 else ""
+    names = [one.name for one in inputs]
+    match samples.store:
+        case CsvTable():
+            hint = "Name the columns of each input: [samples.inputs] of edgepack.toml, " + ", ".join(
+                f"{name} = [...]" for name in names
+            )
+        case ArrayFiles():
+            listed = ", ".join(f"{name}=..." for name in names)
+            hint = f"Name the arrays after the inputs: numpy.savez(FILE, {listed}, y=...)."
+        case _:
+            listed = ", ".join(f"{name!r}: ..." for name in names)
+            hint = f"Name the arrays after the inputs: yield {{{listed}, 'y': ...}}."
     return InputError(
         "bad-samples",
-        f"{samples.path} has no array {port.name!r}{or_x}, which the model's input is called; "
+        f"{samples.place} has no array {port.name!r}{or_x}, which the model's input is called; "
         f"it has {', '.join(have)}.{meant}",
-        hint="Name the arrays after the inputs: numpy.savez(FILE, "
-        + ", ".join(f"{one.name}=..." for one in inputs) + ", y=...).",
-        expected=[one.name for one in inputs], got=have,
+        hint=hint, expected=names, got=have,
     )  # fmt: skip
 
 
 def _check_shape(samples: Samples, array: SampleArray, port: Port) -> None:
     wanted, got = port.shape[1:], array.shape[1:]
-    if array.stacked and got[:1] == (1,) and len(got) == len(wanted) + 1:
+    if array.single and got[:1] == (1,) and len(got) == len(wanted) + 1:
         got = got[1:]
-    fits = len(wanted) == len(got) and all(a in (None, b) for a, b in zip(wanted, got, strict=True))
-    if not fits or array.rows < samples.stop:
+    if len(wanted) != len(got) or not all(a in (None, b) for a, b in zip(wanted, got, strict=True)):
         raise InputError(
             "bad-samples",
-            f"{samples.path}: {array.name!r} has the shape {_shape(array.shape)}, "
-            f"but the model's input {port.name!r} takes {_shape(('N', *wanted))}"
-            + (f" with N of at least {samples.stop}." if fits else "."),
-            hint="Reshape the samples as the model was trained: the samples first, then the input's own dimensions.",
+            f"{samples.place}: {array.name!r} has the shape {_shape(array.shape)}, "
+            f"but the model's input {port.name!r} takes {_shape(('N', *wanted))}.",
+            hint=_shape_hint(samples),
             expected=list(port.shape), got=list(array.shape),
         )  # fmt: skip
+    if array.rows < samples.stop:
+        raise InputError(
+            "bad-samples",
+            f"{samples.place}: {array.name!r} has {array.rows} rows, and {samples.stop} are wanted: every array of a "
+            f"set ({', '.join(f'{one.name} {one.rows}' for one in samples.arrays)}) needs a row for each sample.",
+            hint=f"Save as many rows of {array.name!r}, or take fewer: {samples.place}#0:{array.rows}",
+            expected=samples.stop, got=array.rows,
+        )  # fmt: skip
+
+
+def _shape_hint(samples: Samples) -> str:
+    match samples.store:
+        case ImageFolder():
+            return "Correct size and colors in [samples] of edgepack.toml, or leave them out: the model has its own."
+        case CsvTable():
+            return "Say which columns are the input: [samples.inputs] x = [...] in edgepack.toml."
+        case _:
+            return "Reshape the samples as the model was trained: the samples first, then the input's own dimensions."
 
 
 def _shape(sizes: Sequence[object]) -> str:
@@ -205,12 +329,21 @@ def _shape(sizes: Sequence[object]) -> str:
 def _check_type(samples: Samples, array: SampleArray, port: Port) -> None:
     import numpy as np
 
+    if array.is_text:
+        raise InputError(
+            "bad-samples",
+            f"{samples.place}: {array.name!r} is text ({np.dtype(array.dtype)}), "
+            f"and the model's input {port.name!r} takes {port.dtype}.",
+            hint="Save the numbers that the model was trained with.",
+        )
     if not np.can_cast(np.dtype(array.dtype), np.dtype(port.dtype), "same_kind"):
         raise InputError(
             "bad-samples",
-            f"{samples.path}: {array.name!r} is {np.dtype(array.dtype)}, "
+            f"{samples.place}: {array.name!r} is {np.dtype(array.dtype)}, "
             f"but the model's input {port.name!r} takes {port.dtype}.",
-            hint=f"Save it as {port.dtype}: array.astype({port.dtype!r}).",
+            hint=f"Save it as {port.dtype}: array.astype({port.dtype!r})."
+            if not isinstance(samples.store, ImageFolder)
+            else "Such a model takes pixels as they are: range = [0, 255] in [samples], without mean and std.",
             expected=port.dtype, got=str(np.dtype(array.dtype)),
         )  # fmt: skip
 
@@ -222,11 +355,10 @@ def read_batches(
 
     ``rows`` takes only the first so many.
     """
-    bound = bind_inputs(samples, inputs)
-    stop = samples.stop if rows is None else min(samples.stop, samples.start + rows)
-    streams = {name: read_rows(array, samples.start, stop, size) for name, array in bound.items()}
-    for _ in range(math.ceil((stop - samples.start) / size)):
-        yield {port.name: _cast(next(streams[port.name]), port, samples) for port in inputs}
+    fitted = fit_samples(samples, inputs)
+    bound = {name: array.name for name, array in bind_inputs(fitted, inputs).items()}
+    for batch in fitted.read(set(bound.values()), size, rows):
+        yield {port.name: _cast(batch[bound[port.name]], port, samples) for port in inputs}
 
 
 def _cast(rows: Array, port: Port, samples: Samples) -> Array:
@@ -237,7 +369,7 @@ def _cast(rows: Array, port: Port, samples: Samples) -> Array:
     if cast.dtype.kind in "iu" and not np.array_equal(cast, rows):
         raise InputError(
             "bad-samples",
-            f"{samples.path}: numbers for {port.name!r} do not fit into {port.dtype}.",
+            f"{samples.place}: numbers for {port.name!r} do not fit into {port.dtype}.",
             hint="Save them in range.",
         )
     return cast

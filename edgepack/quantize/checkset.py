@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgepack.errors import InputError
 from edgepack.quantize.agreement import Outputs
-from edgepack.quantize.checking import Port, read_batches, read_labels
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import read_batches, read_labels
 from edgepack.quantize.samples import Samples
 
 if TYPE_CHECKING:
@@ -21,8 +23,19 @@ MOST_BYTES = 256 << 20
 
 
 def bytes_per_row(samples: Samples) -> int:
-    """What one sample's inputs take."""
+    """What one sample's inputs take; 0 while the model has to say it."""
     return sum(array.row_bytes for array in samples.inputs)
+
+
+def refuse_large(samples: Samples) -> None:
+    """Raise InputError "check-set-too-large" for a check set that a device could not hold in memory."""
+    row = bytes_per_row(samples)
+    if row * samples.rows > MOST_BYTES:
+        raise InputError(
+            "check-set-too-large",
+            f"{samples.text} is larger than {MOST_BYTES >> 20} MiB, and a device holds its check set in memory.",
+            hint=f"Take {MOST_BYTES // row} rows of it at most, for example with #0:500.",
+        )
 
 
 def fitting_rows(samples: Samples) -> int:

@@ -114,7 +114,7 @@ class _Pace:
 class Part:
     """Some rows of a set of samples, from ``first`` on, for a model in a process of its own; plain values.
 
-    ``inputs`` and ``samples`` are as the worker takes them; outputs go into ``folder``.
+    ``inputs`` and ``samples`` (JSON) are as the worker takes them; outputs go into ``folder``.
     """
 
     model: str

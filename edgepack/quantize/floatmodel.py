@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import InputError
-from edgepack.quantize.checking import Port
+from edgepack.quantize.arrays import Port
 from edgepack.quantize.legacy import upgrade_codes
 from edgepack.tflite import Tensor, read_model
 

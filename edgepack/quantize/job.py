@@ -11,8 +11,10 @@ from edgepack.events import Reporter
 from edgepack.files import check_output, require_regular
 from edgepack.metric import Metric, load_metric
 from edgepack.quantize.artifacts import places_beside
+from edgepack.quantize.audit import audit_samples
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
-from edgepack.quantize.checkset import MOST_BYTES, bytes_per_row
+from edgepack.quantize.checkset import refuse_large
+from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
 from edgepack.quantize.sources import Source, identify_source
@@ -33,6 +35,7 @@ class Job:
     cache: bool
     max_drop: float | None
     diagnose: bool
+    preprocessing: Preprocessing
     notes: tuple[Finding, ...]
 
 
@@ -43,13 +46,14 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         require_regular(path)
     source = identify_source(request.model)
     opened = [
-        None if text is None else open_samples(text)
+        None if text is None else open_samples(text, request.preprocessing)
         for text in (request.calibration, request.evaluation, request.check_set)
     ]
     calibration, evaluation, check_set = opened
     for goal in request.goals:
         _check_fit(goal, calibration)
-    _check_check_set(check_set)
+    if check_set is not None:
+        refuse_large(check_set)
     if request.batch is not None and request.batch < 1:
         raise InputError("bad-batch", f"A batch of {request.batch} holds nothing.", hint="Pin 1 or more.")
     metric = load_metric(request.metric)
@@ -57,7 +61,8 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         None if samples is None else check_content(samples, need_labels=samples is evaluation, report=report)
         for samples in opened
     )
-    notes = (_repeated_rows(calibrating, judging), _repeated_rows(calibrating, checking))
+    alike = (_repeated_rows(calibrating, judging), _repeated_rows(calibrating, checking))
+    notes = (*filter(None, alike), *audit_samples(calibrating, judging or checking))
     return Job(
         source=source,
         goals=request.goals,
@@ -69,7 +74,8 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         cache=request.cache,
         max_drop=request.max_drop,
         diagnose=request.diagnose,
-        notes=tuple(filter(None, notes)),
+        preprocessing=request.preprocessing,
+        notes=notes,
     )
 
 
@@ -105,15 +111,6 @@ def _check_fit(goal: Goal, calibration: Samples | None) -> None:
         )
 
 
-def _check_check_set(check_set: Samples | None) -> None:
-    if check_set is not None and bytes_per_row(check_set) * check_set.rows > MOST_BYTES:
-        raise InputError(
-            "check-set-too-large",
-            f"{check_set.text} is larger than {MOST_BYTES >> 20} MiB, and a device holds its check set in memory.",
-            hint=f"Take {MOST_BYTES // bytes_per_row(check_set)} rows of it at most, for example with #0:500.",
-        )
-
-
 def _repeated_rows(calibration: CheckedSamples | None, judging: CheckedSamples | None) -> Finding | None:
     """A note where a few samples stand on both sides, with their rows. Raises InputError "overlap"."""
     if calibration is None or judging is None:
@@ -127,6 +124,6 @@ def _repeated_rows(calibration: CheckedSamples | None, judging: CheckedSamples |
         "repeated-rows",
         "note",
         judging.samples.text,
-        f"{judging.samples.path.name}: {counted} ({shown}); so few change no accuracy that counts.",
+        f"{judging.samples.name}: {counted} ({shown}); so few change no accuracy that counts.",
         "Take them out of one side if they should not be there.",
     )

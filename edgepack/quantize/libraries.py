@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from importlib import metadata
 
-# Whose versions decide the bytes of a conversion and the numbers of an output.
-_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
+# Whose versions decide the bytes of a conversion, the pixels of a picture and the numbers of an output.
+_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy", "pillow")
 
 
 def library_versions() -> dict[str, str]:

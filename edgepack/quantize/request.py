@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.quantize.preprocessing import UNSTATED, Preprocessing
 from edgepack.target import Target
 
 
@@ -20,9 +21,10 @@ class Goal:
 class Request:
     """One run of ``quantize``: a model, what to make of it, and the samples to make and judge it with.
 
-    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples as the command line takes them (``FILE``, or
-    ``FILE#100:500`` for rows). ``metric`` is built in or ``module:function`` of (outputs, labels). ``batch`` is pinned;
-    None leaves it as it is. With ``cache`` what was made before from the same content is taken from the user's cache.
+    ``calibration``, ``evaluation`` and ``check_set`` are sets of samples as the command line takes them (``FILE``,
+    ``FOLDER`` or ``module:function``, and after it ``#100:500`` for rows), made into inputs as ``preprocessing`` says.
+    ``metric`` is built in or ``module:function`` of (outputs, labels). ``batch`` is pinned; None leaves it as it is.
+    With ``cache`` what was made before from the same content is taken from the user's cache.
     ``max_drop`` goes before the targets' own ``max_accuracy_drop``. ``diagnose`` looks into layers and calibration
     samples also where accuracy is kept.
     """
@@ -37,3 +39,4 @@ class Request:
     cache: bool = True
     max_drop: float | None = None
     diagnose: bool = False
+    preprocessing: Preprocessing = UNSTATED

@@ -19,7 +19,9 @@ from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
 from edgepack.quantize.agreement import Outputs, refuse_difference
-from edgepack.quantize.checking import CheckedSamples, Port, bind_inputs, read_labels
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import CheckedSamples, fit_samples, read_labels
+from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
@@ -117,15 +119,16 @@ class _Run:
             ports = self._shop.ports()
             self._inputs = ports.inputs
             outputs = [port.shape for port in ports.outputs]
-        for checked in (job.calibration, job.evaluation, job.check_set):
-            if checked is not None:
-                bind_inputs(checked.samples, self._inputs)
+        for checked in filter(None, (job.calibration, job.evaluation)):
+            fit_samples(checked.samples, self._inputs)
+        if job.check_set is not None:
+            refuse_large(fit_samples(job.check_set.samples, self._inputs))
         if job.evaluation is not None:
             job.metric.refuse_misfit(outputs)
             for judging in filter(None, (job.evaluation, job.check_set)):
                 labels = read_labels(judging.samples)
                 if labels is not None:
-                    job.metric.refuse_labels(outputs, labels, str(judging.samples.path))
+                    job.metric.refuse_labels(outputs, labels, judging.samples.place)
             self._scores = scores_of(outputs)
             self._try_metric(job.evaluation)
 
@@ -167,7 +170,7 @@ class _Run:
         notes: tuple[Finding, ...] = ()
         if job.calibration is not None and goal.target.quantization.scheme in INTEGER_SCHEMES:
             ranges = self._shop.ranges(float_model, self._inputs, job.calibration)
-            notes = audit_ranges(ranges, job.calibration.samples.path.name, job.calibration.samples.start)
+            notes = audit_ranges(ranges, job.calibration.samples.name, job.calibration.samples.start)
         samples = job.evaluation or job.check_set or job.calibration
         return diagnose(self._shop.layers(float_model, staged, self._inputs, samples, LAYER_ROWS), notes)
 

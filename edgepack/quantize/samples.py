@@ -1,85 +1,72 @@
-"""Sets of samples: the grammar ``FILE#100:500``, `.npz` files and folders of `.npy`.
+"""Sets of samples: the grammar ``FILE#100:500``, and which kind of set a text names.
 
-Opening reads headers only; nothing is ever unpickled. The rows are read by :mod:`edgepack.quantize.rows`.
+Opening reads headers, names of files and lines, no samples: those are read a few at a time, by whoever needs them. A
+set is a frozen value; as text (:meth:`Samples.to_json`) it goes to another process, which opens it again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import hashlib
+import json
 import re
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
+from edgepack.quantize.arrayfiles import open_npy_folder, open_npz
+from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, SampleArray, SampleStore
+from edgepack.quantize.functions import SampleFunction, is_function, open_function
+from edgepack.quantize.images import is_image_folder, open_image_folder
+from edgepack.quantize.preprocessing import UNSTATED, Preprocessing, preprocessing_from
+from edgepack.quantize.reading import reading
+from edgepack.quantize.tables import SUFFIXES as CSV_SUFFIXES
+from edgepack.quantize.tables import open_csv
 
-LABELS = "y"
-SINGLE_INPUT = "x"
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
 _RANGE = re.compile(r"([0-9]*):([0-9]*)")
-_GRAMMAR = "FILE, or FILE#100:500 for the rows 100 to 499."
-_ENCRYPTED = 0x1  # bit 0 of a ZIP entry's flags (APPNOTE.TXT 4.4.4)
-_MOST_ROW_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class StoredArray:
-    """Where one array lies: an ``entry`` of the .npz ``path``, or (entry None) a .npy file of its own."""
-
-    name: str
-    path: Path
-    entry: str | None
-    shape: tuple[int, ...]
-    dtype: str
-    fortran: bool
-    # Where the data begins in ``path``; None where the archive has it compressed.
-    offset: int | None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return _row_bytes(self.shape, self.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class SampleArray:
-    """Rows of one input or of the labels: a stored array, or several files with one sample each (``pieces``)."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    pieces: tuple[StoredArray, ...]
-    stacked: bool
-
-    @property
-    def rows(self) -> int:
-        """How many samples there are before a range is taken."""
-        return self.shape[0]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one sample."""
-        return _row_bytes(self.shape, self.dtype)
+_GRAMMAR = "FILE, FOLDER or module:function, and after it #100:500 for the rows 100 to 499."
+_KINDS = "Samples are an .npz, a CSV file, a folder of .npy or of images, or module:function."
+_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A set as it was written on the command line: its arrays by name and the rows ``start`` to ``stop`` of them."""
+    """A set as it was written on the command line: where its arrays are, and the rows ``start`` to ``stop`` of them.
+
+    ``place`` is the text without its range. ``content`` is what :func:`content_digest` makes of its rows, once they
+    have been read: a function that gives others the next time is found out by it.
+    """
 
     text: str
-    path: Path
-    arrays: tuple[SampleArray, ...]
+    place: str
+    store: SampleStore
     start: int
     stop: int
+    preprocessing: Preprocessing
+    content: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it where there is little room."""
+        return Path(self.place).name
 
     @property
     def rows(self) -> int:
         """How many samples the set has."""
         return self.stop - self.start
+
+    @property
+    def arrays(self) -> tuple[SampleArray, ...]:
+        """Everything that the set holds."""
+        return self.store.arrays
 
     def named(self, name: str) -> SampleArray | None:
         """The array of that name."""
@@ -87,171 +74,173 @@ class Samples:
 
     @property
     def inputs(self) -> tuple[SampleArray, ...]:
-        """What can be an input: ``x`` where it is there, else every array but the labels."""
+        """What can be an input: ``x`` where it is there, else every array but labels and text."""
         single = self.named(SINGLE_INPUT)
-        return (single,) if single else tuple(array for array in self.arrays if array.name != LABELS)
+        return (single,) if single else tuple(a for a in self.arrays if a.name != LABELS and not a.is_text)
+
+    def is_of(self, other: Samples) -> bool:
+        """Whether both take rows of the same file, folder or function."""
+        one, two = (samples.place for samples in (self, other))
+        if isinstance(self.store, SampleFunction) or isinstance(other.store, SampleFunction):
+            return one == two
+        return Path(one).samefile(two)
+
+    def after(self, first: int) -> Samples:
+        """The rows from that one on, counted within the set; part of a set is held against no digest."""
+        return dataclasses.replace(self, start=self.start + first, content="") if first else self
+
+    def read(self, names: Collection[str], size: int, rows: int | None = None) -> Iterator[dict[str, Array]]:
+        """The arrays of these names, ``size`` rows at a time (the last piece may be shorter); ``rows``: the first only.
+
+        Raises InputError about what cannot be read, and "unsteady-samples".
+        """
+        stop = self.stop if rows is None else min(self.stop, self.start + rows)
+        if isinstance(self.store, SampleFunction) and self.content:
+            return self._read_held(names, size, stop)
+        return self.store.read(names, self.start, stop, size)
+
+    def _read_held(self, names: Collection[str], size: int, stop: int) -> Iterator[dict[str, Array]]:
+        """Read, and at the end hold what was read against ``content``."""
+        inputs = [array.name for array in self.inputs]
+        digests: list[bytes] = []
+        for batch in self.store.read({*names, *inputs}, self.start, stop, size):
+            digests += row_digests({name: batch[name] for name in inputs})
+            yield {name: batch[name] for name in names}
+        if stop == self.stop and content_digest(digests) != self.content:
+            raise InputError(
+                "unsteady-samples",
+                f"{self.place} gives other samples each time it is called.",
+                hint="Give the same ones in the same order: no shuffling, and a fixed seed for whatever is random.",
+            )
+
+    def to_json(self) -> str:
+        """The text that :func:`samples_from_json` opens again, in another process."""
+        return json.dumps(
+            {
+                "place": self.place, "start": self.start, "stop": self.stop, "text": self.text,
+                "count": max(array.rows for array in self.arrays), "content": self.content,
+                "preprocessing": self.preprocessing.to_json(),
+            }
+        )  # fmt: skip
 
 
-def open_samples(text: str | Path) -> Samples:
-    """The set of samples that ``text`` names; headers are read, contents are not.
+def open_samples(text: str | Path, preprocessing: Preprocessing = UNSTATED) -> Samples:
+    """The set of samples that ``text`` names.
 
-    Raises InputError: "no-samples", "bad-range", "broken-samples", "object-array", "bad-samples", "empty-samples".
+    Raises InputError: "no-samples", "bad-range", "broken-samples", "object-array", "bad-samples", "empty-samples", and
+    what the modules of the kinds say.
     """
-    path, start, stop = parse_samples(str(text))
-    if not path.exists():
-        raise InputError("no-samples", f"There are no samples at {path}.", hint=f"Write {_GRAMMAR}")
-    with reading(path):
-        arrays = _open_folder(path) if path.is_dir() else _open_npz(path)
-    rows = {array.rows for array in arrays if array.name == SINGLE_INPUT} or {
-        array.rows for array in arrays if array.name != LABELS
-    }
-    count = max(rows, default=0)
+    place, start, stop = parse_samples(str(text))
+    store = _open_store(place, stop, preprocessing)
+    count = _count(store)
     if count == 0:
-        raise InputError("empty-samples", f"{path} holds no samples.", hint="Give at least one row.")
+        raise InputError("empty-samples", f"{place} holds no samples.", hint="Give at least one row.")
     stop = count if stop is None else stop
     if stop > count:
         raise InputError(
             "bad-range",
-            f"{text} asks for rows up to {stop}, but {path} has {count}.",
-            hint=f"Write {path}#{start}:{count}",
+            f"{text} asks for rows up to {stop}, but {place} has {count}.",
+            hint=f"Write {place}#{min(start, count - 1)}:{count}",
         )
     if start >= stop:
         raise InputError("empty-samples", f"{text} takes no rows.", hint=f"Write {_GRAMMAR}")
-    return Samples(str(text), path, arrays, start, stop)
+    return Samples(str(text), place, store, start, stop, preprocessing)
 
 
-def parse_samples(text: str) -> tuple[Path, int, int | None]:
-    """Path, first row and end row (None: to the end) of ``FILE`` or ``FILE#100:500``; a file's own # is left alone."""
-    name, mark, span = text.rpartition("#")
+def samples_from_json(text: str) -> Samples:
+    """The set that :meth:`Samples.to_json` wrote down. Raises as :func:`open_samples`, and where it has changed."""
+    value = json.loads(text)
+    preprocessing = preprocessing_from(value["preprocessing"])
+    store = _open_store(value["place"], value["stop"], preprocessing)
+    if not isinstance(store, SampleFunction) and _count(store) != value["count"]:
+        raise InputError(
+            "broken-samples", f"{value['place']} has changed while it was read.", hint="Run again, and leave it alone."
+        )
+    return Samples(value["text"], value["place"], store, value["start"], value["stop"], preprocessing, value["content"])
+
+
+def parse_samples(text: str) -> tuple[str, int, int | None]:
+    """Place, first row and end row (None: to the end) of ``FILE`` or ``FILE#100:500``; a file's own # is left alone."""
+    place, mark, span = text.rpartition("#")
     if not mark or Path(text).exists():
-        return Path(text), 0, None
+        return text, 0, None
     matched = _RANGE.fullmatch(span)
     if not matched:
         raise InputError("bad-range", f"{text!r}: {span!r} is no range of rows.", hint=f"Write {_GRAMMAR}")
     first, last = matched.groups()
-    return Path(name), int(first or 0), int(last) if last else None
+    return place, int(first or 0), int(last) if last else None
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes numpy, zipfile and zlib raise becomes InputError."""
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError) as fault:
-        raise InputError(
-            "broken-samples",
-            f"{path} cannot be read as samples: {fault}.",
-            hint="Write it again with numpy.savez(FILE, x=..., y=...).",
-        ) from fault
-    except OSError as fault:
-        raise InputError(
-            "no-samples", f"{path} cannot be read: {fault.strerror or fault}.", hint="Check path and permissions."
-        ) from fault
+def row_digests(batch: Mapping[str, Array]) -> list[bytes]:
+    """One digest for each row of a batch: of its inputs as float32, in the order of their names.
+
+    So the same sample is recognized in another file, under another name or type.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        arrays = [np.ascontiguousarray(batch[name], dtype=np.float32) for name in sorted(batch)]
+    hashes = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in arrays[0]]
+    for array in arrays:
+        for one, values in zip(hashes, array, strict=True):
+            one.update(values.tobytes())
+    return [one.digest() for one in hashes]
 
 
-def _open_npz(path: Path) -> tuple[SampleArray, ...]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(
-            "broken-samples",
-            f"{path} is no .npz.",
-            hint="Write it with numpy.savez(FILE, x=..., y=...), or name a folder.",
-        )
-    with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-        arrays = [_npz_array(path, archive, entry) for entry in entries]
-    return tuple(SampleArray(array.name, array.shape, array.dtype, (array,), False) for array in arrays if array)
+def content_digest(digests: Sequence[bytes]) -> str:
+    """One digest of all rows, in their order."""
+    return hashlib.blake2b(b"".join(digests), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def _npz_array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> StoredArray | None:
-    name = entry.filename.removesuffix(".npy")
-    if entry.flag_bits & _ENCRYPTED:
-        raise ValueError(f"{entry.filename} is encrypted")
-    with archive.open(entry) as stream:
-        array = read_header(stream, name, path, entry.filename)
-        data_offset = stream.tell()
-    if array is None:
-        return None
-    _check_length(array, entry.file_size - data_offset)
-    if entry.compress_type != zipfile.ZIP_STORED:
-        return array
-    with path.open("rb") as file:  # a local header: 30 bytes, then name and extra field (APPNOTE.TXT 4.3.7)
-        file.seek(entry.header_offset)
-        local = file.read(30)
-    lengths = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-    return dataclasses.replace(array, offset=entry.header_offset + 30 + lengths + data_offset)
+def _open_store(place: str, stop: int | None, preprocessing: Preprocessing) -> SampleStore:
+    path = Path(place)
+    if not path.exists() and is_function(place):
+        return open_function(place, stop)
+    if not path.exists():
+        raise InputError("no-samples", f"There are no samples at {path}.", hint=f"Write {_GRAMMAR}")
+    with reading(path):
+        if path.is_dir():
+            return _open_folder(path, preprocessing)
+        if path.suffix.lower() in CSV_SUFFIXES:
+            return open_csv(path, preprocessing)
+        _refuse_other(path)
+        return open_npz(path)
 
 
-def _open_folder(path: Path) -> tuple[SampleArray, ...]:
-    """A folder is an unpacked .npz, or one file per sample: docs/quantize.md says how the two are told apart."""
-    files = [array for file in sorted(path.glob("*.npy")) if (array := _npy_array(file))]
-    labels = next((file for file in files if file.name == LABELS), None)
-    others = [file for file in files if file.name != LABELS]
-    alike = len({(file.shape, file.dtype) for file in others}) == 1
-    counted = labels is None or labels.shape[:1] == (len(others),)
-    one_each = len(others) > 1 and alike and counted and all(file.name != SINGLE_INPUT for file in others)
-    whole = [file for file in files if not one_each or file is labels]
-    arrays = [SampleArray(file.name, file.shape, file.dtype, (file,), False) for file in whole if file.shape]
-    if one_each:
-        shape = (len(others), *others[0].shape)
-        arrays.append(SampleArray(SINGLE_INPUT, shape, others[0].dtype, tuple(others), True))
-    return tuple(arrays)
+def _open_folder(path: Path, preprocessing: Preprocessing) -> SampleStore:
+    if any(path.glob("*.npy")):
+        return open_npy_folder(path)
+    if is_image_folder(path):
+        return open_image_folder(path, preprocessing)
+    what = "a SavedModel" if (path / "saved_model.pb").exists() else "a folder without .npy files and without images"
+    raise InputError("empty-samples", f"{path} holds no samples: it is {what}.", hint=_KINDS)
 
 
-def _npy_array(path: Path) -> StoredArray | None:
+def _count(store: SampleStore) -> int:
+    """Rows of ``x``; else the most that an array has which may be an input."""
+    rows = {array.rows for array in store.arrays if array.name == SINGLE_INPUT} or {
+        array.rows for array in store.arrays if array.name != LABELS and not array.is_text
+    }
+    return max(rows, default=0)
+
+
+def _refuse_other(path: Path) -> None:
+    """Say of a file that is no .npz what it is."""
     with path.open("rb") as stream:
-        array = read_header(stream, path.stem, path, None)
-        offset = stream.tell()
-        end = stream.seek(0, 2)
-    if array is None:
-        return None
-    _check_length(array, end - offset)
-    return dataclasses.replace(array, offset=offset)
-
-
-def read_header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> StoredArray | None:
-    """Shape and type of a .npy; None for text beside the samples; an object array is refused."""
-    import numpy as np
-
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)  # type: ignore[no-untyped-call]
-    else:
-        raise ValueError(f"{name} has the .npy version {version}")
-    if dtype.hasobject:
-        raise InputError(
-            "object-array",
-            f"{path}: the array {name!r} holds Python objects, which edgepack never unpickles.",
-            hint="Save it as numbers: numpy.stack(list_of_arrays).astype('float32').",
-        )
-    if dtype.kind in "US" and name not in (SINGLE_INPUT, LABELS):
-        return None  # names of classes, say
-    if dtype.kind not in "fiub":
-        raise InputError(
-            "bad-samples",
-            f"{path}: the array {name!r} has the type {dtype}.",
-            hint="Save real numbers: float32 or integers.",
-        )
-    array = StoredArray(
-        name, path, entry, tuple(int(n) for n in shape), dtype.str, bool(fortran and len(shape) > 1), None
-    )
-    if array.row_bytes > _MOST_ROW_BYTES:
-        raise InputError(
-            "samples-too-large",
-            f"{path}: one row of {name!r} takes {array.row_bytes} bytes.",
-            hint="The first dimension has to count the samples.",
-        )
-    return array
-
-
-def _check_length(array: StoredArray, length: int) -> None:
-    wanted = (array.shape[0] if array.shape else 1) * array.row_bytes
-    if length != wanted:
-        raise ValueError(f"{array.name!r} of shape {list(array.shape)} needs {wanted} bytes, and {length} are there")
-
-
-def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    import numpy as np
-
-    return math.prod(shape[1:]) * np.dtype(dtype).itemsize
+        head = stream.read(8)
+    if not zipfile.is_zipfile(path):
+        what = "no .npz"
+        if head.startswith(b"\x89HDF\r\n\x1a\n"):
+            what = "an HDF5 file, a Keras model most likely, and no samples"
+        elif head[4:8] == b"TFL3":
+            what = "a .tflite, which is a model and no samples"
+        elif head.startswith(b"\x93NUMPY"):
+            what = "a single .npy: put it into a folder as x.npy, with the labels beside it as y.npy"
+        hint = f"Write it with numpy.savez(FILE, x=..., y=...). {_KINDS}"
+        raise InputError("broken-samples", f"{path} is {what}.", hint=hint)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name.endswith(".npy") for name in names):
+        keras = "config.json" in names and any(name.endswith(".h5") for name in names)
+        what = "a Keras model" if keras else f"a ZIP archive without arrays ({', '.join(names[:3]) or 'empty'})"
+        raise InputError("empty-samples", f"{path} holds no samples: it is {what}.", hint=_KINDS)

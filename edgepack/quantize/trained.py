@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
-from edgepack.quantize.checking import Port
+from edgepack.quantize.arrays import Port
 from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL
 
 _SIGNATURES = ("serving_default", "serve")

@@ -30,12 +30,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
 from edgepack.events import Event
-from edgepack.quantize.checking import Port, padded, read_batches
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import padded, read_batches
 from edgepack.quantize.conversion import Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
-from edgepack.quantize.samples import Samples, open_samples
+from edgepack.quantize.samples import Samples, samples_from_json
 from edgepack.quantize.sources import TFLITE, no_tensorflow
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Worker:
     ) -> dict[str, Any]:
         source, maker = self._loaded()
         wanted = conversion_from_json(conversion)
-        samples = None if calibration is None else open_samples(calibration)
+        samples = None if calibration is None else samples_from_json(calibration)
         feed = None if samples is None else lambda: self._calibrate(samples, source.inputs, batch or 1, wanted)
         float_model = maker.convert(wanted, batch, feed, Path(output))
         if float_output is None or float_model is None:
@@ -126,7 +127,7 @@ class Worker:
         size = own or (_REFERENCE_BATCH if per_row else 1)
         # Building a graph pays from a few calls on.
         run = make_run(trained, graph=rows is None or rows > size)
-        chosen = None if samples is None else open_samples(samples)
+        chosen = None if samples is None else samples_from_json(samples)
         return self._run("the float model", run, size, chosen, rows, trained.inputs, Path(outputs))
 
     def _host(
@@ -142,9 +143,9 @@ class Worker:
     ) -> dict[str, Any]:
         from edgepack.hostruntime import HostModel
 
-        chosen = None if samples is None else open_samples(samples)
+        chosen = None if samples is None else samples_from_json(samples)
         if chosen is not None:
-            chosen = dataclasses.replace(chosen, start=chosen.start + first)
+            chosen = chosen.after(first)
         host = PacedModel(lambda count: HostModel(Path(model), threads or count), processes)
         stop = host.is_slow if chosen is not None else None
         return self._run(Path(model).name, host.run, host.batch, chosen, rows, _ports(inputs), Path(outputs), stop)
@@ -154,7 +155,7 @@ class Worker:
     ) -> dict[str, Any]:
         from edgepack.quantize.layers import layers_to_json, measure_layers
 
-        chosen, ports = None if samples is None else open_samples(samples), _ports(inputs)
+        chosen, ports = None if samples is None else samples_from_json(samples), _ports(inputs)
 
         def batches(size: int) -> Iterator[dict[str, Array]]:
             return self._told("comparing layers", _batches(chosen, ports, size, rows), size)
@@ -164,7 +165,7 @@ class Worker:
     def _ranges(self, model: str, inputs: list[dict[str, Any]], samples: str, outputs: str) -> dict[str, Any]:
         from edgepack.quantize.rangeaudit import observe_ranges, save_ranges
 
-        chosen, ports = open_samples(samples), _ports(inputs)
+        chosen, ports = samples_from_json(samples), _ports(inputs)
         ranges = observe_ranges(
             Path(model), lambda size: self._told("auditing ranges", _batches(chosen, ports, size, chosen.rows), size)
         )

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.digest import sha256_file
 from edgepack.events import Event, Reporter
-from edgepack.quantize.checking import CheckedSamples, Port
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.conversion import Conversion, conversion_to_json
 from edgepack.quantize.evaluate import Part, processes_here, run_rest
 from edgepack.quantize.layers import Layers, layers_from_json
@@ -118,7 +119,7 @@ class Workshop:
                 "convert",
                 conversion=conversion_to_json(conversion),
                 batch=self._batch,
-                calibration=None if calibrated is None else calibrated.samples.text,
+                calibration=_text(calibrated),
                 output=str(folder / _MODEL),
                 float_output=str(folder / _FLOAT_MODEL) if conversion.scheme in INTEGER_SCHEMES else None,
             )
@@ -157,7 +158,7 @@ class Workshop:
             )
             (folder / _ANSWER).write_text(json.dumps(answer))
             if samples is not None and rows is None and answer["rows"] < samples.samples.rows:
-                whole = Part(str(model), ports, samples.samples.text, 0, samples.samples.rows, str(folder))
+                whole = Part(str(model), ports, samples.samples.to_json(), 0, samples.samples.rows, str(folder))
                 run_rest(whole, answer["rows"], answer["outputs"], self._scratch, self._executor, self._report)
 
         facts = {"model": sha256_file(model), "inputs": ports, "samples": _content(samples), "rows": rows}
@@ -246,7 +247,7 @@ def _content(samples: CheckedSamples | None) -> str | None:
 
 
 def _text(samples: CheckedSamples | None) -> str | None:
-    return None if samples is None else samples.samples.text
+    return None if samples is None else samples.samples.to_json()
 
 
 def _arrays(folder: Path) -> dict[str, Array]:

@@ -11,7 +11,8 @@ from typing import Any
 from edgepack.documents import Accuracy, Conformance, ModelInfo, QuantizeDocument, SourceInfo
 from edgepack.quantize import artifacts
 from edgepack.quantize.agreement import Outputs
-from edgepack.quantize.checking import Port
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import fit_samples
 from edgepack.quantize.checkset import check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered
 from edgepack.quantize.job import Job
@@ -71,7 +72,7 @@ def _write_check_set(job: Job, made: Made, folder: Path) -> Path | None:
     chosen = job.check_set or job.evaluation
     if chosen is None or made.checked is None:
         return None
-    samples = chosen.samples
+    samples = fit_samples(chosen.samples, made.inputs)
     rows = samples.rows if job.check_set else fitting_rows(samples)
     names = (made.delivered.inputs, made.delivered.outputs)
     path = folder / "check.npz"
@@ -94,6 +95,7 @@ def _facts(job: Job, goal: Goal, made: Made, info: ModelInfo) -> dict[str, Any]:
             **dataclasses.asdict(goal.target.quantization),
             "metric": job.metric.name,
             "batch": job.batch,
+            "preprocessing": job.preprocessing.to_json(),
             "samples": {
                 name: None if one is None else {"first": one.samples.start, "rows": one.samples.rows}
                 for name, one in sets.items()

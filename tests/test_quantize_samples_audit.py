@@ -1,0 +1,107 @@
+"""The audit of calibration samples: what is refused, what is worth a note, and what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgepack.documents import Finding
+from edgepack.errors import InputError
+from edgepack.events import ignore_events
+from edgepack.quantize.audit import audit_samples
+from edgepack.quantize.checking import CheckedSamples, check_content
+from edgepack.quantize.preprocessing import Preprocessing, preprocessing_from
+from edgepack.quantize.samples import open_samples
+
+
+def checked(path: Path, name: str = "a.npz", options: dict[str, Any] | None = None, **arrays: Any) -> CheckedSamples:
+    """A set of those arrays, read."""
+    np.savez(path / name, **arrays)
+    return check_content(
+        open_samples(path / name, preprocessing_from(options or {})), need_labels=False, report=ignore_events
+    )
+
+
+def numbers(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Random rows between 0 and 1."""
+    return np.random.default_rng(seed).random((count, 8), np.float32)
+
+
+def codes(findings: tuple[Finding, ...]) -> list[str]:
+    """Their codes, in order."""
+    return [finding.code for finding in findings]
+
+
+def test_a_good_set_says_nothing(tmp_path: Path) -> None:
+    """A hundred different samples of every class are worth no note."""
+    good = checked(tmp_path, x=numbers(100), y=np.arange(100) % 4)
+    judges = checked(tmp_path, "b.npz", x=numbers(40, 1), y=np.arange(40) % 4)
+    assert audit_samples(good, judges) == ()
+    assert audit_samples(None, None) == ()
+
+
+def test_few_repeated_and_constant_samples_are_noted(tmp_path: Path) -> None:
+    """Each with the first row that shows it and what to do; none of them refuses the set."""
+    rows = numbers(20)
+    rows[7] = rows[3]
+    rows[9] = 0.5
+    notes = audit_samples(checked(tmp_path, x=rows), None)
+    assert codes(notes) == ["few-samples", "repeated-samples", "constant-samples"]
+    assert {note.severity for note in notes} == {"note"}
+    assert "row 7 is row 3" in notes[1].message
+    assert "row 9" in notes[2].message
+    assert all(note.cure for note in notes)
+
+
+def test_the_rows_in_a_note_are_those_of_the_file(tmp_path: Path) -> None:
+    """A range does not shift them."""
+    rows = numbers(20)
+    rows[15] = 0
+    np.savez(tmp_path / "a.npz", x=rows)
+    part = check_content(open_samples(f"{tmp_path}/a.npz#10:20"), need_labels=False, report=ignore_events)
+    assert part.constant == (15,)
+
+
+def test_missing_classes_are_noted(tmp_path: Path) -> None:
+    """Labels as numbers or one-hot: what calibration never saw has no range of its own."""
+    one_hot = np.eye(4, dtype=np.float32)[np.arange(100) % 2]
+    calibration = checked(tmp_path, x=numbers(100), y=one_hot)
+    judges = checked(tmp_path, "b.npz", x=numbers(40, 1), y=np.arange(40) % 4)
+    (note,) = audit_samples(calibration, judges)
+    assert note.code == "missing-classes"
+    assert "2 of the 4 classes" in note.message
+    values = checked(tmp_path, "c.npz", x=numbers(40, 2), y=numbers(40)[:, 0])
+    assert audit_samples(calibration, values) == ()
+
+
+def test_another_scale_on_the_other_side_is_noted(tmp_path: Path) -> None:
+    """Pixels of 0 to 255 to calibrate and 0 to 1 to evaluate."""
+    calibration = checked(tmp_path, x=numbers(100) * 255)
+    judges = checked(tmp_path, "b.npz", x=numbers(40, 1))
+    assert codes(audit_samples(calibration, judges)) == ["other-scale"]
+
+
+def test_values_outside_the_stated_range_are_refused(tmp_path: Path) -> None:
+    """[samples] range = [0, 1] and a pixel of 200: exit 2 with the row."""
+    rows = numbers(10)
+    rows[6, 2] = 200
+    with pytest.raises(InputError, match="row 6 of 'x' holds 200") as refusal:
+        checked(tmp_path, options={"range": [0, 1]}, x=rows)
+    assert refusal.value.code == "outside-range"
+    assert checked(tmp_path, options={"range": [0, 200]}, x=rows).spans[0].high == 200
+
+
+def test_a_range_that_is_hardly_used_is_noted(tmp_path: Path) -> None:
+    """Samples of 0 to 1 under range = [0, 255] were scaled twice, or the range is wrong."""
+    found = audit_samples(checked(tmp_path, options={"range": [0, 255]}, x=numbers(100)), None)
+    assert codes(found) == ["range-unused"]
+
+
+def test_mean_and_std_move_the_range() -> None:
+    """What samples may hold follows from all three."""
+    stated = Preprocessing((0.0, 1.0), (0.5, 0.4, 0.4), (0.25,))
+    assert stated.limits == (-2.0, 2.4)
+    assert Preprocessing().limits is None
