@@ -83,10 +83,17 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conformance:
-    """The outcome of holding a .tflite against a target's promises."""
+    """The outcome of holding a .tflite against a target's promises.
+
+    ``delegated_share`` is the share of its operators that the accelerator takes (None where the target has none, or its
+    compiler has been at the model), ``int8_weight_share`` that of the weights' bytes that are in 8 bits or fewer (None
+    without weights).
+    """
 
     passed: bool
     findings: tuple[Finding, ...] = ()
+    delegated_share: float | None = None
+    int8_weight_share: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ SKIPS_IN_CI = (
     "tflite-runtime ends at Python 3.11",
     "ai-edge-litert takes every numpy",
     "this machine has one Python only",
+    "this machine has no Python 3.8 to 3.10",
     "this machine mounts no tmpfs",
     "a small file system needs root",
     "mounting a small disk takes root",
@@ -108,6 +109,16 @@ def data() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "mlperf-tiny"
     if not folder.is_dir():
         pytest.skip("the MLPerf Tiny data is not beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def operator_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of .tflite files, one per kind of layer and scheme; see tests/make_operator_models.py."""
+    folder = tmp_path_factory.mktemp("operator-models")
+    script = Path(__file__).parent / "make_operator_models.py"
+    made = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-2000:]
     return folder
 
 

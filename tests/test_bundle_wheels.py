@@ -15,18 +15,16 @@ from bundle_models import BOOKWORM, add_model, through_the_index
 
 from edgepack.bundle.lock import (
     WANTED,
-    Wheel,
-    choose_wheel,
     lock_text,
     lock_wheel,
     oldest_glibc,
     platform_tags,
-    read_lock,
     renew,
 )
 from edgepack.bundle.wheels import fetch_wheels, wheel_cache
 from edgepack.errors import InputError, IntegrityError
 from edgepack.target import Platform, builtin_folder
+from edgepack.target.lock import Wheel, choose_wheel, read_lock
 
 NAME = "numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
 

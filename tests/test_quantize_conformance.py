@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,7 @@ import pytest
 
 from edgepack.errors import MisfitError
 from edgepack.quantize.conformance import border_type, check_conformance, needs_dense_per_tensor, refuse_misfit
-from edgepack.quantize.operators import TFLITE_RUNTIME_2_14, needed_version
+from edgepack.quantize.operators import needed_version
 from edgepack.target import Scheme, Target, load_target
 from edgepack.tflite import Operator, Tensor, TfliteModel
 
@@ -182,54 +179,3 @@ def test_an_open_size_is_noted() -> None:
 def test_the_border_follows_scheme_and_profile(scheme: Scheme, io: str, border: str) -> None:
     """Only integer schemes can have integer borders, and 16x8 has 16 bits there."""
     assert border_type(scheme, io) == border
-
-
-_MAKE = """
-import json, sys
-import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
-versions = json.load(open(sys.argv[2]))
-model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(open(sys.argv[1], "rb").read(), 0))
-code = schema.OperatorCodeT()
-model.operatorCodes.append(code)  # no operator uses it: only the runtime's version gate looks at it
-for name, version in versions.items():
-    code.builtinCode = getattr(schema.BuiltinOperator, name)
-    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    for code.version in (version, version + 1):
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        open(f"{sys.argv[3]}/{name}-{code.version}.tflite", "wb").write(builder.Output())
-"""
-_ASK = """
-import json, pathlib, sys
-from tflite_runtime.interpreter import Interpreter
-taken = []
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.tflite")):
-    try:
-        Interpreter(str(path))
-        taken.append(path.stem)
-    except ValueError as refusal:
-        assert "find op" in str(refusal), str(refusal)
-print(json.dumps(taken))
-"""
-
-
-def test_the_table_of_versions_is_that_of_the_runtime(tmp_path: Path) -> None:
-    """tflite-runtime 2.14 itself takes each operator in the version of the table and refuses the next."""
-    pytest.importorskip("tflite_runtime", reason="tflite-runtime ends at Python 3.11")
-    from tiny_tflite import tiny_model
-
-    (tmp_path / "base").write_bytes(tiny_model())
-    (tmp_path / "table").write_text(json.dumps(TFLITE_RUNTIME_2_14))
-    models = tmp_path / "models"
-    models.mkdir()
-    make = [sys.executable, "-c", _MAKE, str(tmp_path / "base"), str(tmp_path / "table"), str(models)]
-    subprocess.run(make, check=True)
-    asked = subprocess.run(
-        [sys.executable, "-c", _ASK, str(models)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert json.loads(asked.stdout) == sorted(f"{name}-{version}" for name, version in TFLITE_RUNTIME_2_14.items())

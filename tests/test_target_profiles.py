@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.bundle.lock import choose_wheel, read_lock
 from edgepack.errors import InputError
 from edgepack.strict_toml import Table
 from edgepack.target import Budget, Platform, Scheme, Target, builtin_folder, list_targets, load_target
+from edgepack.target.lock import choose_wheel, read_lock
 from edgepack.target.profile import PROFILE
 
 SHIPPED = sorted(path.stem for path in builtin_folder().glob("*.toml"))

@@ -14,7 +14,6 @@ from typing import Any
 
 from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
 from edgepack.bundle.inspection import document
-from edgepack.bundle.lock import Wheel, choose_wheel, read_lock
 from edgepack.bundle.manifest import (
     MAX_MANIFEST_BYTES,
     MODEL_NAME,
@@ -35,6 +34,7 @@ from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.files import check_output
 from edgepack.target import Platform, Scheme, Target
+from edgepack.target.lock import Wheel, choose_wheel, read_lock
 from edgepack.tflite import Tensor, TfliteModel, buffer_regions, read_model
 
 DEVICE_FILES = ("loader.py", "edgepack_device.py")

@@ -1,4 +1,4 @@
-"""targets/runtimes.lock: which wheel makes a runtime on which platform, by name, size and SHA-256, without any address.
+"""Renews targets/runtimes.lock: which wheel makes a runtime on which platform, by name, size and SHA-256.
 
 ``python -m edgepack.bundle.lock`` renews the file (a maintainer's command): it downloads every wheel of :data:`WANTED`
 through pip from the index that pip is set up for, and writes down what came.
@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from edgepack.digest import sha256_file
 from edgepack.errors import EdgepackError, InputError
-from edgepack.strict_toml import Number, Table, TableList, Text, find_faults, read_toml, refuse_faults
-from edgepack.target import Platform, builtin_folder, version_tuple
+from edgepack.target import builtin_folder
+from edgepack.target.lock import Wheel
 
 WANTED: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     # The last release; no wheel above Python 3.11. Debian 12 (Raspberry Pi OS bookworm) has exactly that.
@@ -31,59 +30,6 @@ WANTED: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 NEWEST_GLIBC = 41
 """Wheels for glibc 2.17 up to 2.41 (Debian 13) are asked for."""
-
-_WHEEL = Table(
-    {
-        "package": Text(("tflite-runtime", "ai-edge-litert", "numpy")),
-        "version": Text(pattern=r"[0-9]+(\.[0-9a-z]+)*", form="a version"),
-        "filename": Text(pattern=r"[A-Za-z0-9_.+-]+\.whl", form="a wheel's file name"),
-        "sha256": Text(pattern=r"[0-9a-f]{64}", form="64 hexadecimal digits"),
-        "bytes": Number(1, 1 << 31, integer=True),
-        "python": Text(pattern=r"3\.[0-9]{1,2}", form='a Python such as "3.11"'),
-        "arch": Text(("aarch64", "armv7l", "x86_64")),
-        "glibc": Text(pattern=r"2\.[0-9]{1,3}", form='a version such as "2.17"'),
-    },
-    required=("package", "version", "filename", "sha256", "bytes", "python", "arch", "glibc"),
-)
-_LOCK = Table({"wheel": TableList(_WHEEL, minimum=1)}, required=("wheel",))
-
-
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """One locked wheel; ``glibc`` is the oldest C library that it loads on."""
-
-    package: str
-    version: str
-    filename: str
-    sha256: str
-    bytes: int
-    python: str
-    arch: str
-    glibc: str
-
-    def fits(self, platform: Platform) -> bool:
-        """Whether it loads on a device of that platform."""
-        return (
-            self.python == platform.python
-            and self.arch == platform.arch
-            and version_tuple(self.glibc) <= version_tuple(platform.libc)
-        )
-
-
-def read_lock(path: Path | None = None) -> tuple[Wheel, ...]:
-    """The locked wheels, of ``path`` or of the shipped file; :class:`InputError` "bad-lock" tells all faults."""
-    path = path or builtin_folder() / "runtimes.lock"
-    value = read_toml(path, code="bad-lock")
-    refuse_faults(
-        find_faults(value, _LOCK), code="bad-lock", subject=str(path), hint="Renew it: python -m edgepack.bundle.lock"
-    )
-    return tuple(Wheel(**entry) for entry in value["wheel"])
-
-
-def choose_wheel(wheels: Iterable[Wheel], package: str, platform: Platform) -> Wheel | None:
-    """The newest locked version of the package that loads on the platform; None where there is none."""
-    fitting = [wheel for wheel in wheels if wheel.package == package and wheel.fits(platform)]
-    return max(fitting, key=lambda wheel: (version_tuple(wheel.version), version_tuple(wheel.glibc)), default=None)
 
 
 def platform_tags(arch: str) -> tuple[str, ...]:

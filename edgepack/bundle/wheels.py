@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from edgepack.bundle.lock import Wheel, platform_tags
+from edgepack.bundle.lock import platform_tags
 from edgepack.cachefolder import cache_folder
 from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.target.lock import Wheel
 
 PIP_TIMEOUT_S = 900
 """A wheel of 20 MB over a slow line; pip has its own shorter timeouts for a line that is dead."""

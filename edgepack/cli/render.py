@@ -51,6 +51,7 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
     ]
     if document.uncompiled:
         rows.append(["uncompiled", document.uncompiled])
+    rows += _shares(document.conformance)
     if document.accuracy is not None:
         rows.append(["accuracy", accuracy(document.accuracy)])
     else:
@@ -75,6 +76,16 @@ def _worst_layers(layers: Sequence[documents.LayerError], count: int = 5) -> lis
         ]
         for place, layer in enumerate(worst)
     ]
+
+
+def _shares(conformance: documents.Conformance) -> list[list[str]]:
+    """What is in 8 bits, and what goes to the accelerator."""
+    rows = []
+    if conformance.int8_weight_share is not None:
+        rows.append(["weights", f"{conformance.int8_weight_share:.1%} of their bytes are int8"])
+    if conformance.delegated_share is not None:
+        rows.append(["accelerator", f"takes {conformance.delegated_share:.1%} of the operators"])
+    return rows
 
 
 def _nothing_written(dry_run: bool) -> list[list[str]]:

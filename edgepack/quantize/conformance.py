@@ -6,32 +6,74 @@ from collections.abc import Iterator, Sequence
 
 from edgepack.documents import Conformance, Finding
 from edgepack.errors import MisfitError
-from edgepack.quantize.operators import KNOWN_CUSTOM, TFLITE_RUNTIME_2_14, needed_version
+from edgepack.quantize.delegation import accelerator_of, delegated_share, delegation_findings, is_accelerated
+from edgepack.quantize.runtimefit import needs_dense_per_tensor, runs_on_tflite_runtime, runtime_findings
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 from edgepack.tflite import Operator, Tensor, TfliteModel
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _MARK = {Scheme.DYNAMIC: "int8", Scheme.INT8: "int8", Scheme.FLOAT16: "float16", Scheme.INT16X8: "int16"}
 _SHOWN = 5
-_TFLITE_RUNTIME = "tflite-runtime"
+_SMALL = ("int2", "int4", "int8", "uint4", "uint8")
+_NO_WEIGHTS = ("int32", "int64", "bool", "string")
+
+__all__ = [
+    "border_type",
+    "check_conformance",
+    "check_fit",
+    "int8_weight_share",
+    "needs_dense_per_tensor",
+    "refuse_misfit",
+    "runs_on_tflite_runtime",
+]
 
 
 def check_conformance(model: TfliteModel, target: Target, notes: Sequence[Finding] = ()) -> Conformance:
     """Every promise of the target's [quantization] and runtime that the model breaks; ``notes`` come first.
 
-    The codes: "float-tensor", "float-io", "io-type", "unchanged", "per-channel-weights", "operator-version",
-    "custom-operator" (errors); "open-shape", "float-operator" (notes).
+    The codes, beside those of :func:`check_fit`: "float-io", "io-type", "unchanged" (errors).
     """
+    return _concluded(model, target, (*notes, *_unchanged(model, target), *_border(model, target)))
+
+
+def check_fit(model: TfliteModel, target: Target) -> Conformance:
+    """What any .tflite has to be to run on the target, whatever scheme it was quantized with.
+
+    The codes: "float-tensor", "per-channel-weights", "operator-version", "wrong-numbers", "custom-operator",
+    "tf-select", "nothing-delegated" (errors); "float-operator", "not-accelerated" (notes); "open-shape" (an error where
+    an accelerator needs fixed sizes, else a note).
+    """
+    return _concluded(model, target, ())
+
+
+def _concluded(model: TfliteModel, target: Target, before: tuple[Finding, ...]) -> Conformance:
+    accelerator = accelerator_of(target)
     findings = (
-        *notes,
-        *_unchanged(model, target),
-        *_border(model, target),
+        *before,
         *_float_tensors(model, target),
         *_granularity(model, target),
-        *_versions(model, target),
-        *_open_shapes(model),
+        *runtime_findings(model, target, accelerator.compiled if accelerator else frozenset()),
+        *_open_shapes(model, target),
+        *delegation_findings(model, target),
     )
-    return Conformance(passed=all(found.severity != "error" for found in findings), findings=findings)
+    return Conformance(
+        passed=all(found.severity != "error" for found in findings),
+        findings=findings,
+        delegated_share=delegated_share(model, target),
+        int8_weight_share=int8_weight_share(model),
+    )
+
+
+def int8_weight_share(model: TfliteModel) -> float | None:
+    """The share of the weights' bytes that is stored in 8 bits or fewer per number; None without weights.
+
+    Weights are all constants but whole numbers of 32 and 64 bits: those are biases of integer layers, shapes, axes.
+    """
+    weights = [tensor for tensor in model.tensors if tensor.constant and tensor.dtype not in _NO_WEIGHTS]
+    total = sum(tensor.bytes for tensor in weights)
+    if not total:
+        return None
+    return round(sum(tensor.bytes for tensor in weights if tensor.dtype in _SMALL) / total, 4)
 
 
 def refuse_misfit(conformance: Conformance, target: Target) -> None:
@@ -83,7 +125,7 @@ def _float_tensors(model: TfliteModel, target: Target) -> Iterator[Finding]:
     if not operators:
         return
     tensors = {tensor.name: None for operator in operators for tensor in _floats_of(model, operator, target)}
-    kinds = sorted({operator.custom_name or operator.name for operator in operators})
+    kinds = sorted({operator.kind for operator in operators})
     named = _listed(list(tensors))
     if target.quantization.float_fallback:
         yield Finding(
@@ -135,49 +177,16 @@ def _granularity(model: TfliteModel, target: Target) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _versions(model: TfliteModel, target: Target) -> Iterator[Finding]:
-    customs = {operator.custom_name for operator in model.operators if operator.custom_name} - KNOWN_CUSTOM
-    for name in sorted(customs):
-        yield _error(
-            "custom-operator", name, f"The operator {name!r} is in no TFLite runtime.",
-            "Replace the layer that it comes from.",
-        )  # fmt: skip
-    if not runs_on_tflite_runtime(target):
-        return
-    for name, version in sorted(_too_new(model)):
-        have = TFLITE_RUNTIME_2_14.get(name)
-        yield _error(
-            "operator-version", name,
-            f"{name} is needed in version {version}, and tflite-runtime 2.14 has "
-            + (f"up to {have}." if have else "none."),
-            "Name ai-edge-litert as the runtime in the profile, or choose another scheme.",
-        )  # fmt: skip
-
-
-def _too_new(model: TfliteModel) -> set[tuple[str, int]]:
-    needed = {
-        (operator.name, needed_version(model, operator)) for operator in model.operators if operator.custom_name is None
-    }
-    return {(name, version) for name, version in needed if version > TFLITE_RUNTIME_2_14.get(name, 0)}
-
-
-def needs_dense_per_tensor(model: TfliteModel, target: Target) -> bool:
-    """Whether the one thing that tflite-runtime 2.14 lacks is per-channel weights in float FULLY_CONNECTED (12)."""
-    return runs_on_tflite_runtime(target) and ("FULLY_CONNECTED", 12) in _too_new(model)
-
-
-def runs_on_tflite_runtime(target: Target) -> bool:
-    """Whether any platform of the target gets tflite-runtime, whose last version is 2.14."""
-    packages = {target.runtime.package_for(platform.python) for platform in target.platforms}
-    return _TFLITE_RUNTIME in (packages or {target.runtime.package})
-
-
-def _open_shapes(model: TfliteModel) -> Iterator[Finding]:
+def _open_shapes(model: TfliteModel, target: Target) -> Iterator[Finding]:
+    accelerator = accelerator_of(target)
+    fixed = accelerator is not None and accelerator.static and is_accelerated(target)
     for name, tensor in model.named_inputs:
         if -1 in tensor.shape_signature:
+            why = f", and {accelerator.title} takes fixed sizes only" if fixed and accelerator else ""
             yield Finding(
-                "open-shape", "note", name,
-                f"The input {name!r} has an open size: {list(tensor.shape_signature)}.",
+                "open-shape", "error" if fixed else "note", name,
+                f"The input {name!r} has an open size: {list(tensor.shape_signature)}{why}.",
+                "Pin it: --batch 1, and no open sizes in the model." if fixed else
                 "A pinned one is faster, and accelerators ask for it: --batch 1, and no open sizes in the model.",
             )  # fmt: skip
 

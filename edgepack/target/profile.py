@@ -7,6 +7,7 @@ from typing import Any
 from edgepack.strict_toml import Flag, Number, Table, TableList, TableOf, Text, TextList, find_faults
 from edgepack.target.values import (
     BUDGET,
+    OPERATOR_LISTS,
     Budget,
     Delegate,
     MeasurePolicy,
@@ -49,7 +50,7 @@ PROFILE = Table(
                 "io": Text(("int8", "uint8", "float32")),
                 "granularity": Text(("per-channel", "per-tensor")),
                 "float_fallback": Flag(),
-                "operators": Text(pattern=r"[a-z0-9][a-z0-9-]*", form='"any" or the name of an operator list'),
+                "operators": Text(OPERATOR_LISTS),
             }
         ),
         "budget": BUDGET,

@@ -11,6 +11,9 @@ from typing import Any
 
 from edgepack.strict_toml import Number, Table, Text, find_faults, refuse_faults
 
+OPERATOR_LISTS = ("any", "edgetpu", "ethos-u65", "gpu-delegate", "vx")
+"""What ``quantization.operators`` may name: every operator, or an accelerator's list (edgepack.quantize.operators)."""
+
 _LIMIT_MS = Number(0.001, 3_600_000)
 BUDGET = Table(
     {

@@ -18,15 +18,23 @@ from typing import Any
 
 from edgepack.errors import InputError
 from edgepack.files import require_regular
+from edgepack.tflite.options import read_options
 from edgepack.tflite.values import Operator, Signature, Tensor, TfliteModel
 
 _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
 _MOST_DIMENSIONS = 64
+_MOST_VALUES = 64
+_WHOLE = {"int32": "i", "int64": "q"}
+_BLOCKWISE = 2  # union QuantizationDetails
 _BITS = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int64": 64, "int32": 32, "int16": 16, "int8": 8,
     "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "int4": 4, "bool": 8, "complex64": 64, "complex128": 128,
+    "int2": 2, "uint4": 4, "float8_e4m3fn": 8, "float8_e5m2": 8,
 }  # fmt: skip
+# What ai-edge-litert 2.3 (schema_py_generated.py) knows and the package `tflite` does not yet.
+_NEWER_DTYPES = {19: "int2", 20: "uint4", 21: "float8_e4m3fn", 22: "float8_e5m2"}
+_NEWER_OPERATORS = {209: "STABLEHLO_CASE"}
 
 
 def read_model(path: str | Path) -> TfliteModel:
@@ -153,7 +161,7 @@ class _Reader:
         shape = self._numbers("i", tensor, 4)
         if len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"tensor {index} has {len(shape)} dimensions")
-        length = self._regions[_index(tensor.Buffer(), len(self._regions))][1]
+        offset, length = self._regions[_index(tensor.Buffer(), len(self._regions))]
         dtype = _dtypes().get(tensor.Type(), f"type{tensor.Type()}")
         bits = _BITS.get(dtype)
         name = _text(tensor.Name())
@@ -172,7 +180,16 @@ class _Reader:
             quantized_dimension=quantization.QuantizedDimension() if quantization else 0,
             constant=length > 0,
             bytes=length,
+            values=self._values(dtype, offset, length),
+            sparse=tensor.Sparsity() is not None,
+            blockwise=quantization is not None and quantization.DetailsType() == _BLOCKWISE,
         )
+
+    def _values(self, dtype: str, offset: int, length: int) -> tuple[int, ...]:
+        """The numbers of a small constant, () for anything else."""
+        code = _WHOLE.get(dtype)
+        count = length // struct.calcsize(f"<{code}") if code else 0
+        return struct.unpack_from(f"<{count}{code}", self._view, offset) if 0 < count <= _MOST_VALUES else ()
 
     def _operators(self, number: int, subgraph: Any, tensors: int) -> Iterator[Operator]:
         for index, operator in enumerate(self._each(subgraph.OperatorsLength(), subgraph.Operators)):
@@ -191,6 +208,7 @@ class _Reader:
                 custom_name=None if custom is None else _text(custom),
                 inputs=inputs,
                 outputs=outputs,
+                options=read_options(operator),
             )
 
     def _builtin_code(self, code: Any) -> int:
@@ -252,7 +270,8 @@ def _dtypes() -> dict[int, str]:
     """Numbers of schema.fbs' enum TensorType to the names that numpy uses."""
     import tflite
 
-    return {number: name.lower() for name, number in vars(tflite.TensorType).items() if isinstance(number, int)}
+    known = {number: name.lower() for name, number in vars(tflite.TensorType).items() if isinstance(number, int)}
+    return _NEWER_DTYPES | known
 
 
 @functools.cache
@@ -260,4 +279,5 @@ def _operator_names() -> dict[int, str]:
     """Numbers of schema.fbs' enum BuiltinOperator to their names."""
     import tflite
 
-    return {number: name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
+    known = {number: name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
+    return _NEWER_OPERATORS | known

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -12,7 +13,9 @@ class Tensor:
 
     ``shape`` is what the file pins, ``shape_signature`` holds -1 where the size is open. ``scales`` and
     ``zero_points`` are empty on a tensor that is not quantized, and longer than one along ``quantized_dimension``.
-    ``constant`` tensors have their ``bytes`` in the file (0 for the others).
+    ``constant`` tensors have their ``bytes`` in the file (0 for the others); ``values`` are those of small constants
+    of whole numbers (axes, strides, paddings), row by row, empty for all others. ``sparse`` constants leave out zeros;
+    ``blockwise`` ones have a scale per block of numbers, in a tensor of its own.
     """
 
     index: int
@@ -26,11 +29,17 @@ class Tensor:
     quantized_dimension: int
     constant: bool
     bytes: int
+    values: tuple[int, ...] = ()
+    sparse: bool = False
+    blockwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator, in the order of execution; ``inputs`` and ``outputs`` are tensor indices, -1 for one left out."""
+    """One operator, in the order of execution; ``inputs`` and ``outputs`` are tensor indices, -1 for one left out.
+
+    ``options`` are its scalar options by the schema's names (``stride_w``); enumerations as the schema's numbers.
+    """
 
     index: int
     subgraph: int
@@ -39,6 +48,12 @@ class Operator:
     custom_name: str | None
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    options: Mapping[str, int | float | bool] = field(default_factory=dict, hash=False)
+
+    @property
+    def kind(self) -> str:
+        """What people call it: "CONV_2D", or the name of a custom operator."""
+        return self.custom_name or self.name
 
 
 @dataclass(frozen=True, slots=True)
