@@ -66,7 +66,8 @@ def test_kws_goes_from_the_saved_model_to_a_device(data: Path, sshd: RealSshd, t
     assert edgepack.status(**device.where).current == done.activate.current
     second = Device(sshd.address, replace(options, root=str(tmp_path / "second")), tmp_path / "second")
     again = edgepack.deploy(project=load_project(tmp_path / "edgepack.toml"), **second.where)
-    assert again.quantize is None
+    assert again.quantize is not None
+    assert again.quantize.cached
     assert again.activate is not None
     assert again.activate.current == done.activate.current
     scores = through_the_door(root, "kws", kws / "samples.npz", options.python, rows=slice(100, 500), folder=tmp_path)
