@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from deploying import TINY, this_machine, tiny_bundle
 
@@ -18,6 +19,8 @@ from edgepack.errors import GateFailed
 from edgepack.project import Project
 
 BUNDLE = ["bundle", "m.tflite", "--target", "x86-64", "--name", "app", "-o", "b.edgepack"]
+
+QUANTIZE = ["quantize", "m.tflite", "-t", "x86-64", "-o", "o.tflite"]
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -31,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(TINY, tmp_path / "m.tflite")
     tiny_bundle(tmp_path, version="1.1.0")[0].rename("s1.edgepack")
+    np.savez("few.npz", x=np.zeros((4, 8, 8, 1), np.float32))
     return tmp_path
 
 
@@ -41,6 +45,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["check", "s1.edgepack"], "it is the name of a file"),
         (["push", "local:", "s1.edgepack"], "edgepack push s1.edgepack local:"),
         ([*BUNDLE, "--version", ""], "'' cannot be the version"),
+        ([*QUANTIZE, "--eval", "none.npz"], "There are no samples at none.npz. Check the path."),
+        ([*QUANTIZE, "--eval", "few.npz#9:"], "few.npz#9: takes no rows: few.npz has 4. Write few.npz#0:4"),
         (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),
         ([*BUNDLE, "--version", "1", "--wheel-dir", "nowhere"], "There is no folder nowhere"),
         (["status", "local:", "--root", "relative"], "does not begin with / or ~/"),
@@ -54,7 +60,7 @@ def test_a_slip_is_told_for_what_it_is(
     here: Path, capsys: pytest.CaptureFixture[str], line: list[str], words: str
 ) -> None:
     """Each slip ends with exit 2 and words about this very slip; nobody is asked to report it."""
-    device = ["--python", sys.executable] if line[0] != "bundle" else []
+    device = ["--python", sys.executable] if line[0] not in ("bundle", "quantize") else []
     assert run([*line, *device]) == 2
     told = said(capsys)
     assert words in told

@@ -143,7 +143,9 @@ def open_samples(text: str | Path, preprocessing: Preprocessing = UNSTATED) -> S
             hint=f"Write {place}#{min(start, count - 1)}:{count}",
         )
     if start >= stop:
-        raise InputError("empty-samples", f"{text} takes no rows.", hint=f"Write {_GRAMMAR}")
+        raise InputError(
+            "empty-samples", f"{text} takes no rows: {place} has {count}.", hint=f"Write {place}#0:{count}"
+        )
     return Samples(str(text), place, store, start, stop, preprocessing)
 
 
@@ -197,7 +199,7 @@ def _open_store(place: str, stop: int | None, preprocessing: Preprocessing) -> S
     if not path.exists() and is_function(place):
         return open_function(place, stop)
     if not path.exists():
-        raise InputError("no-samples", f"There are no samples at {path}.", hint=f"Write {_GRAMMAR}")
+        raise InputError("no-samples", f"There are no samples at {path}.", hint=f"Check the path. {_KINDS}")
     with reading(path):
         if path.is_dir():
             return _open_folder(path, preprocessing)
