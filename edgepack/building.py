@@ -183,16 +183,18 @@ def bundle(
     there.
 
     Raises InputError about the model, the target, the names and the wheels, MisfitError where no runtime fits a
-    platform.
+    platform, and "conformance" where the target cannot run the model.
     """
     from edgepack.bundle.build import build_bundle, check_bundle_output
 
     model, output = _path("model", model), _path("output", output)
     check_bundle_output(output, model)
+    chosen = _target(target)
+    _refuse_misfit(model, chosen if platforms is None else dataclasses.replace(chosen, platforms=tuple(platforms)))
     with _written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             model,
-            target=_target(target),
+            target=chosen,
             name=name,
             version=version,
             output=place,
@@ -202,6 +204,19 @@ def bundle(
             report=report,
         )
     return dataclasses.replace(document, path=str(output))
+
+
+def _refuse_misfit(model: Path, target: Target) -> None:
+    """Hold a .tflite of anybody's against the target; what is no .tflite is told when it is bundled."""
+    from edgepack.errors import InputError
+    from edgepack.quantize.conformance import check_fit, refuse_misfit
+    from edgepack.tflite import read_model
+
+    try:
+        described = read_model(model)
+    except InputError:
+        return
+    refuse_misfit(check_fit(described, target), target)
 
 
 def inspect(path: str | Path) -> BundleDocument:

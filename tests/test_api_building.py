@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from deploying import this_machine, tiny_bundle, tiny_model
+from tiny_tflite import tiny_model as tiny_bytes
 
 import edgepack
 from edgepack.cli.main import run
-from edgepack.errors import InputError, IntegrityError
+from edgepack.errors import InputError, IntegrityError, MisfitError
 
 
 def made(folder: Path) -> Path:
@@ -127,3 +128,20 @@ def test_an_array_instead_of_a_path_is_told(tmp_path: Path) -> None:
         arguments: dict[str, Any] = {"model": tmp_path / "m.keras", name: images}
         with pytest.raises(InputError, match=f"^{name} takes a path, and got a value of the type ndarray"):
             edgepack.quantize(target="x86-64", output=tmp_path / "out.tflite", **arguments)
+
+
+def test_a_model_that_the_target_cannot_run_is_not_bundled(tmp_path: Path) -> None:
+    """A .tflite of anybody's is held against the target: an operator version that no runtime has is exit 5."""
+    (tmp_path / "model.tflite").write_bytes(tiny_bytes(version=99))
+    with pytest.raises(MisfitError, match="FULLY_CONNECTED is needed in version 99") as refusal:
+        edgepack.bundle(
+            tmp_path / "model.tflite",
+            target="x86-64",
+            name="app",
+            version="1",
+            output=tmp_path / "app.edgepack",
+            with_runtime=False,
+        )
+    assert (refusal.value.code, refusal.value.exit_code) == ("conformance", 5)
+    assert [found["code"] for found in refusal.value.details["findings"]] == ["operator-version"]
+    assert not (tmp_path / "app.edgepack").exists()

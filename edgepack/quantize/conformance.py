@@ -33,7 +33,9 @@ def check_conformance(model: TfliteModel, target: Target, notes: Sequence[Findin
 
     The codes, beside those of :func:`check_fit`: "float-io", "io-type", "unchanged" (errors).
     """
-    return _concluded(model, target, (*notes, *_unchanged(model, target), *_border(model, target)))
+    accelerator = accelerator_of(target)
+    before = (*notes, *_unchanged(model, target), *_border(model, target))
+    return _concluded(model, target, before, accelerator.compiled if accelerator else frozenset())
 
 
 def check_fit(model: TfliteModel, target: Target) -> Conformance:
@@ -41,18 +43,27 @@ def check_fit(model: TfliteModel, target: Target) -> Conformance:
 
     The codes: "float-tensor", "per-channel-weights", "operator-version", "wrong-numbers", "custom-operator",
     "tf-select", "nothing-delegated" (errors); "float-operator", "not-accelerated" (notes); "open-shape" (an error where
-    an accelerator needs fixed sizes, else a note).
+    an accelerator needs fixed sizes, else a note). On a target with a compiler or a delegate, and without an operator
+    list, nobody can tell a custom operator that is theirs from one that is nobody's: there they pass.
     """
-    return _concluded(model, target, ())
-
-
-def _concluded(model: TfliteModel, target: Target, before: tuple[Finding, ...]) -> Conformance:
     accelerator = accelerator_of(target)
+    if accelerator is not None:
+        compiled = accelerator.compiled
+    elif target.compile_command is not None or target.delegate.library is not None:
+        compiled = frozenset(operator.custom_name for operator in model.operators if operator.custom_name is not None)
+    else:
+        compiled = frozenset()
+    return _concluded(model, target, (), compiled)
+
+
+def _concluded(
+    model: TfliteModel, target: Target, before: tuple[Finding, ...], compiled: frozenset[str]
+) -> Conformance:
     findings = (
         *before,
         *_float_tensors(model, target),
         *_granularity(model, target),
-        *runtime_findings(model, target, accelerator.compiled if accelerator else frozenset()),
+        *runtime_findings(model, target, compiled),
         *_open_shapes(model, target),
         *delegation_findings(model, target),
     )
@@ -121,10 +132,10 @@ def border_type(scheme: Scheme, io: str) -> str:
 def _float_tensors(model: TfliteModel, target: Target) -> Iterator[Finding]:
     if target.quantization.scheme not in INTEGER_SCHEMES:
         return
-    operators = [operator for operator in model.operators if _floats_of(model, operator, target)]
+    operators = [operator for operator in model.operators if _floats_of(model, operator)]
     if not operators:
         return
-    tensors = {tensor.name: None for operator in operators for tensor in _floats_of(model, operator, target)}
+    tensors = {tensor.name: None for operator in operators for tensor in _floats_of(model, operator)}
     kinds = sorted({operator.kind for operator in operators})
     named = _listed(list(tensors))
     if target.quantization.float_fallback:
@@ -141,9 +152,9 @@ def _float_tensors(model: TfliteModel, target: Target) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _floats_of(model: TfliteModel, operator: Operator, target: Target) -> list[Tensor]:
-    """The float tensors that an operator computes with; a border that the profile itself wants in float is none."""
-    crossing = operator.name in ("QUANTIZE", "DEQUANTIZE") and target.quantization.io == "float32"
+def _floats_of(model: TfliteModel, operator: Operator) -> list[Tensor]:
+    """The float tensors that an operator computes with; those that it takes over the model's border are none."""
+    crossing = operator.name in ("QUANTIZE", "DEQUANTIZE")
     border = (
         {tensor.index for tensor in (*model.inputs, *model.outputs)} if crossing and operator.subgraph == 0 else set()
     )
