@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepack.building import quantize
 from edgepack.events import Event, ignore_events
 from edgepack.quantize import evaluate
 from edgepack.quantize.evaluate import PacedModel, Part, pays, processes_here, run_part, run_rest, split
 from edgepack.quantize.process import WorkerProcess
 from edgepack.quantize.samples import open_samples
+from edgepack.scoring import topk_hits
 
 DATA = Path(__file__).parent / "data"
 ROWS = 203
@@ -178,3 +180,40 @@ def test_a_single_core_is_never_split() -> None:
     """There is one process at least, and with one nothing is split."""
     assert processes_here() >= 1
     assert not pays(10**6, 1.0, 1.0, 1)
+
+
+class Counting(ThreadPoolExecutor):
+    """Threads that count what they are given."""
+
+    given = 0
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        """Count it, and do it."""
+        self.given += 1
+        return super().submit(function, *arguments, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processes_here() < 2, reason="a long proof that needs two cores")
+def test_quantize_splits_a_long_evaluation_over_the_executor_that_it_is_given(
+    small_models: Path, tmp_path: Path
+) -> None:
+    """400,000 rows go to the executor's threads in parts, and the accuracy is that of the check set's own outputs."""
+    with np.load(small_models / "images.npz") as images:
+        rows = np.resize(np.arange(20, 120), 400_000)
+        np.savez(tmp_path / "many.npz", x=images["x"][rows], y=images["y"][rows])
+    with Counting(2) as executor:
+        document = quantize(
+            small_models / "keras3.keras",
+            target="generic-cpu",
+            output=tmp_path / "out.tflite",
+            calibration=f"{small_models}/images.npz#0:20",
+            evaluation=str(tmp_path / "many.npz"),
+            cache=False,
+            executor=executor,
+        )
+    assert executor.given >= 2
+    with np.load(tmp_path / "out.check.npz") as check:
+        few = topk_hits(check["quantized/scores"][:100], check["labels"][:100]).mean()
+    assert document.accuracy is not None
+    assert document.accuracy.quantized == pytest.approx(few)
