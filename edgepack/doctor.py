@@ -38,7 +38,7 @@ def examine() -> DoctorDocument:
     """Look at this machine; imports nothing heavy and changes nothing."""
     checks = (
         _python(),
-        *(_distribution(name) for name in ("tensorflow", "tf_keras", "ai-edge-litert", "h5py")),
+        *(_distribution(name) for name in ("tensorflow", "tf_keras", "ai-edge-litert", "h5py", "pillow")),
         _runtimes_apart(),
         _program("ssh", "your SSH configuration, --transport openssh", "sudo apt install openssh-client"),
         _pip(),

@@ -235,7 +235,8 @@ def _number_fault(value: object, schema: Number) -> str:
 def _number_list_fault(value: object, schema: NumberList) -> str:
     wanted = str(schema.least) if schema.least == schema.most else f"{schema.least} to {schema.most}"
     if not isinstance(value, list) or not schema.least <= len(value) <= schema.most:
-        return f"must be an array of {wanted} numbers, not {_kind(value)}"
+        got = f"of {len(value)}" if isinstance(value, list) else _kind(value)
+        return f"must be an array of {wanted} numbers, not {got}"
     each = Number(schema.minimum, schema.maximum, schema.integer)
     return next((f"each number {fault}" for item in value if (fault := _number_fault(item, each))), "")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgepack.documents import Finding
 from edgepack.errors import InputError
@@ -75,6 +76,22 @@ def test_missing_classes_are_noted(tmp_path: Path) -> None:
     assert "2 of the 4 classes" in note.message
     values = checked(tmp_path, "c.npz", x=numbers(40, 2), y=numbers(40)[:, 0])
     assert audit_samples(calibration, values) == ()
+
+
+def test_what_lies_beside_images_is_told_once(tmp_path: Path) -> None:
+    """Two ranges of one folder are one folder."""
+    for number in range(4):
+        Image.fromarray(np.full((2, 2), number * 9, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "README").touch()
+    sets = [
+        check_content(
+            open_samples(f"{tmp_path}#{rows}", Preprocessing((0.0, 1.0))), need_labels=False, report=ignore_events
+        )
+        for rows in ("0:2", "2:4")
+    ]
+    found = [finding for finding in audit_samples(*sets) if finding.code == "left-out"]
+    assert [finding.subject for finding in found] == [f"{tmp_path}#0:2"]
+    assert "README" in found[0].message
 
 
 def test_another_scale_on_the_other_side_is_noted(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def test_what_it_prints_does_not_reach_stdout(module: Any, capsys: pytest.Captur
     assert "making" in captured.err
 
 
+def test_it_finds_its_neighbours_when_it_needs_them(module: Any) -> None:
+    """A module beside it may be imported when the function runs, too."""
+    helper = module("VALUE = 3.0\n")
+    name = module(f"def samples():\n    import {helper}\n    yield np.full(2, {helper}.VALUE)\n")
+    (batch,) = read_batches(open_samples(f"{name}:samples"), PORT, 2)
+    assert batch["v"].tolist() == [[3, 3]]
+
+
 def test_ten_thousand_samples_do_not_live_in_memory(module: Any) -> None:
     """280 MB of samples pass through check and reading with little more than one batch takes."""
     name = module("def samples():\n    return (np.full((48, 48, 3), n, 'f4') for n in range(10_000))\n")

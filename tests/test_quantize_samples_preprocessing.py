@@ -34,6 +34,7 @@ def test_every_key_arrives() -> None:
     assert preprocessing_from(json.loads(json.dumps(value.to_json()))) == value
     assert preprocessing_from(value.to_json()) == value
     assert preprocessing_from({}) == Preprocessing()
+    assert Preprocessing().to_json() == {}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_every_key_arrives() -> None:
     [
         ({"rnage": [0, 1]}, "did you mean range?"),
         ({"range": [1, 0]}, "must rise"),
-        ({"range": [0]}, "must be an array of 2 numbers"),
+        ({"range": [0]}, "must be an array of 2 numbers, not of 1"),
         ({"range": [0, "1"]}, "each number must be a number"),
         ({"range": [0, float("nan")]}, "must be finite"),
         ({"range": [0, 1], "std": [0]}, "samples.std: each number must be at least"),

@@ -18,8 +18,10 @@ _UNUSED_SHARE = 0.01
 def audit_samples(calibration: CheckedSamples | None, judging: CheckedSamples | None) -> tuple[Finding, ...]:
     """What the sets of a run show: ``calibration`` sets the ranges, ``judging`` measures accuracy or travels along."""
     notes: list[Finding] = []
-    for checked in filter(None, (calibration, judging)):
-        notes += _left_out(checked)
+    sets = [checked for checked in (calibration, judging) if checked is not None]
+    for place in {checked.samples.place: checked for checked in reversed(sets)}.values():
+        notes += _left_out(place)
+    for checked in sets:
         notes += _unused_range(checked)
     if calibration is not None:
         notes += [*_few(calibration), *_repeated(calibration), *_constant(calibration)]

@@ -92,10 +92,8 @@ def open_function(text: str, rows: int | None) -> SampleFunction:
 
 def _load(text: str) -> Callable[[], Iterable[object]]:
     module_name, _, function_name = text.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _at_home():
             function = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:  # importing a user's module may raise anything
         reason = f"{type(error).__name__}: {error}"
@@ -104,23 +102,34 @@ def _load(text: str) -> Callable[[], Iterable[object]]:
             f"The samples {text!r} cannot be loaded: {reason}.",
             hint="Write FILE, FOLDER or module:function; modules are looked up in the current folder too.",
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(function):
         raise InputError("unknown-samples", f"{text!r} is not a function.", hint=f"Let it return samples. {_HINT}")
     loaded: Callable[[], Iterable[object]] = function
     return loaded
 
 
+@contextlib.contextmanager
+def _at_home() -> Iterator[None]:
+    """The user's code finds its neighbours in the current folder, and what it prints goes to stderr."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code has taken it out
+            sys.path.remove(here)
+
+
 def _samples_of(text: str, most: int) -> Generator[Sample, None, None]:
-    """Call the function and give its samples, at most ``most``; whatever it prints goes to stderr."""
+    """Call the function and give its samples, at most ``most``."""
     function = _load(text)
     number = 0
     iterator: Iterator[object] | None = None
     try:
         while number < most:
             try:
-                with contextlib.redirect_stdout(sys.stderr):
+                with _at_home():
                     if iterator is None:
                         iterator = iter(function())
                     given = next(iterator, _END)

@@ -72,8 +72,9 @@ class Preprocessing:
         return min(ends), max(ends)
 
     def to_json(self) -> dict[str, Any]:
-        """What :func:`preprocessing_from` makes the same value of."""
-        value = {key: inner for key, inner in dataclasses.asdict(self).items() if inner not in (None, ())}
+        """What :func:`preprocessing_from` makes the same value of: what was stated."""
+        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        value = {key: inner for key, inner in dataclasses.asdict(self).items() if inner != plain[key]}
         return {**value, "inputs": dict(self.inputs)} if self.inputs else value
 
 
