@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgepack.deploy.switch import rollback as rollback
     from edgepack.device import connect as connect
     from edgepack.pipeline import deploy as deploy
+    from edgepack.tuning import tune as tune
 
 _HOMES = {
     "activate": "edgepack.deploy.switch",
@@ -45,6 +46,7 @@ _HOMES = {
     "quantize": "edgepack.building",
     "rollback": "edgepack.deploy.switch",
     "status": "edgepack.deploy.state",
+    "tune": "edgepack.tuning",
     "verify": "edgepack.building",
 }
 

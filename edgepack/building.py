@@ -10,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
-from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, VerifyDocument
+from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
+
+Document = TypeVar("Document", QuantizeDocument, TuneDocument)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -95,15 +97,15 @@ def quantize(
 
     started = time.perf_counter()
     several = isinstance(target, (list, tuple))
-    targets = [_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
-    output = _path("output", output)
+    targets = [as_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
+    output = as_path("output", output)
     outputs = _outputs(output, targets) if several else [output]
     request = Request(
-        model=_path("model", model),
+        model=as_path("model", model),
         goals=tuple(map(Goal, targets, outputs)),
-        calibration=_text("calibration", calibration),
-        evaluation=_text("evaluation", evaluation),
-        check_set=_text("check_set", check_set),
+        calibration=as_text("calibration", calibration),
+        evaluation=as_text("evaluation", evaluation),
+        check_set=as_text("check_set", check_set),
         preprocessing=preprocessing_from(preprocessing or {}),
         metric=metric,
         batch=batch,
@@ -112,13 +114,13 @@ def quantize(
         diagnose=diagnose,
     )
     check_outputs(request)
-    with _written(outputs, dry_run=dry_run) as places:
+    with written(outputs, dry_run=dry_run) as places:
         made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report, executor)
     documents = tuple(placed(document, path) for document, path in zip(made, outputs, strict=True))
     return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
 
 
-def _path(name: str, value: str | Path) -> Path:
+def as_path(name: str, value: str | Path) -> Path:
     """The path that an argument gives; people who come from numpy hand in the array itself."""
     if isinstance(value, (str, os.PathLike)):
         return Path(value)
@@ -129,8 +131,9 @@ def _path(name: str, value: str | Path) -> Path:
     )
 
 
-def _text(name: str, samples: str | Path | None) -> str | None:
-    return None if samples is None else str(_path(name, samples))
+def as_text(name: str, samples: str | Path | None) -> str | None:
+    """A set of samples as the command line writes it."""
+    return None if samples is None else str(as_path(name, samples))
 
 
 def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
@@ -148,7 +151,7 @@ def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
     return [output / f"{target.name}.tflite" for target in targets]
 
 
-def placed(document: QuantizeDocument, output: Path) -> QuantizeDocument:
+def placed(document: Document, output: Path) -> Document:
     """The document of a model that was, or in a dry run would be, at ``output``."""
 
     def beside(path: str | None) -> str | None:
@@ -187,11 +190,11 @@ def bundle(
     """
     from edgepack.bundle.build import build_bundle, check_bundle_output
 
-    model, output = _path("model", model), _path("output", output)
+    model, output = as_path("model", model), as_path("output", output)
     check_bundle_output(output, model)
-    chosen = _target(target)
+    chosen = as_target(target)
     _refuse_misfit(model, chosen if platforms is None else dataclasses.replace(chosen, platforms=tuple(platforms)))
-    with _written([output], dry_run=dry_run) as (place,):
+    with written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             model,
             target=chosen,
@@ -223,14 +226,14 @@ def inspect(path: str | Path) -> BundleDocument:
     """What a bundle holds. Raises InputError where it is none, IntegrityError where it was cut or changed."""
     from edgepack.bundle import document, open_bundle
 
-    return document(open_bundle(_path("path", path)))
+    return document(open_bundle(as_path("path", path)))
 
 
 def verify(path: str | Path, *, report: Reporter = ignore_events) -> VerifyDocument:
     """Recompute every digest of a bundle. Raises as :func:`inspect`, and IntegrityError "digest-mismatch"."""
     from edgepack.bundle import verify_bundle
 
-    return verify_bundle(_path("path", path), report)
+    return verify_bundle(as_path("path", path), report)
 
 
 def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:
@@ -292,14 +295,15 @@ def _bytes(size: int | None) -> str:
     return "absent" if size is None else f"{size} bytes"
 
 
-def _target(target: TargetLike) -> Target:
+def as_target(target: TargetLike) -> Target:
+    """The profile of that name or in that file, or the value itself."""
     from edgepack.target import Target, load_target
 
     return target if isinstance(target, Target) else load_target(target)
 
 
 @contextlib.contextmanager
-def _written(outputs: Sequence[Path], *, dry_run: bool) -> Iterator[list[Path]]:
+def written(outputs: Sequence[Path], *, dry_run: bool) -> Iterator[list[Path]]:
     """Where to write: the outputs themselves, or in a dry run files of those names in folders that go away."""
     if not dry_run:
         yield list(outputs)

@@ -165,6 +165,57 @@ class QuantizeSetDocument:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TunedCandidate:
+    """A model that ``tune`` tried: what it costs, and whether the target takes it.
+
+    ``drop`` is that of this machine, or of the device where that is larger. ``reason`` is why a candidate that is not
+    ``legal`` is none; its figures are None where it could not even be made. ``on_front``: no other legal candidate is
+    as good in drop, bytes and latency and better in one. ``latency_ms`` is the device's, None where it was not measured
+    there. ``float_layers`` stayed in float, named by their output tensors.
+    """
+
+    name: str
+    scheme: str
+    engine: str
+    bytes: int | None
+    drop: float | None
+    interval: Interval | None
+    latency_ms: LatencyMs | None
+    legal: bool
+    reason: str | None
+    on_front: bool
+    chosen: bool
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TuneDocument:
+    """What ``tune`` found: every candidate in the order of trying, the ``chosen`` one by its name, and why that one.
+
+    ``layers`` are the errors of the layers of the first candidate that lost too much accuracy. The rest is that of the
+    chosen model, as in :class:`QuantizeDocument`.
+    """
+
+    source: SourceInfo
+    target: str
+    max_drop: float
+    candidates: tuple[TunedCandidate, ...]
+    chosen: str
+    reason: str
+    model: ModelInfo
+    accuracy: Accuracy | None
+    check_set: str | None
+    provenance: str
+    seconds: float
+    conformance: Conformance
+    uncompiled: str | None
+    layers: tuple[LayerError, ...]
+    metric: str
+    device: str | None = None
+    report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a bundle: its path inside, size and digest."""
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack import building
 from edgepack.bundle.manifest import check_label
-from edgepack.deploy.probe import find_gaps
+from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import verified_bundle
 from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
-from edgepack.errors import InputError, MisfitError
+from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.project import own_settings
 from edgepack.release import STEP, ReleasePolicy, deploy_release
@@ -229,16 +229,7 @@ def _order(
 
 def _require_fit(session: Session, target: Target, report: Reporter) -> None:
     """Before minutes are spent on building something that the device cannot run."""
-    gaps = find_gaps(target, session.facts)
-    if gaps:
-        needs = "; ".join(what for what, _ in gaps)
-        mends = "; ".join(mend for _, mend in gaps if mend)
-        raise MisfitError(
-            "no-platform",
-            f"The target {target.name} does not fit {session.description}: it needs {needs}.",
-            hint=mends or "`edgepack probe DEVICE` shows the profiles that fit.",
-            missing=[what for what, _ in gaps],
-        )
+    require_fit(target, session)
     report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
 
 

@@ -327,6 +327,18 @@ def test_gc_keeps_what_is_needed(agent: AgentClient) -> None:
     assert status["previous"] == OLD.release
 
 
+def test_an_app_that_was_only_tried_out_is_forgotten(agent: AgentClient) -> None:
+    """Nothing stays of it; an app that is active is never forgotten, and the others do not notice."""
+    tried = FakeRelease(app="kws-tune")
+    agent.push(tried)
+    forgotten = agent.request("gc", op=new_op(), app="kws-tune", keep=0, forget=True)
+    assert forgotten["removed"] == [tried.release]
+    assert not (agent.root / "apps" / "kws-tune").exists()
+    with pytest.raises(AgentFailure, match="is active"):
+        agent.request("gc", op=new_op(), app="kws", keep=0, forget=True)
+    assert agent.request("status", app="kws")["current"] == OLD.release
+
+
 def find_problems(root: Path, allowed: set[str | None]) -> list[str]:
     """What is wrong with the state of a device, however its last session ended."""
     link = root / "apps" / "kws" / "current"

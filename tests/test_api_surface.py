@@ -17,7 +17,7 @@ import edgepack
 
 VERBS = {
     "activate", "bundle", "check", "connect", "deploy", "gc", "history", "inspect", "probe", "push", "quantize",
-    "rollback", "status", "verify",
+    "rollback", "status", "tune", "verify",
 }  # fmt: skip
 # Commands that are no verb about a model or a device, and how Python does the same.
 ONLY_COMMANDS = {"targets", "init", "demo", "doctor"}
@@ -45,6 +45,7 @@ ONLY_IN_PYTHON = {
     "deploy": {"project"},
     "quantize": {"max_drop", "executor", "preprocessing"},
     "rollback": {"hooks"},
+    "tune": {"executor", "preprocessing"},
 }
 
 

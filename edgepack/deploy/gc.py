@@ -33,3 +33,8 @@ def gc(
         name = chosen_app(session, app)
         result = session.request("gc", op=secrets.token_hex(8), app=name, keep=keep, dry_run=dry_run).result
     return GcDocument(app=name, removed=tuple(result["removed"]), bytes=result["bytes"])
+
+
+def forget_app(session: Session, app: str) -> None:
+    """Remove an app that was never activated, with everything that it left. Raises InputError where it is active."""
+    session.request("gc", op=secrets.token_hex(8), app=app, keep=0, forget=True)

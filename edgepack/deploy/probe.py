@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.bundle.runtime import NUMPY_FOR, numpy_fits, platform_fits
 from edgepack.device.opened import opened
 from edgepack.documents import ProbeDocument
+from edgepack.errors import MisfitError
 from edgepack.target import Platform, Target, list_targets, version_tuple
 
 if TYPE_CHECKING:
@@ -74,6 +75,20 @@ def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
         if not numpy_fits(needed, facts.installed.get("numpy")):
             gaps.append((f"NumPy {needed}", "sudo apt install python3-numpy"))
     return gaps
+
+
+def require_fit(target: Target, session: Session) -> None:
+    """Say before minutes are spent that a device cannot run what is made for the target. Raises MisfitError."""
+    gaps = find_gaps(target, session.facts)
+    if gaps:
+        raise MisfitError(
+            "no-platform",
+            f"The target {target.name} does not fit {session.description}: it needs "
+            + "; ".join(what for what, _ in gaps)
+            + ".",
+            hint="; ".join(mend for _, mend in gaps if mend) or "`edgepack probe DEVICE` shows the profiles that fit.",
+            missing=[what for what, _ in gaps],
+        )
 
 
 def _platform_gap(platforms: list[Platform], facts: DeviceFacts) -> tuple[str, str]:

@@ -1790,7 +1790,10 @@ class Agent:
         return {}
 
     def gc(self, request: Request) -> Dict[str, Any]:
-        """Removes old releases, and the runtimes that no release needs any more; with ``dry_run`` it only tells."""
+        """Removes old releases, and the runtimes that no release needs any more; with ``dry_run`` it only tells.
+
+        With ``forget`` the app itself goes, with all that it left, unless it is in use.
+        """
         root, app = self.home(), self.known_app(request)
         keep = take_size(request.args, "keep")
         dry_run = request.args.get("dry_run") is True
@@ -1799,6 +1802,8 @@ class Agent:
         if done is not None:
             return done
         current = read_current(root, app)
+        if request.args.get("forget") is True:
+            return self.forget(root, app, current)
         wanted = {current, state["candidate"], find_previous(root, app, state, current)}
         newest = sorted((commit_time(root, app, name), name) for name in list_releases(root, app))
         wanted.update(name for _, name in newest[max(len(newest) - keep, 0) :])
@@ -1815,6 +1820,18 @@ class Agent:
         state["bad"] = [name for name in state["bad"] if name not in removed]
         state["operations"][request.args["op"]] = {"result": result}
         save_state(root, app, state)
+        return result
+
+    def forget(self, root: str, app: str, current: Optional[str]) -> Dict[str, Any]:
+        """Removes an app that was only tried out, with all that it left; never one that is in use."""
+        if current is not None:
+            raise bad_request(f"{app} is active ({current}): it cannot be forgotten.")
+        removed = list_releases(root, app)
+        releases = [release_folder(root, app, name) for name in removed]
+        runtimes = self.unused_runtimes(root, without=releases)
+        result = {"removed": removed, "bytes": freed_bytes([*releases, *runtimes])}
+        for folder in (confined(root, "apps", app), *runtimes):
+            self.discard(folder)
         return result
 
     def discard(self, folder: str) -> None:

@@ -70,6 +70,11 @@ class WorkerProcess:
         """End it at once; who waits for its answer is told "converter-crashed"."""
         self._process.kill()
 
+    @property
+    def running(self) -> bool:
+        """Whether it can be asked again."""
+        return self._process.poll() is None
+
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """The answer to one request. Raises what the worker raised; MisfitError "converter-crashed" where it died."""
         process = self._process

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.quantize.conversion import Conversion
 from edgepack.quantize.preprocessing import UNSTATED, Preprocessing
 from edgepack.target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A .tflite to be made: for which target, and where it goes."""
+    """A .tflite to be made: for which target, and where it goes.
+
+    ``conversion`` says how, where it is not just as the target's [quantization] has it.
+    """
 
     target: Target
     output: Path
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
-from edgepack.quantize.workshop import Workshop
+from edgepack.quantize.workshop import ConvertedFile, Workshop
 from edgepack.quantize.writing import Made, write
 from edgepack.target import INTEGER_SCHEMES, Scheme
 from edgepack.tflite import TfliteModel, read_model
@@ -55,11 +55,10 @@ def run_job(
 
     Raises what :func:`edgepack.building.quantize` says.
     """
-    store = Store(cache_folder() / "quantize") if job.cache else None
     with ExitStack() as closing:
-        folders = [closing.enter_context(_staging(goal)) for goal in job.goals]
-        with Workshop(job.source, job.batch, folders[0], store, report, executor) as shop:
-            run = _Run(job, shop, report)
+        folders = [closing.enter_context(staging(goal)) for goal in job.goals]
+        with opened_shop(job, folders[0], report, executor) as shop:
+            run = Run(job, shop, report)
             made = run.make_all(folders)
             cached = shop.idle and not all(_goes_through(job, goal) for goal in job.goals)
         return tuple(
@@ -68,8 +67,14 @@ def run_job(
         )
 
 
+def opened_shop(job: Job, scratch: Path, report: Reporter, executor: Executor | None = None) -> Workshop:
+    """The workshop for a job's model, over the user's cache unless the job goes without it."""
+    store = Store(cache_folder() / "quantize") if job.cache else None
+    return Workshop(job.source, job.batch, scratch, store, report, executor)
+
+
 @contextmanager
-def _staging(goal: Goal) -> Iterator[Path]:
+def staging(goal: Goal) -> Iterator[Path]:
     """A folder beside the output that disappears with whatever is left in it."""
     try:
         with tempfile.TemporaryDirectory(dir=goal.output.parent, prefix=".edgepack-quantize-") as folder:
@@ -82,8 +87,8 @@ def _staging(goal: Goal) -> Iterator[Path]:
         ) from fault
 
 
-class _Run:
-    """The steps after the checks."""
+class Run:
+    """The steps after the checks: :meth:`bind` once, then :meth:`make` for each goal."""
 
     def __init__(self, job: Job, shop: Workshop, report: Reporter) -> None:
         self._job = job
@@ -95,11 +100,11 @@ class _Run:
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
         """Everything that the goals ask for, each in its folder; what is wrong with any of them is told at once."""
-        self._bind()
+        self.bind()
         made, refused = [], []
         for goal, folder in zip(self._job.goals, folders, strict=True):
             try:
-                made.append(self._make(goal, folder))
+                made.append(self.make(goal, folder))
             except MisfitError as error:
                 refused.append((goal, error))
         if len(self._job.goals) == 1 and refused:
@@ -108,7 +113,7 @@ class _Run:
             raise _all_refused(refused, len(self._job.goals))
         return made
 
-    def _bind(self) -> None:
+    def bind(self) -> None:
         """Hold the samples and the metric against the model's inputs and outputs, before the conversion."""
         job = self._job
         if job.source.kind == TFLITE:
@@ -142,7 +147,8 @@ class _Run:
         else:
             job.metric.measure(self._shop.reference(evaluation), labels)
 
-    def _make(self, goal: Goal, folder: Path) -> Made:
+    def make(self, goal: Goal, folder: Path) -> Made:
+        """The goal's model in ``folder``, not yet in its place. Raises MisfitError where there can be none."""
         job, staged = self._job, folder / goal.output.name
         if _goes_through(job, goal):
             shutil.copyfile(job.source.path, staged)
@@ -180,17 +186,16 @@ class _Run:
         The model is put at ``staged``; the float model's path comes back.
         """
         job, quantization = self._job, goal.target.quantization
-        wanted = Conversion(
+        wanted = goal.conversion or Conversion(
             quantization.scheme,
             quantization.io,
             quantization.granularity,
             quantization.float_fallback,
-            engine=_engine(job),
+            engine=engine_of(job),
         )
         self._report(Event("quantize", f"converting to {quantization.scheme} for {goal.target.name}"))
         converted = self._shop.convert(wanted, job.calibration)
-        plain = Conversion(Scheme.FLOAT32, engine=wanted.engine)
-        float_model = converted.float_model or self._shop.convert(plain, None).model
+        float_model = self.float_model(converted)
         self._compare(float_model)
         model, notes = read_model(converted.model), job.notes
         if needs_dense_per_tensor(model, goal.target):
@@ -201,6 +206,11 @@ class _Run:
         if job.evaluation is None and job.check_set is None:
             self._shop.host(staged, self._inputs, job.calibration, 1)  # it has to run at all
         return conformance, float_model
+
+    def float_model(self, converted: ConvertedFile) -> Path:
+        """What a conversion started from; converted once more where TensorFlow did not show it."""
+        plain = Conversion(Scheme.FLOAT32, engine=engine_of(self._job))
+        return converted.float_model or self._shop.convert(plain, None).model
 
     def _inspect(self, goal: Goal, model: TfliteModel, notes: tuple[Finding, ...]) -> Conformance:
         conformance = check_conformance(model, goal.target, notes)
@@ -238,7 +248,7 @@ def _goes_through(job: Job, goal: Goal) -> bool:
     return job.source.kind == TFLITE and goal.target.quantization.scheme == Scheme.FLOAT32
 
 
-def _engine(job: Job) -> str:
+def engine_of(job: Job) -> str:
     """TensorFlow's converter starts from a trained model; what is a .tflite already goes through litert-quantizer."""
     return LITERT if job.source.kind == TFLITE else TENSORFLOW
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgepack.digest import sha256_file
+from edgepack.errors import EdgepackError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import CheckedSamples
@@ -226,7 +227,13 @@ class Workshop:
         if self._worker is None:
             self._worker = WorkerProcess(self._scratch, self._report)
             import tflite  # noqa: F401 (a fifth of a second, spent while the worker starts instead of after it)
-        return self._worker.ask(verb, **arguments)
+        try:
+            return self._worker.ask(verb, **arguments)
+        except EdgepackError as error:
+            if not self._worker.running:  # what comes next gets a new one
+                self._worker.__exit__(type(error), error, None)
+                self._worker, self._loaded = None, False
+            raise
 
 
 def _makers() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import fit_samples
 from edgepack.quantize.checkset import check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered
+from edgepack.quantize.conversion import conversion_to_json
 from edgepack.quantize.job import Job
 from edgepack.quantize.layers import Layers
 from edgepack.quantize.request import Goal
@@ -93,6 +94,7 @@ def _facts(job: Job, goal: Goal, made: Made, info: ModelInfo) -> dict[str, Any]:
         "options": {
             "target": goal.target.name,
             **dataclasses.asdict(goal.target.quantization),
+            **({} if goal.conversion is None else {"conversion": conversion_to_json(goal.conversion)}),
             "metric": job.metric.name,
             "batch": job.batch,
             "preprocessing": job.preprocessing.to_json(),

@@ -1,0 +1,124 @@
+"""``edgepack tune``: the smallest and fastest model within an accuracy budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgepack.cli import render
+from edgepack.cli.complete import device_names
+from edgepack.cli.lazy import Table
+from edgepack.cli.model import SAMPLES_HELP, TargetOption
+from edgepack.cli.output import required
+from edgepack.cli.progress import size
+from edgepack.cli.verb import Run, verb
+from edgepack.metric import HELP as METRIC_HELP
+
+if TYPE_CHECKING:
+    from edgepack.documents import TunedCandidate, TuneDocument
+
+
+def add_commands(table: Table) -> None:
+    """Put this module's command into the table."""
+
+    @verb(table, "tune", device=True, changes=True, long=True)
+    def tune(
+        run: Run,
+        model: Annotated[
+            Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
+        ],
+        target: TargetOption = None,
+        calibration: Annotated[
+            str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
+        ] = None,
+        evaluation: Annotated[
+            str | None, typer.Option("--eval", metavar="SAMPLES", help=f"Labelled, to judge by: {SAMPLES_HELP}")
+        ] = None,
+        max_drop: Annotated[
+            float | None, typer.Option("--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point.")
+        ] = None,
+        on: Annotated[
+            str | None,
+            typer.Option(
+                "--on",
+                metavar="DEVICE",
+                help="Measure what keeps the budget on this device; nothing stays there.",
+                autocompletion=device_names,
+            ),
+        ] = None,
+        check_set: Annotated[
+            str | None,
+            typer.Option(
+                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
+            ),
+        ] = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write the chosen model.")
+        ] = None,
+        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
+        batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        cache: Annotated[
+            bool,
+            typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
+        ] = True,
+    ) -> int:
+        """Find the smallest and fastest model that keeps an accuracy budget on a target."""
+        from edgepack import tune as tune_model
+
+        project = run.project
+        if max_drop is None and project is not None:
+            max_drop = project.budget.get("max_accuracy_drop")
+        document = tune_model(
+            model,
+            target=required(target or (project.target if project else None), "--target"),
+            calibration=calibration or (project.calibration if project else None),
+            evaluation=required(evaluation or (project.eval if project else None), "--eval"),
+            check_set=check_set or (project.check_set if project else None),
+            preprocessing=project.samples if project else None,
+            max_drop=required(max_drop, "--max-drop"),
+            output=required(output, "-o/--output"),
+            metric=metric,
+            batch=batch or None,
+            cache=cache,
+            on=on,
+            app=run.app_name,
+            options=run.connect_options if on else None,
+            dry_run=run.dry_run,
+            report=run.report,
+        )
+        return run.answer(document, tuned(document, dry_run=run.dry_run))
+
+
+def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
+    """What was tried, a line each (``*`` on the Pareto front, ``x`` not for the target), what was chosen and why."""
+    with_latency = any(one.latency_ms for one in document.candidates)
+    header = ["", "candidate", "drop", "bytes", *(["p50", "p95"] if with_latency else [])]
+    tried = render.table([_line(one, with_latency) for one in document.candidates], header)
+    rows = [
+        ["chosen", document.chosen],
+        ["because", document.reason],
+        ["model", f"{document.model.path}  ({size(document.model.bytes)}, {document.model.scheme})"],
+        ["target", document.target],
+        *([["measured on", document.device]] if document.device else []),
+        *([["accuracy", render.accuracy(document.accuracy)]] if document.accuracy else []),
+        *([["check set", document.check_set]] if document.check_set else []),
+        *([f"not {document.target}", f"{one.name}: {one.reason}"] for one in document.candidates if one.reason),
+        *([["dry run", "nothing was written; this is what would be"]] if dry_run else []),
+    ]
+    return f"{tried}\n\n{render.table(rows)}"
+
+
+def _line(one: TunedCandidate, with_latency: bool) -> list[str]:
+    drop = "—" if one.drop is None else f"{one.drop:+.4f}"
+    if one.interval is not None:
+        drop += f" [{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
+    p50, p95 = (None, None) if one.latency_ms is None else (one.latency_ms.p50, one.latency_ms.p95)
+    return [
+        "→" if one.chosen else "*" if one.on_front else "" if one.legal else "x",
+        one.name,
+        drop,
+        "—" if one.bytes is None else f"{one.bytes:,}",
+        *([render.milliseconds(p50), render.milliseconds(p95)] if with_latency else []),
+    ]

@@ -1,0 +1,167 @@
+"""The one candidate to take, and why, in a sentence; or why none will do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgepack.errors import EdgepackError, GateFailed, MisfitError
+from edgepack.quantize.tune.candidates import short_name
+from edgepack.quantize.tune.trial import Trial
+from edgepack.target import INTEGER_SCHEMES, Scheme, Target
+
+# Sizes and latencies that differ by less are equal: a model's size hangs on its metadata too, a median moves that much.
+_ALIKE = 1.1
+_SHOWN_LAYERS = 3
+# What a CPU computes fastest first. TFLite's 16x8 kernels are reference code, 80 times slower than int8 and more.
+_BY_SPEED = (Scheme.INT8, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.FLOAT32, Scheme.INT16X8)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The trial that is taken, and the reason for a person."""
+
+    trial: Trial
+    reason: str
+
+
+def choose(trials: Sequence[Trial], max_drop: float, target: Target) -> Choice | None:
+    """The smallest and fastest that keeps the budget; None where none does.
+
+    Where latencies were measured the fastest, and of those within a tenth of it the smallest; where not, the smallest,
+    int16x8 last unless it is the profile's own scheme. Of equals the profile's own scheme, the one that a CPU
+    computes faster, the smaller drop, and the one that was tried first.
+    """
+    keeping = [trial for trial in trials if trial.keeps(max_drop)]
+    if not keeping:
+        return None
+    measured = [trial for trial in keeping if trial.latency_ms is not None]
+    left = measured or _quick(keeping, target)
+    if measured:
+        left = _near_best(left, lambda trial: trial.latency_ms or 0.0)
+    left = _near_best(left, lambda trial: trial.bytes)
+    chosen = min(left, key=lambda trial: (_rank(trial, target), trial.drop))
+    return Choice(chosen, _reason(chosen, keeping, trials, max_drop, target))
+
+
+def nearest(trials: Sequence[Trial]) -> Trial | None:
+    """The legal trial with the smallest drop, of equals the smaller one."""
+    legal = [trial for trial in trials if trial.legal]
+    return min(legal, key=lambda trial: (trial.drop, trial.bytes), default=None)
+
+
+def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> EdgepackError:
+    """The error that says that no legal candidate keeps the budget, which came nearest, and what would."""
+    best = nearest(trials)
+    there = [one for one in trials if one.measurement and one.measurement.refused]
+    if best is None and not there:
+        reasons = " ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
+        return MisfitError(
+            "nothing-legal",
+            f"{target.name} takes none of the {len(trials)} candidates. {reasons}",
+            hint="Change the model as the reasons say, or choose another target.",
+        )
+    passes = " and passes on the device" if there else ""
+    told = [f"None of the {len(trials)} candidates keeps the drop within {max_drop:g} on {target.name}{passes}."]
+    told += [f"{one.candidate.name}: {one.refusal}" for one in there]
+    layers: list[str] = []
+    if best is not None:
+        layers = _worst_layers(best)
+        told.append(f"The nearest, {best.candidate.name}, loses {best.drop:.4f}.")
+        told += _cannot(target)
+        told += [f"The layers that it spoils most: {', '.join(layers)}."] if layers else []
+    return GateFailed(
+        "no-candidate-keeps-budget",
+        " ".join(told),
+        hint=_way_out(target, best),
+        nearest=best and {"name": best.candidate.name, "drop": best.drop, "bytes": best.bytes},
+        layers=layers,
+    )
+
+
+def _quick(keeping: list[Trial], target: Target) -> list[Trial]:
+    slow = Scheme.INT16X8
+    quick = [trial for trial in keeping if trial.candidate.conversion.scheme != slow]
+    return keeping if target.quantization.scheme == slow else quick or keeping
+
+
+def _near_best(trials: list[Trial], cost: Callable[[Trial], float]) -> list[Trial]:
+    best = min(map(cost, trials))
+    return [trial for trial in trials if cost(trial) <= best * _ALIKE]
+
+
+def _rank(trial: Trial, target: Target) -> tuple[bool, bool, int]:
+    conversion = trial.candidate.conversion
+    own = conversion.scheme == target.quantization.scheme
+    return bool(conversion.float_layers), not own, _BY_SPEED.index(conversion.scheme)
+
+
+def _reason(chosen: Trial, keeping: list[Trial], trials: Sequence[Trial], max_drop: float, target: Target) -> str:
+    name, drop = chosen.candidate.name, f"{chosen.drop:+.4f}"
+    kept = f"keeps the drop within {max_drop:g} ({drop})"
+    if chosen.latency_ms is not None:
+        other = _does_not_pay(chosen, keeping)
+        if other is not None:
+            return (
+                f"{other.candidate.name} does not pay on this device: it takes {other.latency_ms:.3g} ms, and {name}, "
+                f"which {kept}, {chosen.latency_ms:.3g} ms."
+            )
+        return f"{name} {kept} and is the fastest that does, at {chosen.latency_ms:.3g} ms and {chosen.bytes:,} bytes."
+    return f"{name} {kept}{_why_small(chosen, keeping)}, at {chosen.bytes:,} bytes{_lost(chosen, trials, max_drop)}."
+
+
+def _why_small(chosen: Trial, keeping: list[Trial]) -> str:
+    if len(keeping) == 1:
+        return " and is the only one that does"
+    smaller = [trial for trial in keeping if trial.bytes < chosen.bytes]
+    if not smaller:
+        return " and is the smallest that does"
+    if any(trial.bytes * _ALIKE < chosen.bytes for trial in smaller):
+        return " and is the smallest that does without int16x8's slow kernels"
+    return " and none that does is smaller by more than a tenth"
+
+
+def _lost(chosen: Trial, trials: Sequence[Trial], max_drop: float) -> str:
+    """What was hoped for more than the chosen one, and what it would have cost."""
+    better = [trial for trial in trials if trial.legal and not trial.keeps(max_drop) and trial.bytes <= chosen.bytes]
+    best = min(better, key=lambda trial: trial.drop, default=None)
+    return "" if best is None else f"; {best.candidate.name} would lose {best.drop:.4f}"
+
+
+def _does_not_pay(chosen: Trial, keeping: list[Trial]) -> Trial | None:
+    """The integer model that was expected to be faster than the chosen one, and is not."""
+    if chosen.candidate.conversion.scheme in INTEGER_SCHEMES:
+        return None
+    integer = [
+        trial for trial in keeping if trial.candidate.conversion.scheme == Scheme.INT8 and trial.latency_ms is not None
+    ]
+    fastest = min(integer, key=lambda trial: trial.latency_ms or 0.0, default=None)
+    if fastest is None or chosen.latency_ms is None or (fastest.latency_ms or 0.0) <= chosen.latency_ms:
+        return None
+    return fastest
+
+
+def _cannot(target: Target) -> list[str]:
+    wanted = target.quantization
+    if wanted.float_fallback:
+        return []
+    only = f"{target.name} computes in {wanted.scheme} only"
+    return [f"{only}: no layer can be kept in float or 16 bits there, which is what would win the accuracy back."]
+
+
+def _way_out(target: Target, best: Trial | None) -> str:
+    if best is None:
+        return "Lift the limit of the profile's [budget] that fails, or choose a smaller model."
+    allow = f"allow --max-drop {_rounded_up(best.drop):g}"
+    if target.quantization.float_fallback:
+        return f"Look at the samples and at the layers that lose most, train with quantization in mind, or {allow}."
+    return f"Train with quantization in mind, choose a target that may fall back to float, or {allow}."
+
+
+def _rounded_up(drop: float) -> float:
+    return int(drop * 1000 + 1) / 1000
+
+
+def _worst_layers(trial: Trial) -> list[str]:
+    ranked = sorted(trial.layers, key=lambda layer: layer.sqnr_db)
+    return [f"{short_name(layer.tensor)} ({layer.sqnr_db:.1f} dB)" for layer in ranked[:_SHOWN_LAYERS]]

@@ -1,0 +1,137 @@
+"""From a request to what stays: check, search, measure the survivors, choose, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from edgepack.documents import QuantizeDocument, TunedCandidate, TuneDocument
+from edgepack.errors import InputError
+from edgepack.events import Event, Reporter
+from edgepack.quantize.job import Job, check_outputs, prepare_job
+from edgepack.quantize.request import Request
+from edgepack.quantize.run import engine_of, staging
+from edgepack.quantize.tune.bench import Bench, opened_bench
+from edgepack.quantize.tune.candidates import needs_calibration
+from edgepack.quantize.tune.choose import Choice, choose, none_keeps
+from edgepack.quantize.tune.pareto import Point, pareto_front
+from edgepack.quantize.tune.search import STEP, Search
+from edgepack.quantize.tune.trial import Measure, Trial
+
+
+def run_tune(request: Request, measure: Measure | None, executor: Executor | None, report: Reporter) -> TuneDocument:
+    """Raises what :func:`edgepack.tuning.tune` says."""
+    started = time.perf_counter()
+    max_drop = check_request(request)
+    job = prepare_job(request, report)
+    (goal,) = job.goals
+    with staging(goal) as scratch, opened_bench(job, scratch, report) as bench:
+        search = Search(request, bench, executor, report, engine_of(job))
+        trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0)
+        if measure is not None:
+            trials = _measured(trials, max_drop, bench, measure, scratch, report)
+        choice = choose(trials, max_drop, goal.target)
+        if choice is None:
+            raise none_keeps(trials, max_drop, goal.target)
+        report(Event(STEP, choice.reason))
+        made = bench.write(choice.trial.candidate, goal.output)
+    return _document(job, made, choice, trials, max_drop, time.perf_counter() - started)
+
+
+def check_request(request: Request) -> float:
+    """The budget; everything that can be said before a file is read. Raises InputError."""
+    check_outputs(request)
+    max_drop = request.max_drop
+    (goal,) = request.goals
+    if max_drop is None or not math.isfinite(max_drop) or max_drop < 0:
+        raise InputError(
+            "bad-max-drop",
+            f"A drop of {max_drop} is no budget.",
+            hint="Say how much accuracy may be lost: --max-drop 0.01 is one point.",
+        )
+    if max_drop >= 1 and request.metric != "mae":
+        raise InputError(
+            "bad-max-drop",
+            f"With a drop of {max_drop:g} everything may be lost.",
+            hint=f"Points are hundredths: --max-drop {max_drop / 100:g}",
+        )
+    if request.evaluation is None:
+        raise InputError(
+            "no-evaluation",
+            "Tuning needs labelled samples to see what each candidate loses.",
+            hint="Give some that calibration does not see: --eval FILE.npz#100:500",
+        )
+    if request.calibration is None and needs_calibration(goal.target):
+        raise InputError(
+            "no-calibration",
+            f"{goal.target.name} may have integer models, whose ranges have to be measured on samples.",
+            hint="Give 100 to 500 typical samples: --calibration FILE.npz#0:100",
+        )
+    return max_drop
+
+
+def _measured(
+    trials: Sequence[Trial], max_drop: float, bench: Bench, measure: Measure, scratch: Path, report: Reporter
+) -> tuple[Trial, ...]:
+    """Each survivor with what the device says about it; the same bytes are measured once."""
+    survivors = {trial.sha256: trial for trial in trials if trial.keeps(max_drop)}
+    found = {}
+    for number, (digest, trial) in enumerate(survivors.items(), 1):
+        report(Event(STEP, f"measuring {number} of {len(survivors)} on the device: {trial.candidate.name}"))
+        folder = scratch / f"measured-{number}"
+        folder.mkdir()
+        output = folder / "model.tflite"
+        bench.write(trial.candidate, output)
+        found[digest] = measure(output)
+    return tuple(dataclasses.replace(trial, measurement=found.get(trial.sha256)) for trial in trials)
+
+
+def _document(
+    job: Job, made: QuantizeDocument, choice: Choice, trials: Sequence[Trial], max_drop: float, seconds: float
+) -> TuneDocument:
+    legal = [trial for trial in trials if trial.legal]
+    front = pareto_front([Point(trial.drop, trial.bytes, trial.latency_ms) for trial in legal])
+    best = {trial.candidate for trial, on_front in zip(legal, front, strict=True) if on_front}
+    spoiled = next((trial for trial in trials if trial.layers), None)
+    return TuneDocument(
+        source=made.source,
+        target=made.target,
+        max_drop=max_drop,
+        candidates=tuple(
+            _tuned(trial, on_front=trial.candidate in best, chosen=trial is choice.trial) for trial in trials
+        ),
+        chosen=choice.trial.candidate.name,
+        reason=choice.reason,
+        model=made.model,
+        accuracy=made.accuracy,
+        check_set=made.check_set,
+        provenance=made.provenance,
+        seconds=round(seconds, 3),
+        conformance=made.conformance,
+        uncompiled=made.uncompiled,
+        layers=spoiled.layers if spoiled else (),
+        metric=job.metric.name,
+    )
+
+
+def _tuned(trial: Trial, *, on_front: bool, chosen: bool) -> TunedCandidate:
+    conversion, measured = trial.candidate.conversion, trial.measurement
+    made = trial.accuracy is not None
+    return TunedCandidate(
+        name=trial.candidate.name,
+        scheme=str(conversion.scheme),
+        engine=conversion.engine,
+        bytes=trial.bytes if made else None,
+        drop=trial.drop if made else None,
+        interval=trial.accuracy.interval if trial.accuracy else None,
+        latency_ms=measured.latency_ms if measured else None,
+        legal=trial.legal,
+        reason=trial.refusal,
+        on_front=on_front,
+        chosen=chosen,
+        float_layers=conversion.float_layers,
+    )

@@ -1,0 +1,196 @@
+"""The ``tune`` verb: the smallest and fastest model within an accuracy budget, tried on the device itself if wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack import building
+from edgepack.check.measure import check
+from edgepack.deploy.gc import forget_app
+from edgepack.deploy.probe import require_fit
+from edgepack.deploy.push import push
+from edgepack.device.opened import opened
+from edgepack.documents import CheckDocument, TuneDocument
+from edgepack.errors import DeviceFailure, EdgepackError, InputError, MisfitError
+from edgepack.events import Reporter, ignore_events
+from edgepack.quantize.preprocessing import preprocessing_from
+from edgepack.quantize.request import Goal, Request
+from edgepack.quantize.tune import Measurement, check_request
+from edgepack.quantize.tune import tune as run
+
+if TYPE_CHECKING:
+    from edgepack.building import TargetLike
+    from edgepack.device import ConnectOptions, DeviceAddress, Session
+    from edgepack.target import Target
+
+STEP = "tune"
+# The device fails with these because of the model; with anything else whatever the model.
+_THE_MODELS_FAULT = ("killed", "out-of-memory", "memory-short", "measure-failed", "worker-died")
+
+
+def tune(
+    model: str | Path,
+    *,
+    target: TargetLike,
+    evaluation: str | Path,
+    max_drop: float,
+    output: str | Path,
+    calibration: str | Path | None = None,
+    check_set: str | Path | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    metric: str = "top1",
+    batch: int | None = 1,
+    cache: bool = True,
+    on: str | DeviceAddress | None = None,
+    app: str | None = None,
+    options: ConnectOptions | None = None,
+    executor: Executor | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> TuneDocument:
+    """Find the smallest and fastest model for ``target`` whose accuracy drop is at most ``max_drop`` (0.01 = 1 point).
+
+    Tries each scheme that the profile allows; where int8 or dynamic loses too much, other calibration subsets, ranges
+    and weight algorithms; then int8 with the worst layers in float, where the profile allows float. Writes what
+    :func:`edgepack.quantize` writes; samples, ``preprocessing``, ``metric``, ``batch`` and ``cache`` are as there.
+    ``calibration`` may be left out for a target without integer schemes.
+
+    ``on`` is a device: every candidate within the budget is bundled, pushed and checked there as ``edgepack.check``
+    does, under an app name of its own (``app`` or the output's name, with ``-tune``), activated never and removed
+    afterwards. With ``executor`` candidates are tried on it, a few to a task, each task with a worker process of its
+    own; tasks and results are picklable, and models and samples have to be readable by their paths there. With
+    ``dry_run`` nothing is written here, and nothing goes to the device.
+
+    Raises GateFailed where no candidate keeps the budget, with the nearest one named; InputError about the model, the
+    samples, the target or the options; MisfitError where the target takes no candidate, or does not fit the device;
+    and whatever reaching the device can raise.
+    """
+    chosen, place = building.as_target(target), building.as_path("output", output)
+    request = Request(
+        model=building.as_path("model", model),
+        goals=(Goal(chosen, place),),
+        calibration=building.as_text("calibration", calibration),
+        evaluation=building.as_text("evaluation", evaluation),
+        check_set=building.as_text("check_set", check_set),
+        preprocessing=preprocessing_from(preprocessing or {}),
+        metric=metric,
+        batch=batch,
+        cache=cache,
+        max_drop=max_drop,
+    )
+    check_request(request)
+    bed = None
+    if on is not None and not dry_run:
+        bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, max_drop, report)
+        bed.require_fit()
+    with building.written([place], dry_run=dry_run) as (made_at,):
+        goals = (Goal(chosen, made_at),)
+        document = run(dataclasses.replace(request, goals=goals), measure=bed, executor=executor, report=report)
+    return dataclasses.replace(building.placed(document, place), device=bed.description if bed else None)
+
+
+class _TestBed:
+    """A device on which candidates are measured, one after the other, and leave nothing."""
+
+    def __init__(
+        self,
+        device: str | DeviceAddress,
+        options: ConnectOptions | None,
+        app: str,
+        target: Target,
+        metric: str,
+        max_drop: float,
+        report: Reporter,
+    ) -> None:
+        self._device = device
+        self._options = options
+        self._app = app
+        self._target = target
+        self._metric = metric
+        self._max_drop = max_drop
+        self._report = report
+        self._with_runtime = False
+        self.description = str(device)
+
+    def require_fit(self) -> None:
+        """Raises MisfitError where the target does not fit, InputError where somebody uses the app's name."""
+        with opened(self._device, self._options) as session:
+            self.description = session.description
+            require_fit(self._target, session)
+            held = (session.hello.get("apps") or {}).get(self._app) or {}
+            if held.get("current"):
+                raise InputError(
+                    "app-exists",
+                    f"{session.description} runs an app called {self._app}, and candidates would be tried under it.",
+                    hint="Name another one: --app NAME tries them as NAME-tune.",
+                )
+
+    def __call__(self, path: Path) -> Measurement:
+        """Push and check the model at ``path``; what speaks against it there is in the measurement."""
+        with opened(self._device, self._options, app=self._app, lock=True) as session:
+            try:
+                measured = self._measured(path, session)
+            except BaseException:
+                with contextlib.suppress(EdgepackError):  # the line may be what broke
+                    forget_app(session, self._app)
+                raise
+            with contextlib.suppress(InputError):  # refused before anything was pushed
+                forget_app(session, self._app)
+            return measured
+
+    def _measured(self, path: Path, session: Session) -> Measurement:
+        try:
+            release = self._pushed(path, session)
+            budget = {"max_accuracy_drop": self._max_drop}
+            checked = check(
+                session, app=self._app, release=release, budget=budget, metric=self._metric, report=self._report
+            )
+        except MisfitError as refusal:
+            return Measurement(None, refused=refusal.message)
+        except DeviceFailure as failure:
+            if failure.code not in _THE_MODELS_FAULT:
+                raise
+            return Measurement(None, refused=failure.message)
+        return _measurement(checked)
+
+    def _pushed(self, path: Path, session: Session) -> str:
+        """The release that the model became there; the runtime travels only where the device has none that fits."""
+        if not self._with_runtime:
+            try:
+                return push(self._bundled(path, session), session, report=ignore_events).release
+            except MisfitError:
+                self._with_runtime = True
+        return push(self._bundled(path, session), session, report=self._report).release
+
+    def _bundled(self, path: Path, session: Session) -> Path:
+        bundle = path.with_suffix(".edgepack")
+        building.bundle(
+            path,
+            target=self._target,
+            name=self._app,
+            version="tune",
+            output=bundle,
+            platforms=[session.facts.platform],
+            with_runtime=self._with_runtime,
+            report=ignore_events,
+        )
+        return bundle
+
+
+def _measurement(checked: CheckDocument) -> Measurement:
+    failed = checked.verdict == "fail"
+    refused = f"It fails the check on the device: {' '.join(checked.reasons)}" if failed else None
+    drop = checked.accuracy.drop if checked.accuracy else None
+    return Measurement(checked.latency_ms, drop, refused)
+
+
+def _app_name(name: str) -> str:
+    """A label that bundles and devices take, made from any file's name."""
+    kept = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).lstrip("._+-")[:48]
+    return f"{kept or 'model'}-tune"
