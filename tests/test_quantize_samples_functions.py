@@ -74,6 +74,7 @@ def test_an_endless_function_serves_a_range(module: Any) -> None:
     """Only as many samples are made as were asked for."""
     name = module("def samples():\n    return (np.full(2, n, 'f4') for n in itertools.count())\n")
     assert len(check_content(open_samples(f"{name}:samples#:5"), need_labels=False, report=ignore_events).rows) == 5
+    assert refusal_of(f"{name}:samples#:0").code == "empty-samples"
 
 
 def test_other_samples_on_the_next_call_are_refused(module: Any) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import check_content, read_batches, read_labels, refuse_overlap
+from edgepack.quantize.checking import check_content, read_batches, read_labels, refuse_overlap, refuse_sorted_classes
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.samples import Samples, open_samples, samples_from_json
 
@@ -148,6 +148,21 @@ def test_a_sub_folder_without_images_is_not_counted_in_silence(tmp_path: Path) -
     (tmp_path / "cat").mkdir()
     assert "decides every label" in refusal_of(tmp_path).message
     assert "none of the 2 classes. Did you mean 'cats'" in refusal_of(tmp_path, classes=["cats", "dog"]).message
+
+
+def test_a_class_that_is_not_there_does_not_shift_the_others(tmp_path: Path) -> None:
+    """Two sub-folders for a model of three classes: the order has to be stated."""
+    for name in ("cat", "dog"):
+        picture(tmp_path / name / "a.png")
+    refuse_sorted_classes(opened(tmp_path), 2)
+    refuse_sorted_classes(opened(tmp_path), None)
+    refuse_sorted_classes(opened(tmp_path, classes=["bird", "cat", "dog"]), 3)
+    with pytest.raises(InputError, match=r"has 2 classes .* and the model has 3") as refusal:
+        refuse_sorted_classes(opened(tmp_path), 3)
+    assert refusal.value.code == "bad-label"
+    (tmp_path / "labels.csv").write_text("file,label\ncat/a.png,cat\n")
+    with pytest.raises(InputError, match="has 1 classes"):
+        refuse_sorted_classes(opened(tmp_path), 3)
 
 
 def test_labels_csv_says_otherwise(tmp_path: Path) -> None:

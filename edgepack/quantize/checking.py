@@ -212,6 +212,22 @@ def read_labels(samples: Samples, rows: int | None = None) -> Array | None:
     return np.concatenate([batch[LABELS] for batch in samples.read([LABELS], min(samples.rows, 256), rows)])
 
 
+def refuse_sorted_classes(samples: Samples, scores: int | None) -> None:
+    """Raise InputError "bad-label" where names were numbered by sorting, and are not as many as the model's classes.
+
+    ``scores`` is how many outputs a row has. A class that is missing would shift the number of every later one.
+    """
+    store = samples.store
+    names = store.sorted_classes if isinstance(store, (ImageFolder, CsvTable)) else ()
+    if names and scores not in (None, len(names)):
+        raise InputError(
+            "bad-label",
+            f"{samples.place} has {len(names)} classes by name ({', '.join(names[:3])}, ...), and the model has "
+            f"{scores}: numbered in their sorted order they would not be the model's.",
+            hint="Write classes = [...] into [samples] of edgepack.toml, in the order of the model's outputs.",
+        )
+
+
 def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list[tuple[int, int]]:
     """Raise InputError "overlap" where rows that set the ranges also judge the result.
 

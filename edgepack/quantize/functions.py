@@ -77,11 +77,11 @@ def open_function(text: str, rows: int | None) -> SampleFunction:
 
     Raises InputError "unknown-samples", "samples-failed", "bad-samples", "empty-samples", "endless-samples".
     """
-    with contextlib.closing(_samples_of(text, rows or _MOST_SAMPLES + 1)) as samples:
+    with contextlib.closing(_samples_of(text, _MOST_SAMPLES + 1 if rows is None else 1)) as samples:
         first = next(samples, None)
         if first is None:
             raise InputError("empty-samples", f"{text} gives no samples.", hint="Let it yield at least one.")
-        count = rows or 1 + sum(1 for _ in samples)
+        count = 1 + sum(1 for _ in samples) if rows is None else max(1, rows)
     if count > _MOST_SAMPLES:
         raise InputError(
             "endless-samples", f"{text} gives more than {_MOST_SAMPLES} samples.", hint=f"Take some: {text}#0:500"

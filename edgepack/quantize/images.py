@@ -37,7 +37,8 @@ _WORKERS = min(4, os.cpu_count() or 1)
 class ImageFolder:
     """Pictures by their names below ``path``. ``shape`` and ``dtype`` are those that the model takes.
 
-    While the model is not known (``shape`` None), each picture comes at its own size, as uint8 RGB.
+    While the model is not known (``shape`` None), each picture comes at its own size, as uint8 RGB. ``sorted_classes``
+    are the names that were numbered by sorting them, because nobody stated their order.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class ImageFolder:
     label_dtype: str
     preprocessing: Preprocessing
     left_out: tuple[str, ...] = ()
+    sorted_classes: tuple[str, ...] = ()
     shape: tuple[int, int, int] | None = None
     dtype: str = "<f4"
     kind: str = "a folder of images"
@@ -153,7 +155,8 @@ def open_image_folder(path: Path, preprocessing: Preprocessing) -> ImageFolder:
     in_turn = itertools.zip_longest(*([(name, numbers[folder]) for name in inside[folder][0]] for folder in inside))
     rows = [row for turn in in_turn for row in turn if row is not None]
     files, labels = tuple(name for name, _ in rows), tuple(float(number) for _, number in rows)
-    return ImageFolder(path, files, labels, "<i8", preprocessing, left_out)
+    named = () if preprocessing.classes else tuple(numbers)
+    return ImageFolder(path, files, labels, "<i8", preprocessing, left_out, named)
 
 
 def is_image_folder(path: Path) -> bool:
@@ -209,7 +212,8 @@ def _listed(path: Path, preprocessing: Preprocessing) -> ImageFolder:
     labelling = labelling_of((label for _, (_, label) in lines), preprocessing.classes, str(listing))
     labels = tuple(labelling.number(label, f"{listing}, line {number}") for number, (_, label) in lines)
     files = tuple(name for _, (name, _) in lines)
-    return ImageFolder(path, files, labels, labelling.dtype, preprocessing)
+    named = () if preprocessing.classes else labelling.classes
+    return ImageFolder(path, files, labels, labelling.dtype, preprocessing, (), named)
 
 
 def _ahead(work: Callable[[Path], Callable[[], Array]], paths: Iterator[Path]) -> Iterator[Array]:

@@ -20,7 +20,7 @@ from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
 from edgepack.quantize.agreement import Outputs, refuse_difference
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import CheckedSamples, fit_samples, read_labels
+from edgepack.quantize.checking import CheckedSamples, fit_samples, read_labels, refuse_sorted_classes
 from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
@@ -131,6 +131,8 @@ class Run:
         if job.evaluation is not None:
             job.metric.refuse_misfit(outputs)
             for judging in filter(None, (job.evaluation, job.check_set)):
+                if job.metric.hits is not None:
+                    refuse_sorted_classes(judging.samples, scores_of(outputs))
                 labels = read_labels(judging.samples)
                 if labels is not None:
                     job.metric.refuse_labels(outputs, labels, judging.samples.place)

@@ -33,13 +33,17 @@ _LABEL_COLUMNS = (LABELS, "label")
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """Columns of a CSV file as arrays: ``columns`` has their places by the name of the array."""
+    """Columns of a CSV file as arrays: ``columns`` has their places by the name of the array.
+
+    ``sorted_classes`` are the words of labels that were numbered by sorting them, because nobody stated their order.
+    """
 
     path: Path
     arrays: tuple[SampleArray, ...]
     columns: tuple[tuple[str, tuple[int, ...]], ...]
     header: tuple[str, ...]
     labelling: Labelling
+    sorted_classes: tuple[str, ...] = ()
     kind: str = "a CSV file"
     left_out: tuple[str, ...] = ()
 
@@ -122,7 +126,8 @@ def open_csv(path: Path, preprocessing: Preprocessing) -> CsvTable:
         labelling = labelling_of(words, preprocessing.classes, f"{path}, column {header[label]!r}")
         arrays.append(SampleArray(LABELS, (rows,), labelling.dtype))
         inputs.append((LABELS, (label,)))
-    return CsvTable(path, tuple(arrays), tuple(inputs), header, labelling)
+    named = () if preprocessing.classes else labelling.classes
+    return CsvTable(path, tuple(arrays), tuple(inputs), header, labelling, named)
 
 
 def named_columns(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
