@@ -165,14 +165,19 @@ def test_float_numbers_do_not_go_to_an_integer_accelerator() -> None:
 
 
 def test_an_open_size_is_an_error_where_an_accelerator_needs_fixed_ones() -> None:
-    """On a CPU it is a note, and so on a GPU profile as long as no delegate is named."""
+    """On a CPU it is a note, and so on a GPU profile without a delegate; an open batch is one to the Edge TPU only."""
     model = chain("RELU")
     opened = dataclasses.replace(model.inputs[0], shape_signature=(-1, 4, 4, 8))
     model = dataclasses.replace(model, inputs=(opened,), tensors=(opened, *model.tensors[1:]))
     assert said(model, CORAL)["open-shape"] == "error"
     assert said(model, load_target("generic-cpu"))["open-shape"] == "note"
     assert said(model, load_target("generic-gpu"))["open-shape"] == "note"
+    assert said(model, load_target("android-gpu"))["open-shape"] == "note"
+    wide = dataclasses.replace(opened, shape_signature=(1, -1, 4, 8))
+    model = dataclasses.replace(model, inputs=(wide,), tensors=(wide, *model.tensors[1:]))
+    assert said(model, load_target("generic-gpu"))["open-shape"] == "note"
     assert said(model, load_target("android-gpu"))["open-shape"] == "error"
+    assert said(model, load_target("ethos-u65"))["open-shape"] == "error"
 
 
 def test_a_compiled_model_passes_and_claims_no_share() -> None:

@@ -190,9 +190,9 @@ def _granularity(model: TfliteModel, target: Target) -> Iterator[Finding]:
 
 def _open_shapes(model: TfliteModel, target: Target) -> Iterator[Finding]:
     accelerator = accelerator_of(target)
-    fixed = accelerator is not None and accelerator.static and is_accelerated(target)
     for name, tensor in model.named_inputs:
         if -1 in tensor.shape_signature:
+            fixed = accelerator is not None and is_accelerated(target) and not accelerator.can_be_open(tensor)
             why = f", and {accelerator.title} takes fixed sizes only" if fixed and accelerator else ""
             yield Finding(
                 "open-shape", "error" if fixed else "note", name,

@@ -12,7 +12,6 @@ from edgepack.quantize.operators.accelerators.limits import (
     Limits,
     OperatorList,
     data,
-    fixed_sizes,
     flows_in,
     no_activation,
     no_float_constants,
@@ -105,9 +104,9 @@ EDGETPU = OperatorList(
     common=(
         ("8-bit integers", flows_in("int8", "uint8")),
         ("integer weights", no_float_constants),
-        ("fixed sizes", fixed_sizes),
         ("sizes above 1 in the innermost three dimensions alone", _three_dimensions),
     ),
     partitions="first",
+    open_batch=False,
     compiled=frozenset({"edgetpu-custom-op"}),
 )

@@ -12,7 +12,6 @@ from edgepack.quantize.operators.accelerators.limits import (
     Limits,
     OperatorList,
     constant,
-    fixed_sizes,
     flows_in,
     numbers_in,
     one_scale,
@@ -159,7 +158,6 @@ ETHOS_U65 = OperatorList(
     operators=dict.fromkeys(_WHOLE, ()) | dict.fromkeys(_NARROW_ONLY, (_NOT_32,)) | _LIMITED,
     common=(
         ("integers of at most 32 bits", flows_in(*_NARROW, "int32")),
-        ("fixed sizes", fixed_sizes),
         ("a scale for what goes in and out", _has_scales),
         ("one scale per tensor", _per_axis),
     ),

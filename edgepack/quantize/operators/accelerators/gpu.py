@@ -13,7 +13,6 @@ from edgepack.quantize.operators.accelerators.limits import (
     OperatorList,
     constant,
     data,
-    fixed_sizes,
     option_is,
     rank_within,
 )
@@ -118,6 +117,6 @@ GPU = OperatorList(
     | {name: _flowing(1) for name in _ONE_INPUT}
     | {name: _flowing(2) for name in _TWO_INPUTS}
     | _LIMITED,
-    common=(("float, 8-bit, int32 or bool numbers", _known_types), ("fixed sizes", fixed_sizes)),
+    common=(("float, 8-bit, int32 or bool numbers", _known_types),),
     partitions="largest",
 )

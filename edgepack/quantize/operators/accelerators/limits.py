@@ -21,8 +21,8 @@ class OperatorList:
     """Which operators an accelerator takes, as far as a .tflite shows it.
 
     ``operators`` maps each to its own limits; ``common`` ones hold for all. ``partitions``: it takes "any" number of
-    parts of a model, only the "largest", or only the "first". ``static``: it needs fixed sizes. ``compiled`` are the
-    custom operators that stand for what its compiler or delegate took.
+    parts of a model, only the "largest", or only the "first". ``open_batch``: the first size may be open, all others
+    are fixed. ``compiled`` are the custom operators that stand for what its compiler or delegate took.
     """
 
     name: str
@@ -30,14 +30,20 @@ class OperatorList:
     operators: Mapping[str, Limits] = field(hash=False)
     common: Limits
     partitions: str = "any"
-    static: bool = True
+    open_batch: bool = True
     compiled: frozenset[str] = frozenset()
+
+    def can_be_open(self, tensor: Tensor) -> bool:
+        """Whether the open sizes of the tensor, if it has any, are none that have to be fixed."""
+        return -1 not in (tensor.shape_signature[1:] if self.open_batch else tensor.shape_signature)
 
     def refusal(self, call: Call) -> str | None:
         """Why the accelerator leaves the operator to the CPU; None where it takes it."""
         own = self.operators.get(call.operator.name)
         if call.operator.custom_name is not None or own is None:
             return "not on its list"
+        if not all(map(self.can_be_open, data(call))):
+            return "only with fixed sizes"
         return next((f"only with {asked}" for asked, holds in (*self.common, *own) if not holds(call)), None)
 
 
@@ -54,11 +60,6 @@ def flows_in(*types: str) -> Condition:
 def no_float_constants(call: Call) -> bool:
     """No constant is a float."""
     return not any(tensor is not None and tensor.constant and "float" in tensor.dtype for tensor in call.inputs)
-
-
-def fixed_sizes(call: Call) -> bool:
-    """No size is open."""
-    return not any(-1 in tensor.shape_signature for tensor in data(call))
 
 
 def constant(*places: int) -> Condition:

@@ -7,7 +7,7 @@ several ages.
 
 from __future__ import annotations
 
-from edgepack.quantize.operators.accelerators.limits import Limits, OperatorList, constant, data, fixed_sizes, one_scale
+from edgepack.quantize.operators.accelerators.limits import Limits, OperatorList, constant, data, one_scale
 from edgepack.quantize.operators.conditions import Call
 
 _MOST_DIMENSIONS, _LONGEST = 6, 65535
@@ -64,7 +64,6 @@ VX = OperatorList(
     common=(
         ("no int64 and no text going in", _no_wide_inputs),
         ("no int16 and no int64 coming out", _outputs),
-        ("fixed sizes", fixed_sizes),
         (f"at most {_MOST_DIMENSIONS} dimensions, none empty, none above {_LONGEST}", _sizes),
     ),
     compiled=frozenset({"vsi-npu"}),
