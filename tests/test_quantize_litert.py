@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from other_runtime import Refused, run_on
+from other_runtime import INSTALLED, Refused, run_on
 from test_quantize_conformance import target
 
 from edgepack.errors import InputError, MisfitError
@@ -90,8 +90,8 @@ def test_what_conforms_runs_on_each_runtime_and_agrees(
     samples = f"{small_models}/images.npz#0:20" if conversion.scheme in (Scheme.INT8, Scheme.INT16X8) else None
     model = convert(loaded, conversion, samples, tmp_path / "model.tflite")
     expected = run_on("ai-edge-litert", float_model, images(small_models), tmp_path)
-    fits = 0
-    for runtime in ("ai-edge-litert", "tflite-runtime"):
+    fits = []
+    for runtime in INSTALLED:
         asked = {key: getattr(conversion, key) for key in ("scheme", "io", "granularity", "float_fallback")}
         conformance = check_conformance(model, target(runtime, **asked))
         if not conformance.passed:
@@ -99,11 +99,11 @@ def test_what_conforms_runs_on_each_runtime_and_agrees(
             with pytest.raises(Refused, match="find op"):
                 run_on(runtime, model.path, images(small_models), tmp_path)
             continue
-        fits += 1
+        fits.append(runtime)
         answered = run_on(runtime, model.path, images(small_models), tmp_path)
         assert (answered.argmax(1) == expected.argmax(1)).mean() >= 0.97
         assert np.abs(answered - expected).mean() < 0.03
-    assert fits == (1 if way == "dynamic" else 2)
+    assert fits == [runtime for runtime in INSTALLED if (way, runtime) != ("dynamic", "tflite-runtime")]
 
 
 def test_biases_that_leave_32_bits_are_seen(loaded: WorkerProcess, small_models: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_named_layers_stay_in_float(
     assert kinds == {"CONV_2D": "int8", "DEPTHWISE_CONV_2D": "float32", "FULLY_CONNECTED": "int8"}
     assert check_conformance(model, target()).passed
     expected = run_on("ai-edge-litert", float_model, images(small_models), tmp_path)
-    for runtime in ("ai-edge-litert", "tflite-runtime"):
+    for runtime in INSTALLED:
         answered = run_on(runtime, model.path, images(small_models), tmp_path)
         assert (answered.argmax(1) == expected.argmax(1)).mean() >= 0.97
 
@@ -203,15 +203,9 @@ def test_loops_stay_in_float(
     assert "float-operator" in {one.code for one in check_conformance(model, target(scheme=scheme)).findings}
     assert "float-tensor" in {one.code for one in check_conformance(model, target(float_fallback=False)).findings}
     rows = np.load(samples)["v"][20:]
-    expected, *answers = (
-        run_on(runtime, tmp_path / name, rows, tmp_path)
-        for runtime, name in (
-            ("ai-edge-litert", "float.tflite"),
-            ("ai-edge-litert", "model.tflite"),
-            ("tflite-runtime", "model.tflite"),
-        )
-    )
-    assert all(np.abs(answer - expected).max() < 0.05 for answer in answers)
+    expected = run_on("ai-edge-litert", tmp_path / "float.tflite", rows, tmp_path)
+    for runtime in INSTALLED:
+        assert np.abs(run_on(runtime, model.path, rows, tmp_path) - expected).max() < 0.05
 
 
 def test_several_inputs_and_token_numbers(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
     Layers that stay in float are named here too: the converter hands no names on to its quantizer, whose function
     takes them (as tf.lite.experimental.QuantizationDebugger calls it).
     """
-    import tflite
+    from tensorflow.lite.python import schema_py_generated as schema  # TensorFlow has it in memory already
 
     seen: list[bytes] = []
     quantize = getattr(converter, "_quantize", None)
@@ -68,7 +68,7 @@ def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
 
         def watched(model: bytes, *arguments: Any, **options: Any) -> Any:
             seen.append(bytes(model))
-            if tflite.Model.GetRootAs(model, 0).SubgraphsLength() > 1:
+            if schema.Model.GetRootAs(model, 0).SubgraphsLength() > 1:
                 raise Loops(seen[0])
             if not conversion.float_layers:
                 return quantize(model, *arguments, **options)

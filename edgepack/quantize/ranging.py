@@ -83,9 +83,11 @@ def _histograms(batches: Iterator[Mapping[str, Array]], reaches: Mapping[str, Ra
     counts: dict[str, Array] = {name: np.zeros(_BINS, np.int64) for name in reaches}
     for batch in batches:
         for name, values in batch.items():
-            if name in counts:
+            low, high = reaches.get(name, (0.0, 0.0))
+            if low < high:
                 there = values[np.isfinite(values) & (values != 0)]
-                counts[name] += np.histogram(there, _BINS, reaches[name])[0]
+                places = ((there - low) * (_BINS / (high - low))).astype(np.intp)
+                counts[name] += np.bincount(np.clip(places, 0, _BINS - 1), minlength=_BINS)
     return counts
 
 
