@@ -16,6 +16,7 @@ from edgepack.quantize.conformance import check_conformance
 from edgepack.quantize.conversion import Conversion, conversion_to_json
 from edgepack.quantize.litert import layer_names
 from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.samples import open_samples
 from edgepack.target import Scheme
 from edgepack.tflite import TfliteModel, read_model
 
@@ -46,7 +47,8 @@ def loaded(worker: WorkerProcess, float_model: Path) -> WorkerProcess:
 def convert(worker: WorkerProcess, conversion: Conversion, samples: str | None, output: Path) -> TfliteModel:
     """Convert what is loaded."""
     asked = conversion_to_json(conversion)
-    worker.ask("convert", conversion=asked, batch=1, calibration=samples, output=str(output))
+    calibration = None if samples is None else open_samples(samples).to_json()
+    worker.ask("convert", conversion=asked, batch=1, calibration=calibration, output=str(output))
     return read_model(output)
 
 
@@ -152,7 +154,7 @@ def test_the_last_layer_in_float_still_answers_in_int8(
 def test_named_layers_compute_in_16_bits(
     loaded: WorkerProcess, small_models: Path, float_model: Path, tmp_path: Path
 ) -> None:
-    """A layer that is named has 16-bit activations among 8-bit ones, and ai-edge-litert runs the mixture."""
+    """A layer that is named has 16-bit activations among 8-bit ones; ai-edge-litert runs it, the other may not."""
     layer = list(layer_names(read_model(float_model)))[1]
     wanted = litert(Scheme.INT8, "int8", int16_layers=(layer,))
     model = convert(loaded, wanted, f"{small_models}/images.npz#0:20", tmp_path / "model.tflite")
@@ -160,6 +162,23 @@ def test_named_layers_compute_in_16_bits(
     expected = run_on("ai-edge-litert", float_model, images(small_models), tmp_path)
     answered = run_on("ai-edge-litert", model.path, images(small_models), tmp_path)
     assert (answered.argmax(1) == expected.argmax(1)).mean() >= 0.97
+    assert check_conformance(model, target("ai-edge-litert")).passed
+    assert not check_conformance(model, target("tflite-runtime")).passed
+
+
+def test_depthwise_weights_with_one_scale_are_told(small_models: Path, float_model: Path, tmp_path: Path) -> None:
+    """litert-quantizer's dynamic depthwise layer with one scale is wrong everywhere, and does not conform."""
+    from litert_quantizer import qtyping, quantizer
+
+    engine = quantizer.Quantizer(str(float_model))
+    engine.add_dynamic_config(".*", "DEPTHWISE_CONV_2D", 8, qtyping.QuantGranularity.TENSORWISE)
+    (tmp_path / "model.tflite").write_bytes(engine.quantize(enable_progress_report=False).quantized_model)
+    expected = run_on("ai-edge-litert", float_model, images(small_models), tmp_path)
+    for runtime in INSTALLED:
+        answered = run_on(runtime, tmp_path / "model.tflite", images(small_models), tmp_path)
+        assert not np.abs(answered - expected).mean() < 0.1  # far off, or not a number
+        wanted = target(runtime, scheme=Scheme.DYNAMIC, io="float32", granularity="per-tensor")
+        assert not check_conformance(read_model(tmp_path / "model.tflite"), wanted).passed
 
 
 def test_a_layer_that_is_not_there_is_told_with_its_nearest(

@@ -126,7 +126,7 @@ def _recipe(conversion: Conversion, model: TfliteModel, whole: tuple[str, ...]) 
             yield ".*", name, body, conversion.algorithm
     hybrid = conversion.scheme == Scheme.DYNAMIC and not conversion.weight_only
     if hybrid and conversion.granularity == "per-tensor":
-        # Every runtime's hybrid depthwise kernel takes a scale per channel; with a single one it answers NaN.
+        # Every runtime's hybrid depthwise kernel reads a scale per channel; with a single one it answers garbage.
         yield ".*", _DEPTHWISE, None, none
     if hybrid and conversion.dense_per_tensor:
         yield ".*", _DENSE, _configuration(conversion, per_tensor=True), conversion.algorithm or plain

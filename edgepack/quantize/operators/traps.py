@@ -34,6 +34,15 @@ def _hybrid(weights: str) -> Condition:
     return lambda call: call.gives() == "float32" and call.dtype(1) == weights
 
 
+def _widens(call: Call) -> bool:
+    return call.dtype(0) in ("int8", "uint8") and call.gives() == "int16"
+
+
+def _one_scale(call: Call) -> bool:
+    weights = call.tensor(1)
+    return _hybrid("int8")(call) and weights is not None and len(weights.scales) == 1 < weights.shape[-1]
+
+
 _ALL = tuple(table.title for table in RUNTIMES)
 _TFLITE = tuple(table.title for table in RUNTIMES if table.package == "tflite-runtime")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -63,6 +72,9 @@ TRAPS = (
     ),
     Trap(("DIV", "NEG"), takes(0, "int8", "int16"), "int8 or int16 numbers", _TFLITE),
     Trap(("TILE",), takes(0, "int16"), "int16 numbers", _TFLITE),
+    Trap(("QUANTIZE",), _widens, "int8 or uint8 numbers that become int16", _TFLITE),
+    # It reads a scale for each channel, also where there is one: NaN, or the same answer to everything.
+    Trap(("DEPTHWISE_CONV_2D",), _one_scale, "float numbers with int8 weights that have one scale", _ALL),
 )
 
 
