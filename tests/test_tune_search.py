@@ -327,6 +327,32 @@ def test_what_the_device_fails_is_not_chosen(hostile: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out.tflite").exists()
 
 
+def test_a_candidate_that_crashes_the_converter_is_left_out(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native code that dies takes one candidate with it: the search goes on in a new process."""
+    started: list[Any] = []
+
+    class Recorded(workshop.WorkerProcess):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            started.append(self._process)
+
+    def crash_once(event: Event) -> None:
+        if event.message.startswith("candidate 1 of"):
+            started[0].send_signal(signal.SIGSEGV)
+            started[0].wait()
+
+    monkeypatch.setattr(workshop, "WorkerProcess", Recorded)
+    target = profile(tmp_path, "gpu", FAST)
+    document = tune(hostile, "spoiled", target, tmp_path / "out.tflite", calibration=None, report=crash_once)
+    crashed, fine = document.candidates
+    assert not crashed.legal
+    assert "SIGSEGV" in str(crashed.reason)
+    assert fine.chosen
+    assert len(started) == 2
+
+
 @pytest.mark.usefixtures("kept")
 def test_the_command_answers_people_and_scripts(
     hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -104,6 +104,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
         *([["measured on", document.device]] if document.device else []),
         *([["accuracy", render.accuracy(document.accuracy)]] if document.accuracy else []),
         *([["check set", document.check_set]] if document.check_set else []),
+        *([found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings),
         *([f"not {document.target}", f"{one.name}: {one.reason}"] for one in document.candidates if one.reason),
         *([["dry run", "nothing was written; this is what would be"]] if dry_run else []),
     ]
@@ -111,7 +112,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
 
 
 def _line(one: TunedCandidate, with_latency: bool) -> list[str]:
-    drop = "—" if one.drop is None else f"{one.drop:+.4f}"
+    drop = "—" if one.drop is None else f"{round(one.drop, 4) + 0.0:+.4f}"  # not -0.0000
     if one.interval is not None:
         drop += f" [{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
     p50, p95 = (None, None) if one.latency_ms is None else (one.latency_ms.p50, one.latency_ms.p95)
