@@ -115,6 +115,7 @@ def test_the_legacy_model_of_mlperf_is_really_quantized(data: Path, tmp_path: Pa
         source, target=target(float_fallback=False), output=tmp_path / "out.tflite", calibration=f"{tmp_path}/rows.npz"
     )
     assert document.model.bytes < 0.32 * source.stat().st_size
+    assert read_model(tmp_path / "out.tflite").inputs[0].shape_signature == (1, 640)
     error = run_on("ai-edge-litert", tmp_path / "out.tflite", rows, tmp_path) - before
     assert np.mean(error**2) < 0.01 * np.mean(before**2)
 

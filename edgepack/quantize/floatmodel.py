@@ -20,6 +20,12 @@ class FloatModel:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    @property
+    def open_batch(self) -> bool:
+        """Whether the batch, and nothing else, is open at the inputs: it can be pinned to 1 as it stands."""
+        shapes = [port.shape for port in self.inputs if None in port.shape]
+        return bool(shapes) and all(None not in shape[1:] for shape in shapes)
+
     def refuse_batch(self, batch: int | None) -> None:
         """Raise InputError "batch-fixed" for a batch that is not the file's: its tensors' shapes are settled."""
         for port in self.inputs:

@@ -35,6 +35,17 @@ def upgrade_codes(path: Path) -> bytes | None:
     return write_objects(model) if changed else None
 
 
+def pin_batch(path: Path) -> bytes:
+    """The model with its open first dimensions closed at the 1 that its tensors' shapes have already."""
+    model = read_objects(path.read_bytes())
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            opened = tensor.shapeSignature
+            if opened is not None and len(opened) and -1 not in list(opened)[1:]:
+                tensor.shapeSignature = None
+    return write_objects(model)
+
+
 def read_objects(data: bytes) -> Any:
     """The model as the schema's generated objects, which can be changed (ai-edge-litert's ``ModelT``)."""
     from litert_quantizer.utils import tfl_flatbuffer_utils
