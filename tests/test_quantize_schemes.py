@@ -15,6 +15,7 @@ from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor
 from edgepack.quantize.process import WorkerProcess
+from edgepack.quantize.samples import open_samples
 from edgepack.target import Scheme, Target
 from edgepack.tflite import TfliteModel, read_model
 
@@ -33,20 +34,25 @@ def load(worker: WorkerProcess, path: Path, kind: str) -> dict[str, Any]:
     return worker.ask("load", path=str(path), kind=kind)
 
 
+def told(samples: str) -> str:
+    """How the worker is told of a set of samples."""
+    return open_samples(samples).to_json()
+
+
 def convert(
     worker: WorkerProcess, wanted: Target, samples: str | None, output: Path, batch: int | None = 1, **more: Any
 ) -> TfliteModel:
     """Convert what is loaded, as the profile asks."""
     asked = dataclasses.asdict(wanted.quantization) | more
     del asked["operators"]
-    worker.ask("convert", conversion=asked, batch=batch, calibration=samples, output=str(output))
+    worker.ask("convert", conversion=asked, batch=batch, calibration=samples and told(samples), output=str(output))
     return read_model(output)
 
 
 def outputs(worker: WorkerProcess, verb: str, folder: Path, samples: str, **more: Any) -> dict[str, Any]:
     """Outputs over samples by name."""
     folder.mkdir()
-    names = worker.ask(verb, samples=samples, rows=None, outputs=str(folder), **more)["outputs"]
+    names = worker.ask(verb, samples=told(samples), rows=None, outputs=str(folder), **more)["outputs"]
     return {name: np.load(folder / f"{place}.npy") for place, name in enumerate(names)}
 
 
