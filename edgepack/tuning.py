@@ -18,7 +18,7 @@ from edgepack.deploy.push import push
 from edgepack.device.opened import opened
 from edgepack.documents import CheckDocument, TuneDocument
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, MisfitError
-from edgepack.events import Reporter, ignore_events
+from edgepack.events import Event, Reporter, ignore_events
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.tune import Measurement, check_request
@@ -89,6 +89,8 @@ def tune(
     if on is not None and not dry_run:
         bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, max_drop, report)
         bed.require_fit()
+    elif on is not None:
+        report(Event(STEP, f"a dry run measures nothing on {on}"))
     with building.written([place], dry_run=dry_run) as (made_at,):
         goals = (Goal(chosen, made_at),)
         document = run(dataclasses.replace(request, goals=goals), measure=bed, executor=executor, report=report)

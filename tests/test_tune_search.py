@@ -362,8 +362,10 @@ def test_the_command_answers_people_and_scripts(
     target = profile(tmp_path, "gpu", FAST)
     line = ["tune", f"{hostile}/spoiled.keras", "-t", str(target), "--eval", f"{hostile}/samples.npz#200:800"]
     line += ["--max-drop", "0.01", "-o", "out.tflite"]
-    assert run([*line, "--dry-run"]) == 0
-    out = capsys.readouterr().out
+    assert run([*line, "--dry-run", "--on", f"local:{tmp_path}/device"]) == 0
+    out, told = capsys.readouterr()
+    assert "a dry run measures nothing on local:" in told
+    assert not (tmp_path / "device").exists()
     assert "→  float16" in out
     assert "dry run" in out
     assert not (tmp_path / "out.tflite").exists()
