@@ -64,12 +64,12 @@ class Bench:
         converted = self._shop.convert(candidate.conversion, self._job.calibration)
         return layer_feeds(read_model(self._run.float_model(converted)))
 
-    def write(self, candidate: Candidate, output: Path, seconds: float = 0.0) -> QuantizeDocument:
+    def write(self, candidate: Candidate, output: Path) -> QuantizeDocument:
         """Put the candidate's model, its check set and its provenance to where ``output`` says, as quantize does."""
         with self._folder() as folder:
             goal = self._goal(candidate, output)
             made = self._run.make(goal, folder)
-            return write(self._job, goal, made, folder, cached=self._shop.idle, seconds=seconds)
+            return write(self._job, goal, made, folder, cached=self._shop.idle, seconds=0.0)
 
     def _goal(self, candidate: Candidate, output: Path) -> Goal:
         return Goal(_target_for(self._job.goals[0].target, candidate), output, candidate.conversion)

@@ -106,7 +106,9 @@ def _reason(chosen: Trial, keeping: list[Trial], trials: Sequence[Trial], max_dr
                 f"{other.candidate.name} does not pay on this device: it takes {other.latency_ms:.3g} ms, and {name}, "
                 f"which {kept}, {chosen.latency_ms:.3g} ms."
             )
-        return f"{name} {kept} and is the fastest that does, at {chosen.latency_ms:.3g} ms and {chosen.bytes:,} bytes."
+        faster = [one for one in keeping if one.latency_ms is not None and one.latency_ms < chosen.latency_ms]
+        why = " and none that does is faster by more than a tenth" if faster else " and is the fastest that does"
+        return f"{name} {kept}{why}, at {chosen.latency_ms:.3g} ms and {chosen.bytes:,} bytes."
     return f"{name} {kept}{_why_small(chosen, keeping)}, at {chosen.bytes:,} bytes{_lost(chosen, trials, max_drop)}."
 
 
