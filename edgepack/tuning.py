@@ -39,8 +39,8 @@ def tune(
     *,
     target: TargetLike,
     evaluation: str | Path,
-    max_drop: float,
     output: str | Path,
+    max_drop: float | None = None,
     calibration: str | Path | None = None,
     check_set: str | Path | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -55,6 +55,8 @@ def tune(
     report: Reporter = ignore_events,
 ) -> TuneDocument:
     """Find the smallest and fastest model for ``target`` whose accuracy drop is at most ``max_drop`` (0.01 = 1 point).
+
+    Without ``max_drop`` it is the ``max_accuracy_drop`` of the target's budget.
 
     Tries each scheme that the profile allows; where int8 or dynamic loses too much, other calibration subsets, ranges
     and weight algorithms; then int8 with the worst layers in float, where the profile allows float. Writes what
@@ -72,6 +74,7 @@ def tune(
     and whatever reaching the device can raise.
     """
     chosen, place = building.as_target(target), building.as_path("output", output)
+    limit = chosen.budget.max_accuracy_drop if max_drop is None else max_drop
     request = Request(
         model=building.as_path("model", model),
         goals=(Goal(chosen, place),),
@@ -82,12 +85,12 @@ def tune(
         metric=metric,
         batch=batch,
         cache=cache,
-        max_drop=max_drop,
+        max_drop=limit,
     )
     check_request(request)
     bed = None
     if on is not None and not dry_run:
-        bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, max_drop, report)
+        bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, limit, report)
         bed.require_fit()
     elif on is not None:
         report(Event(STEP, f"a dry run measures nothing on {on}"))
@@ -107,7 +110,7 @@ class _TestBed:
         app: str,
         target: Target,
         metric: str,
-        max_drop: float,
+        max_drop: float | None,
         report: Reporter,
     ) -> None:
         self._device = device

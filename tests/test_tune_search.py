@@ -377,7 +377,10 @@ def test_the_command_answers_people_and_scripts(
     assert [one["on_front"] for one in document["candidates"]] == [True, False]
     events = [json.loads(text) for text in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert "candidate 2 of 2: float32" in [event["message"] for event in events]
-    assert run([*line[:-4], "-o", "out.tflite"]) == 2, "without --max-drop"
+    capsys.readouterr()
+    assert run([*line[:-4], "-o", "out.tflite", "--json"]) == 0, "without --max-drop"
+    assert json.loads(capsys.readouterr().out)["max_drop"] == 0.02, "as the profile says"
+    assert run([*line[:-4], "-o", "out.tflite", "--max-drop", "nan"]) == 2
 
 
 def test_ctrl_c_leaves_nothing(hostile: Path, tmp_path: Path) -> None:

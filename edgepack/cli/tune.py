@@ -37,7 +37,10 @@ def add_commands(table: Table) -> None:
             str | None, typer.Option("--eval", metavar="SAMPLES", help=f"Labelled, to judge by: {SAMPLES_HELP}")
         ] = None,
         max_drop: Annotated[
-            float | None, typer.Option("--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point.")
+            float | None,
+            typer.Option(
+                "--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point [as the profile says]."
+            ),
         ] = None,
         on: Annotated[
             str | None,
@@ -77,7 +80,7 @@ def add_commands(table: Table) -> None:
             evaluation=required(evaluation or (project.eval if project else None), "--eval"),
             check_set=check_set or (project.check_set if project else None),
             preprocessing=project.samples if project else None,
-            max_drop=required(max_drop, "--max-drop"),
+            max_drop=max_drop,
             output=required(output, "-o/--output"),
             metric=metric,
             batch=batch or None,

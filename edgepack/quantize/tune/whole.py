@@ -50,7 +50,9 @@ def check_request(request: Request) -> float:
     if max_drop is None or not math.isfinite(max_drop) or max_drop < 0:
         raise InputError(
             "bad-max-drop",
-            f"A drop of {max_drop} is no budget.",
+            "There is no budget: nothing says how much accuracy may be lost."
+            if max_drop is None
+            else f"A drop of {max_drop:g} is no budget.",
             hint="Say how much accuracy may be lost: --max-drop 0.01 is one point.",
         )
     if max_drop >= 1 and request.metric != "mae":
