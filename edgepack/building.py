@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         preprocessing: Mapping[str, Any] | None
         metric: str
         batch: int | None
+        signature: str | None
+        input_shapes: Sequence[str]
         cache: bool
         max_drop: float | None
         diagnose: bool
@@ -63,6 +65,8 @@ def quantize(
     preprocessing: Mapping[str, Any] | None = None,
     metric: str = "top1",
     batch: int | None = 1,
+    signature: str | None = None,
+    input_shapes: Sequence[str] = (),
     cache: bool = True,
     max_drop: float | None = None,
     diagnose: bool = False,
@@ -76,9 +80,10 @@ def quantize(
     images, or ``module:function``; ``FILE#100:500`` takes rows. ``preprocessing`` is the ``[samples]`` table of
     edgepack.toml as a dict: how images and CSV become inputs, and which range samples have to keep to. ``metric`` is
     top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels). ``batch`` is pinned; None leaves it as it is.
-    Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or check set, OUT.check.npz. With
-    ``dry_run`` the model is made in a temporary folder and thrown away, so that the document tells what would be there.
-    What the same content gave before comes from the user's cache folder, unless ``cache`` is off.
+    ``signature`` chooses one of a SavedModel's, and ``input_shapes`` ("NAME=1,98,40", "?" for a size that stays) pin
+    open sizes. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or check set, OUT.check.npz.
+    With ``dry_run`` the model is made in a temporary folder and thrown away, so that the document tells what would be
+    there. What the same content gave before comes from the user's cache folder, unless ``cache`` is off.
 
     ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where it is
     exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples. What takes
@@ -91,7 +96,7 @@ def quantize(
     Raises InputError about the model, the samples, the target or the options, and MisfitError where the converted model
     is not what the target takes, or cannot be made.
     """
-    from edgepack.quantize import Goal, Request, check_outputs
+    from edgepack.quantize import Goal, Request, SourceOptions, check_outputs
     from edgepack.quantize import quantize as run
     from edgepack.quantize.preprocessing import preprocessing_from
 
@@ -108,7 +113,7 @@ def quantize(
         check_set=as_text("check_set", check_set),
         preprocessing=preprocessing_from(preprocessing or {}),
         metric=metric,
-        batch=batch,
+        options=SourceOptions(batch, signature, tuple(input_shapes)),
         cache=cache,
         max_drop=max_drop,
         diagnose=diagnose,

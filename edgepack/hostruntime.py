@@ -46,6 +46,7 @@ class HostModel:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._details = {detail["index"]: detail for detail in (*inputs, *outputs)}
         self._all = {one["index"]: one for one in self._interpreter.get_tensor_details()} if keep_all else {}
+        self._shapes = {detail["index"]: tuple(map(int, detail["shape"])) for detail in inputs}
         names = _signature_names(self._interpreter)
         self._inputs = {names.get(one["index"], one["name"]): one["index"] for one in inputs}
         self._outputs = {names.get(one["index"], one["name"]): one["index"] for one in outputs}
@@ -77,11 +78,22 @@ class HostModel:
 
     def _invoke(self, batch: Mapping[str, Array]) -> None:
         try:
+            self._resize({index: batch[name].shape for name, index in self._inputs.items()})
             for name, index in self._inputs.items():
                 self._interpreter.set_tensor(index, quantize(batch[name], self._details[index]))
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as fault:
             raise _refused(self._path, fault) from fault
+
+    def _resize(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
+        """Give open sizes those of the samples; a size that the model has fixed is refused."""
+        if self._shapes == shapes:
+            return
+        for index, shape in shapes.items():
+            if shape != self._shapes[index]:
+                self._interpreter.resize_tensor_input(index, shape, strict=True)
+        self._interpreter.allocate_tensors()
+        self._shapes = dict(shapes)
 
 
 def _signature_names(interpreter: Any) -> dict[int, str]:

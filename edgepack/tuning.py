@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from edgepack.documents import CheckDocument, TuneDocument
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.quantize.preprocessing import preprocessing_from
-from edgepack.quantize.request import Goal, Request
+from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.tune import Measurement, check_request
 from edgepack.quantize.tune import tune as run
 
@@ -46,6 +46,8 @@ def tune(
     preprocessing: Mapping[str, Any] | None = None,
     metric: str = "top1",
     batch: int | None = 1,
+    signature: str | None = None,
+    input_shapes: Sequence[str] = (),
     cache: bool = True,
     on: str | DeviceAddress | None = None,
     app: str | None = None,
@@ -60,8 +62,8 @@ def tune(
 
     Tries each scheme that the profile allows; where int8 or dynamic loses too much, other calibration subsets, ranges
     and weight algorithms; then int8 with the worst layers in float, where the profile allows float. Writes what
-    :func:`edgepack.quantize` writes; samples, ``preprocessing``, ``metric``, ``batch`` and ``cache`` are as there.
-    ``calibration`` may be left out for a target without integer schemes.
+    :func:`edgepack.quantize` writes; samples, ``preprocessing``, ``metric``, ``batch``, ``signature``, ``input_shapes``
+    and ``cache`` are as there. ``calibration`` may be left out for a target without integer schemes.
 
     ``on`` is a device: every candidate within the budget is bundled, pushed and checked there as ``edgepack.check``
     does, under an app name of its own (``app`` or the output's name, with ``-tune``), activated never and removed
@@ -83,7 +85,7 @@ def tune(
         check_set=building.as_text("check_set", check_set),
         preprocessing=preprocessing_from(preprocessing or {}),
         metric=metric,
-        batch=batch,
+        options=SourceOptions(batch, signature, tuple(input_shapes)),
         cache=cache,
         max_drop=limit,
     )

@@ -99,6 +99,90 @@ class Module(tf.Module):  # type: ignore[misc]
         tf.saved_model.save(self, str(folder), signatures={"serving_default": self.answer})
 
 
+class Signatures(tf.Module):  # type: ignore[misc]
+    """Two signatures, neither with the usual name: one with a loop, one with a condition over the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(0.3 * np.random.default_rng(3).standard_normal((16, 16)), dtype=tf.float32)
+        v = tf.TensorSpec((None, 16), tf.float32, name="v")
+        self.loop = tf.function(self._loop, input_signature=[v])
+        self.branch = tf.function(self._branch, input_signature=[v])
+
+    def _loop(self, v: Any) -> dict[str, Any]:
+        step = lambda count, state: (count + 1, tf.tanh(state @ self.weights))  # noqa: E731
+        return {"out": tf.while_loop(lambda count, _: count < 5, step, [tf.constant(0), v])[1]}
+
+    def _branch(self, v: Any) -> dict[str, Any]:
+        return {"out": tf.cond(tf.reduce_sum(v) > 0, lambda: v @ self.weights, lambda: -v)}
+
+    def save(self, folder: Path) -> None:
+        """Write it as a SavedModel."""
+        tf.saved_model.save(self, str(folder), signatures={"loop": self.loop, "branch": self.branch})
+
+
+_ANCHORS = 12
+# As the TensorFlow Object Detection API exports it (research/object_detection/export_tflite_graph_lib_tf2.py): a
+# function that TFLiteConverter replaces by the runtimes' own operator, with a placeholder for a body.
+_POST_PROCESSING = 'name: "TFLite_Detection_PostProcess"' + "".join(
+    f' attr {{ key: "{key}" value {{ {value} }} }}'
+    for key, value in {
+        "max_detections": "i: 4",
+        "max_classes_per_detection": "i: 1",
+        "use_regular_nms": "b: false",
+        "nms_score_threshold": "f: 0.0",
+        "nms_iou_threshold": "f: 0.6",
+        "y_scale": "f: 10.0",
+        "x_scale": "f: 10.0",
+        "h_scale": "f: 5.0",
+        "w_scale": "f: 5.0",
+        "num_classes": "i: 2",
+    }.items()
+)
+
+
+class Detector(tf.Module):  # type: ignore[misc]
+    """Boxes and classes of 8x8 images, with the post-processing that only a TFLite runtime has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = np.random.default_rng(4)
+        self.kernel = tf.Variable(0.2 * draw.standard_normal((3, 3, 3, 18)), dtype=tf.float32)
+        corners = draw.random((_ANCHORS, 2))
+        self.anchors = tf.constant(np.concatenate([corners, np.full((_ANCHORS, 2), 0.3)], 1), tf.float32)
+        self.answer = tf.function(self._answer, input_signature=[tf.TensorSpec((1, 8, 8, 3), tf.float32, name="image")])
+
+    def _answer(self, image: Any) -> dict[str, Any]:
+        features = tf.reshape(tf.nn.conv2d(image, self.kernel, 4, "SAME"), (1, _ANCHORS, 6))
+        scores = tf.nn.sigmoid(tf.pad(features[:, :, 4:], [[0, 0], [0, 0], [1, 0]]))
+
+        @tf.function(experimental_implements=_POST_PROCESSING)
+        def post_process(_boxes: Any, _scores: Any, _anchors: Any) -> Any:
+            return tf.zeros((1, 4, 4)), tf.zeros((1, 4)), tf.zeros((1, 4)), tf.zeros((1,))
+
+        found = post_process(features[:, :, :4], scores, self.anchors)
+        return dict(zip(("boxes", "classes", "scores", "count"), found, strict=True))
+
+    def save(self, folder: Path) -> None:
+        """Write it as a SavedModel."""
+        tf.saved_model.save(self, str(folder), signatures={"serving_default": self.answer})
+
+
+def make_other_sources(folder: Path) -> None:
+    """Signatures, control flow, recurrent layers, open sizes, a detector."""
+    layers, draw = keras.layers, np.random.default_rng(5)
+    Signatures().save(folder / "signatures")
+    Detector().save(folder / "detector")
+    np.savez(folder / "scenes.npz", x=draw.random((30, 8, 8, 3)).astype(np.float32))
+    for unroll, name in ((False, "gru"), (True, "gru_unrolled")):
+        head = [layers.GRU(8, unroll=unroll), layers.Dense(3, activation="softmax", name="scores")]
+        keras.Sequential([layers.Input((10, 6), name="sequence"), *head]).save(folder / f"{name}.keras")
+    np.savez(folder / "gru.npz", x=draw.standard_normal((30, 10, 6)).astype(np.float32))
+    open_body = [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3, name="scores")]
+    keras.Sequential([layers.Input((None, None, 3), name="photo"), *open_body]).save(folder / "open.keras")
+    np.savez(folder / "photos.npz", x=draw.random((30, 12, 14, 3)).astype(np.float32))
+
+
 def main() -> None:
     """Make everything."""
     folder = Path(sys.argv[1])
@@ -126,6 +210,7 @@ def main() -> None:
     Module("projection", 8).save(folder / "module_of_8")
     Module("sine", None).save(folder / "sine")
     Module("determinant", None).save(folder / "determinant")
+    make_other_sources(folder)
 
 
 if __name__ == "__main__":

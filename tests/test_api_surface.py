@@ -36,6 +36,8 @@ RENAMED: dict[tuple[str, str], str | None] = {
     ("inspect", "diff"): None,  # diff_bundles
     ("inspect", "files"): "path",
     ("push", "file"): "bundle",
+    ("quantize", "input_shape"): "input_shapes",  # the flag is given once for each input
+    ("tune", "input_shape"): "input_shapes",
     ("verify", "file"): "path",
 }
 # What only Python takes, and why: values that a command line reads from edgepack.toml, or that no text can name.

@@ -21,6 +21,13 @@ TargetOption = Annotated[
         autocompletion=target_names,
     ),
 ]  # fmt: skip
+SignatureOption = Annotated[
+    str | None, typer.Option("--signature", metavar="NAME", help="Which of a SavedModel's signatures.")
+]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--input-shape", metavar="[NAME=]1,98,40", help="Pin open sizes of an input; ? leaves one as it is."),
+]
 SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FILE#100:500 takes rows."
 
 
@@ -66,6 +73,8 @@ def add_commands(table: Table) -> None:
         ] = None,
         metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        signature: SignatureOption = None,
+        input_shape: InputShapeOption = None,
         cache: Annotated[
             bool,
             typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
@@ -91,6 +100,8 @@ def add_commands(table: Table) -> None:
             preprocessing=project.samples if project else None,
             metric=metric,
             batch=batch or None,
+            signature=signature,
+            input_shapes=input_shape or (),
             cache=cache,
             max_drop=project.budget.get("max_accuracy_drop") if project else None,
             diagnose=diagnose,

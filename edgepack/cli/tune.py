@@ -10,7 +10,7 @@ import typer
 from edgepack.cli import render
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import SAMPLES_HELP, TargetOption
+from edgepack.cli.model import SAMPLES_HELP, InputShapeOption, SignatureOption, TargetOption
 from edgepack.cli.output import required
 from edgepack.cli.progress import size
 from edgepack.cli.verb import Run, verb
@@ -62,6 +62,8 @@ def add_commands(table: Table) -> None:
         ] = None,
         metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
         batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        signature: SignatureOption = None,
+        input_shape: InputShapeOption = None,
         cache: Annotated[
             bool,
             typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
@@ -84,6 +86,8 @@ def add_commands(table: Table) -> None:
             output=required(output, "-o/--output"),
             metric=metric,
             batch=batch or None,
+            signature=signature,
+            input_shapes=input_shape or (),
             cache=cache,
             on=on,
             app=run.app_name,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from edgepack.documents import QuantizeDocument
 from edgepack.events import Reporter, ignore_events
-from edgepack.quantize.request import Goal, Request
+from edgepack.quantize.request import Goal, Request, SourceOptions
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Goal", "Request", "check_outputs", "quantize"]
+__all__ = ["Goal", "Request", "SourceOptions", "check_outputs", "quantize"]
 
 
 def check_outputs(request: Request) -> None:

@@ -25,7 +25,7 @@ class Converted:
 
 
 class Loops(Exception):
-    """The float model has loops or branches, on which TensorFlow 2.21 crashes when it calibrates."""
+    """The float model has loops, on which TensorFlow 2.21 crashes when it calibrates (branches it takes)."""
 
     def __init__(self, float_model: bytes) -> None:
         super().__init__()
@@ -52,6 +52,14 @@ def convert(folder: Path, conversion: Conversion, calibration: Calibration | Non
     return Converted(data, calibrated[0] if calibrated else None)
 
 
+def _has_loops(model: bytes) -> bool:
+    from tensorflow.lite.python import schema_py_generated as schema  # TensorFlow has it in memory already
+
+    root = schema.Model.GetRootAs(model, 0)
+    codes = (root.OperatorCodes(place).BuiltinCode() for place in range(root.OperatorCodesLength()))
+    return any(code == schema.BuiltinOperator.WHILE for code in codes)
+
+
 def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
     """Receives the float model that the converter is about to calibrate and quantize, while it converts.
 
@@ -60,15 +68,13 @@ def _watch_calibration(converter: Any, conversion: Conversion) -> list[bytes]:
     Layers that stay in float are named here too: the converter hands no names on to its quantizer, whose function
     takes them (as tf.lite.experimental.QuantizationDebugger calls it).
     """
-    from tensorflow.lite.python import schema_py_generated as schema  # TensorFlow has it in memory already
-
     seen: list[bytes] = []
     quantize = getattr(converter, "_quantize", None)
     if callable(quantize):
 
         def watched(model: bytes, *arguments: Any, **options: Any) -> Any:
             seen.append(bytes(model))
-            if schema.Model.GetRootAs(model, 0).SubgraphsLength() > 1:
+            if _has_loops(seen[0]):
                 raise Loops(seen[0])
             if not conversion.float_layers:
                 return quantize(model, *arguments, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from edgepack.quantize.audit import audit_samples
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
 from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.preprocessing import Preprocessing
-from edgepack.quantize.request import Goal, Request
+from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
-from edgepack.quantize.sources import Source, identify_source
+from edgepack.quantize.shapes import parse_input_shapes, pinned_batch
+from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL, TFLITE, Source, identify_source
 from edgepack.target import INTEGER_SCHEMES
 
 
@@ -31,7 +33,7 @@ class Job:
     evaluation: CheckedSamples | None
     check_set: CheckedSamples | None
     metric: Metric
-    batch: int | None
+    options: SourceOptions
     cache: bool
     max_drop: float | None
     diagnose: bool
@@ -50,12 +52,14 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         for text in (request.calibration, request.evaluation, request.check_set)
     ]
     calibration, evaluation, check_set = opened
+    _refuse_idle_options(source, request)
     for goal in request.goals:
         _check_fit(goal, calibration)
     if check_set is not None:
         refuse_large(check_set)
-    if request.batch is not None and request.batch < 1:
-        raise InputError("bad-batch", f"A batch of {request.batch} holds nothing.", hint="Pin 1 or more.")
+    batch = pinned_batch(parse_input_shapes(request.options.input_shapes), request.options.batch)
+    if request.options.batch is not None and request.options.batch < 1:
+        raise InputError("bad-batch", f"A batch of {request.options.batch} holds nothing.", hint="Pin 1 or more.")
     metric = load_metric(request.metric)
     calibrating, judging, checking = (
         None if samples is None else check_content(samples, need_labels=samples is evaluation, report=report)
@@ -70,7 +74,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         evaluation=judging,
         check_set=checking,
         metric=metric,
-        batch=request.batch,
+        options=dataclasses.replace(request.options, batch=batch),
         cache=request.cache,
         max_drop=request.max_drop,
         diagnose=request.diagnose,
@@ -108,6 +112,22 @@ def _check_fit(goal: Goal, calibration: Samples | None) -> None:
             "no-calibration",
             f"{target.name} asks for {scheme}, whose ranges have to be measured on samples.",
             hint="Give 100 to 500 typical samples: --calibration FILE.npz#0:100",
+        )
+
+
+def _refuse_idle_options(source: Source, request: Request) -> None:
+    """An option that could change nothing is an error, not a silence."""
+    if request.options.signature is not None and source.kind not in (SAVED_MODEL, KERAS_2_SAVED_MODEL):
+        raise InputError(
+            "no-signature",
+            f"{source.path} is {source.kind}: only a SavedModel has signatures to choose from.",
+            hint="Leave --signature out.",
+        )
+    if request.options.input_shapes and source.kind == TFLITE:
+        raise InputError(
+            "bad-input-shape",
+            f"{source.path} is a .tflite: the sizes of its inputs are settled.",
+            hint="Leave --input-shape out, or name the model that it was converted from.",
         )
 
 

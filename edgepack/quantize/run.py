@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cachefolder import cache_folder
-from edgepack.digest import sha256_file
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
-from edgepack.quantize.agreement import Outputs, refuse_difference
+from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import CheckedSamples, fit_samples, read_labels, refuse_sorted_classes
 from edgepack.quantize.checkset import refuse_large
@@ -29,6 +28,8 @@ from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_want
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.job import Job
 from edgepack.quantize.rangeaudit import audit_ranges
+from edgepack.quantize.reference import Reference
+from edgepack.quantize.refusals import all_refused, pin_advice
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
-
-# Rows on which the converted float model has to agree with the source.
-_COMPARED_ROWS = 8
 
 
 def run_job(
@@ -70,7 +68,7 @@ def run_job(
 def opened_shop(job: Job, scratch: Path, report: Reporter, executor: Executor | None = None) -> Workshop:
     """The workshop for a job's model, over the user's cache unless the job goes without it."""
     store = Store(cache_folder() / "quantize") if job.cache else None
-    return Workshop(job.source, job.batch, scratch, store, report, executor)
+    return Workshop(job.source, job.options, scratch, store, report, executor)
 
 
 @contextmanager
@@ -96,7 +94,7 @@ class Run:
         self._report = report
         self._inputs: tuple[Port, ...] = ()
         self._scores: int | None = None
-        self._compared: set[str] = set()
+        self._reference = Reference(shop, (), job.options.batch)
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
         """Everything that the goals ask for, each in its folder; what is wrong with any of them is told at once."""
@@ -106,12 +104,18 @@ class Run:
             try:
                 made.append(self.make(goal, folder))
             except MisfitError as error:
+                advice = pin_advice(self._inputs, self._any_samples)
+                error.hint = " ".join(filter(None, [advice, error.hint]))
                 refused.append((goal, error))
         if len(self._job.goals) == 1 and refused:
             raise refused[0][1]
         if refused:
-            raise _all_refused(refused, len(self._job.goals))
+            raise all_refused(refused, len(self._job.goals))
         return made
+
+    @property
+    def _any_samples(self) -> CheckedSamples | None:
+        return self._job.evaluation or self._job.check_set or self._job.calibration
 
     def bind(self) -> None:
         """Hold the samples and the metric against the model's inputs and outputs, before the conversion."""
@@ -124,6 +128,7 @@ class Run:
             ports = self._shop.ports()
             self._inputs = ports.inputs
             outputs = [port.shape for port in ports.outputs]
+        self._reference = Reference(self._shop, self._inputs, job.options.batch)
         for checked in filter(None, (job.calibration, job.evaluation)):
             fit_samples(checked.samples, self._inputs)
         if job.check_set is not None:
@@ -179,8 +184,8 @@ class Run:
         if job.calibration is not None and goal.target.quantization.scheme in INTEGER_SCHEMES:
             ranges = self._shop.ranges(float_model, self._inputs, job.calibration)
             notes = audit_ranges(ranges, job.calibration.samples.name, job.calibration.samples.start)
-        samples = job.evaluation or job.check_set or job.calibration
-        return diagnose(self._shop.layers(float_model, staged, self._inputs, samples, LAYER_ROWS), notes)
+        layers = self._shop.layers(float_model, staged, self._inputs, self._any_samples, LAYER_ROWS)
+        return diagnose(layers, notes)
 
     def _convert(self, goal: Goal, staged: Path) -> tuple[Conformance, Path]:
         """Convert to the scheme, around what the runtime lacks; the float model on the way answers as the source.
@@ -198,8 +203,8 @@ class Run:
         self._report(Event("quantize", f"converting to {quantization.scheme} for {goal.target.name}"))
         converted = self._shop.convert(wanted, job.calibration)
         float_model = self.float_model(converted)
-        self._compare(float_model)
-        model, notes = read_model(converted.model), job.notes
+        notes = (*job.notes, *self._reference.compare(float_model, self._any_samples))
+        model = read_model(converted.model)
         if needs_dense_per_tensor(model, goal.target):
             converted = self._shop.convert(_dense_per_tensor(wanted), job.calibration)
             model, notes = read_model(converted.model), (*notes, _CONVERTED_AROUND)
@@ -219,22 +224,11 @@ class Run:
         refuse_misfit(conformance, goal.target)
         return conformance
 
-    def _compare(self, float_model: Path) -> None:
-        """Hold the float model against the source; each one once."""
-        job = self._job
-        digest = sha256_file(float_model)
-        if digest in self._compared:
-            return
-        samples = job.evaluation or job.check_set or job.calibration
-        reference = self._shop.reference(samples, _COMPARED_ROWS)
-        refuse_difference(reference, self._shop.host(float_model, self._inputs, samples, _COMPARED_ROWS))
-        self._compared.add(digest)
-
     def _outputs(self, goal: Goal, samples: CheckedSamples | None, staged: Path) -> Outputs | None:
         if samples is None:
             return None
         quantized = self._shop.host(staged, self._inputs, samples)
-        return Outputs(quantized if _goes_through(self._job, goal) else self._shop.reference(samples), quantized)
+        return Outputs(quantized if _goes_through(self._job, goal) else self._reference.outputs(samples), quantized)
 
     def _accuracy(self, outputs: Outputs | None, max_drop: float | None) -> Accuracy | None:
         if self._job.evaluation is None or outputs is None:
@@ -272,20 +266,6 @@ def _tflite_inputs(job: Job, model: TfliteModel) -> tuple[Port, ...]:
 
 def _dense_per_tensor(conversion: Conversion) -> Conversion:
     return dataclasses.replace(conversion, dense_per_tensor=True)
-
-
-def _all_refused(refused: Sequence[tuple[Goal, MisfitError]], goals: int) -> MisfitError:
-    """The refusals of several targets as one; nothing is written for the others either."""
-    told = " ".join(f"{goal.target.name}: {error.message}" for goal, error in refused)
-    return MisfitError(
-        refused[0][1].code,
-        f"{len(refused)} of {goals} targets cannot have this model, and nothing was written. {told}",
-        hint="Leave them out, or: " + " ".join(dict.fromkeys(error.hint for _, error in refused if error.hint)),
-        refused=[
-            {"target": goal.target.name, "code": error.code, "message": error.message, "details": error.details}
-            for goal, error in refused
-        ],
-    )
 
 
 _CONVERTED_AROUND = Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -30,15 +31,17 @@ class TrainedModel:
     keep: Any
 
 
-def load_trained(path: Path, kind: str) -> TrainedModel:
-    """The model of :func:`~edgepack.quantize.sources.identify_source`'s kind.
+def load_trained(path: Path, kind: str, signature: str | None = None) -> TrainedModel:
+    """The model of :func:`~edgepack.quantize.sources.identify_source`'s kind, a SavedModel's by that signature.
 
     Keras 2 files go through tf_keras, called by its own name: TF_USE_LEGACY_KERAS would change what ``tf.keras`` means,
     and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input".
     """
-    loaders = {SAVED_MODEL: _load_saved_model, KERAS_2_SAVED_MODEL: _load_saved_model}
     try:
-        trained = loaders.get(kind, _load_keras)(path, kind)
+        if kind in (SAVED_MODEL, KERAS_2_SAVED_MODEL):
+            trained = _load_saved_model(path, kind, signature)
+        else:
+            trained = _load_keras(path, kind)
     except (InputError, ImportError):
         raise
     except Exception as fault:  # TensorFlow and Keras raise anything
@@ -62,27 +65,38 @@ def _first_line(fault: Exception) -> str:
     return text.splitlines()[0].rstrip(".")[:300]
 
 
-def _load_saved_model(path: Path, kind: str) -> TrainedModel:
+def _load_saved_model(path: Path, kind: str, wanted: str | None) -> TrainedModel:
     import tensorflow as tf
 
     if kind == KERAS_2_SAVED_MODEL:
         import tf_keras  # noqa: F401 (its import registers the objects that Keras 2 left in the file)
     loaded = tf.saved_model.load(str(path))
-    available = list(loaded.signatures)
-    wanted = [name for name in _SIGNATURES if name in available] or available
-    if not available or (len(wanted) > 1 and wanted[0] not in _SIGNATURES):
-        raise InputError(
-            "no-signature",
-            f"{path} has no signature serving_default (it has: {', '.join(available) or 'none'}).",
-            hint="Save it with one: tf.saved_model.save(model, folder, signatures={'serving_default': function}).",
-        )
-    signature = loaded.signatures[wanted[0]]
+    signature = loaded.signatures[_choose_signature(path, list(loaded.signatures), wanted)]
     inputs = signature.structured_input_signature[1]
     return TrainedModel(
         inputs=tuple(_port(name, spec) for name, spec in inputs.items()),
         outputs=tuple(_port(name, spec) for name, spec in signature.structured_outputs.items()),
         call=lambda tensors: dict(signature(**tensors)),
         keep=(loaded, signature),
+    )
+
+
+def _choose_signature(path: Path, available: list[str], wanted: str | None) -> str:
+    """The one that was asked for; else a usual one, or the only one. Raises InputError "no-signature"."""
+    usual = [name for name in _SIGNATURES if name in available]
+    if wanted in available:
+        return str(wanted)
+    if wanted is None and (usual or len(available) == 1):
+        return (usual or available)[0]
+    near = difflib.get_close_matches(wanted or "", available, 1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(
+        "no-signature",
+        f"{path} has no signature {wanted or _SIGNATURES[0]!r}: it has {', '.join(available) or 'none'}.{meant}",
+        hint="Name one of them: --signature NAME"
+        if available
+        else "Save it with one: tf.saved_model.save(model, folder, signatures={'serving_default': function}).",
+        available=available,
     )
 
 

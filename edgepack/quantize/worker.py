@@ -2,14 +2,14 @@
 
 Requests come as JSON lines on standard input, answers go as JSON lines to what was standard output: any number of
 ``{"event": {...}}``, then ``{"result": {...}}`` or ``{"error": {...}}``. Everything that native code prints lands on
-standard error. The verbs: ``load`` {path, kind}; ``convert`` {conversion, batch, calibration, output, float_output},
-which also leaves the float model that was calibrated where it can, and says so in ``float``; ``reference``
-{samples, rows, outputs} and ``host`` {model, inputs, samples, rows, outputs, first, threads, processes}: the trained
-model's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host`` may stop early for
-:mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers`` {reference, quantized, inputs,
-samples, rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers` and
-:mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the caller
-removes.
+standard error. The verbs: ``load`` {path, kind, signature, input_shapes}; ``convert`` {conversion, batch, calibration,
+output, float_output}, which also leaves the float model that was calibrated where it can, and says so in ``float``;
+``reference`` {samples, rows, outputs, batch} and ``host`` {model, inputs, samples, rows, outputs, first, threads,
+processes}: the source's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host``
+may stop early for :mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers`` {reference,
+quantized, inputs, samples, rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers`
+and :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the
+caller removes.
 
 Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
 works at once; and a crash inside the converter is an error message.
@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, samples_from_json
+from edgepack.quantize.shapes import parse_input_shapes, pin_ports
 from edgepack.quantize.sources import TFLITE, no_tensorflow
 
 if TYPE_CHECKING:
@@ -75,14 +76,17 @@ class Worker:
         arguments = {key: value for key, value in request.items() if key != "verb"}
         return verbs[request["verb"]](**arguments)
 
-    def _load(self, path: str, kind: str) -> dict[str, Any]:
+    def _load(
+        self, path: str, kind: str, signature: str | None = None, input_shapes: Sequence[str] = ()
+    ) -> dict[str, Any]:
         source: TrainedModel | FloatModel
         if kind == TFLITE:
             source = open_float_model(Path(path), self._scratch)
         else:
             from edgepack.quantize.trained import load_trained
 
-            source = load_trained(Path(path), kind)
+            trained = load_trained(Path(path), kind, signature)
+            source = dataclasses.replace(trained, inputs=pin_ports(trained.inputs, parse_input_shapes(input_shapes)))
         self._source, self._maker = source, Maker(source, self._scratch)
         return {
             "inputs": [dataclasses.asdict(port) for port in source.inputs],
@@ -115,7 +119,9 @@ class Worker:
             yield padded(rows, batch)
             self._tell(Event("quantize", "calibrating", min((number + 1) * batch, total), total, "samples"))
 
-    def _reference(self, samples: str | None, rows: int | None, outputs: str) -> dict[str, Any]:
+    def _reference(
+        self, samples: str | None, rows: int | None, outputs: str, batch: int | None = None
+    ) -> dict[str, Any]:
         trained, _ = self._loaded()
         if isinstance(trained, FloatModel):
             inputs = [dataclasses.asdict(port) for port in trained.inputs]
@@ -124,7 +130,7 @@ class Worker:
 
         own = trained.inputs[0].shape[0]
         per_row = all(port.shape and port.shape[0] == own for port in trained.outputs)
-        size = own or (_REFERENCE_BATCH if per_row else 1)
+        size = own or batch or (_REFERENCE_BATCH if per_row else 1)
         # Building a graph pays from a few calls on.
         run = make_run(trained, graph=rows is None or rows > size)
         chosen = None if samples is None else samples_from_json(samples)

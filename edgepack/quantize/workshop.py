@@ -30,6 +30,7 @@ from edgepack.quantize.layers import Layers, layers_from_json
 from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
 from edgepack.quantize.rangeaudit import Ranges, load_ranges
+from edgepack.quantize.request import SourceOptions
 from edgepack.quantize.sources import Source
 from edgepack.quantize.store import Store, key_of
 from edgepack.target import INTEGER_SCHEMES, Scheme
@@ -68,14 +69,14 @@ class Workshop:
     def __init__(
         self,
         source: Source,
-        batch: int | None,
+        options: SourceOptions,
         scratch: Path,
         store: Store | None,
         report: Reporter,
         executor: Executor | None = None,
     ) -> None:
         self._source = source
-        self._batch = batch
+        self._options = options
         self._scratch = scratch
         self._store = store or Store(scratch / "store")
         self._report = report
@@ -96,10 +97,13 @@ class Workshop:
     @property
     def idle(self) -> bool:
         """Whether nothing had to be made so far: everything was there."""
-        return self._worker is None
+        return self._made == 0
 
     def ports(self) -> Ports:
-        """The source model's inputs and outputs. Raises InputError where it cannot be loaded."""
+        """The source model's inputs, with the sizes that were pinned, and its outputs.
+
+        Raises InputError where it cannot be loaded.
+        """
 
         def make(folder: Path) -> None:
             answer = self._load()
@@ -119,7 +123,7 @@ class Workshop:
             self._ask(
                 "convert",
                 conversion=conversion_to_json(conversion),
-                batch=self._batch,
+                batch=self._options.batch,
                 calibration=_text(calibrated),
                 output=str(folder / _MODEL),
                 float_output=str(folder / _FLOAT_MODEL) if conversion.scheme in INTEGER_SCHEMES else None,
@@ -130,15 +134,21 @@ class Workshop:
         float_model = folder / (_MODEL if conversion.scheme == Scheme.FLOAT32 else _FLOAT_MODEL)
         return ConvertedFile(folder / _MODEL, float_model if float_model.exists() else None)
 
-    def reference(self, samples: CheckedSamples | None, rows: int | None = None) -> dict[str, Array]:
-        """The source's outputs, float32 [rows, ...] by name; of invented rows where there are no samples."""
+    def reference(
+        self, samples: CheckedSamples | None, rows: int | None = None, batch: int | None = None
+    ) -> dict[str, Array]:
+        """The source's outputs, float32 [rows, ...] by name; of invented rows where there are no samples.
+
+        ``batch`` rows go in at once; None lets the worker choose what is fast.
+        """
 
         def make(folder: Path) -> None:
             self._ensure_loaded()
-            answer = self._ask("reference", samples=_text(samples), rows=rows, outputs=str(folder))
+            answer = self._ask("reference", samples=_text(samples), rows=rows, outputs=str(folder), batch=batch)
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        return _arrays(self._kept("reference", {"samples": _content(samples), "rows": rows}, make))
+        facts = {"samples": _content(samples), "rows": rows, "batch": batch}
+        return _arrays(self._kept("reference", facts, make))
 
     def host(
         self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int | None = None
@@ -211,11 +221,19 @@ class Workshop:
 
     @functools.cached_property
     def _facts(self) -> dict[str, Any]:
-        return {"kind": self._source.kind, "sha256": self._source.sha256, "batch": self._batch, "made_by": _makers()}
+        source = {"kind": self._source.kind, "sha256": self._source.sha256}
+        return {**source, "options": dataclasses.asdict(self._options), "made_by": _makers()}
 
     def _load(self) -> dict[str, Any]:
         self._report(Event("quantize", f"loading {self._source.path.name} ({self._source.kind})"))
-        answer = self._ask("load", path=str(self._source.path), kind=self._source.kind)
+        options = self._options
+        answer = self._ask(
+            "load",
+            path=str(self._source.path),
+            kind=self._source.kind,
+            signature=options.signature,
+            input_shapes=options.input_shapes,
+        )
         self._loaded = True
         return answer
 

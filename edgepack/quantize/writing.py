@@ -96,7 +96,7 @@ def _facts(job: Job, goal: Goal, made: Made, info: ModelInfo) -> dict[str, Any]:
             **dataclasses.asdict(goal.target.quantization),
             **({} if goal.conversion is None else {"conversion": conversion_to_json(goal.conversion)}),
             "metric": job.metric.name,
-            "batch": job.batch,
+            **dataclasses.asdict(job.options),
             "preprocessing": job.preprocessing.to_json(),
             "samples": {
                 name: None if one is None else {"first": one.samples.start, "rows": one.samples.rows}

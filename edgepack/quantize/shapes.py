@@ -1,0 +1,92 @@
+"""The shapes that a person pins a model's inputs to: ``name=1,?,40``, or ``1,?,40`` where there is one input only."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgepack.errors import InputError
+from edgepack.quantize.arrays import Port
+
+_FORM = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<sizes>(?:[0-9]+|\?)(?:,(?:[0-9]+|\?))*)")
+_GRAMMAR = "Write --input-shape NAME=1,98,40 with the batch first; ? leaves a size as the model has it."
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """Sizes of one input, the batch first; None leaves one as the model has it. No name: the model's only input."""
+
+    name: str | None
+    sizes: tuple[int | None, ...]
+
+
+def parse_input_shapes(texts: Sequence[str]) -> tuple[InputShape, ...]:
+    """The shapes that ``texts`` say. Raises InputError "bad-input-shape"."""
+    shapes = tuple(_parse(text) for text in texts)
+    names = [shape.name for shape in shapes]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("bad-input-shape", f"Two shapes are given for {name or 'the input'}.", hint=_GRAMMAR)
+    return shapes
+
+
+def _parse(text: str) -> InputShape:
+    matched = _FORM.fullmatch(text.replace(" ", ""))
+    if not matched:
+        raise InputError("bad-input-shape", f"{text!r} is no shape of an input.", hint=_GRAMMAR)
+    sizes = tuple(None if size == "?" else int(size) for size in matched["sizes"].split(","))
+    if 0 in sizes:
+        raise InputError("bad-input-shape", f"{text!r} has a size of 0, which holds nothing.", hint=_GRAMMAR)
+    return InputShape(matched["name"], sizes)
+
+
+def pinned_batch(shapes: Sequence[InputShape], batch: int | None) -> int | None:
+    """The batch that the shapes state, else ``batch``. Raises InputError where they state two of them."""
+    stated = {shape.sizes[0] for shape in shapes if shape.sizes[0] is not None}
+    if len(stated) > 1:
+        told = " and ".join(map(str, sorted(stated)))
+        raise InputError("bad-input-shape", f"The shapes state different batches: {told}.", hint=_GRAMMAR)
+    return stated.pop() if stated else batch
+
+
+def pin_ports(ports: Sequence[Port], shapes: Sequence[InputShape]) -> tuple[Port, ...]:
+    """The inputs with the stated sizes in them, their batch as it was.
+
+    Raises InputError "bad-input-shape": an input that the model has not, another number of sizes, a size that the
+    model has fixed otherwise.
+    """
+    wanted = {_named(shape, ports): shape for shape in shapes}
+    return tuple(_pin(port, wanted[port.name]) if port.name in wanted else port for port in ports)
+
+
+def _named(shape: InputShape, ports: Sequence[Port]) -> str:
+    names = [port.name for port in ports]
+    if shape.name is None and len(names) == 1:
+        return names[0]
+    if shape.name in names:
+        return str(shape.name)
+    near = difflib.get_close_matches(shape.name or "", names, 1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    told = f"no input {shape.name!r}" if shape.name else f"{len(names)} inputs, and the shape names none of them"
+    raise InputError("bad-input-shape", f"The model has {told}: it has {', '.join(names)}.{meant}", hint=_GRAMMAR)
+
+
+def _pin(port: Port, shape: InputShape) -> Port:
+    own = port.shape
+    fits = len(own) == len(shape.sizes) and all(
+        size is None or have is None or size == have for have, size in zip(own[1:], shape.sizes[1:], strict=True)
+    )
+    if not fits:
+        shown = ",".join("?" if size is None else str(size) for size in own)
+        raise InputError(
+            "bad-input-shape",
+            f"The input {port.name!r} of the model is {shown} (? is open), and cannot be "
+            f"{','.join('?' if size is None else str(size) for size in shape.sizes)}.",
+            hint=_GRAMMAR,
+            expected=list(own),
+        )
+    sizes = (have if size is None else size for have, size in zip(own[1:], shape.sizes[1:], strict=True))
+    return dataclasses.replace(port, shape=(own[0], *sizes))

@@ -1,0 +1,71 @@
+"""The shapes that a person pins inputs to, as text and against a model's inputs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.errors import InputError
+from edgepack.quantize.arrays import Port
+from edgepack.quantize.shapes import InputShape, parse_input_shapes, pin_ports, pinned_batch
+
+SIZES = st.lists(st.one_of(st.none(), st.integers(1, 10_000)), min_size=1, max_size=6)
+
+
+@given(st.one_of(st.none(), st.from_regex(r"[a-z_/:0-9.]+", fullmatch=True)), SIZES)
+def test_what_is_written_is_read(name: str | None, sizes: list[int | None]) -> None:
+    """A name with slashes and colons, any rank, open sizes: the text means what it says."""
+    text = ",".join("?" if size is None else str(size) for size in sizes)
+    (shape,) = parse_input_shapes([text if name is None else f"{name}={text}"])
+    assert shape == InputShape(name, tuple(sizes))
+
+
+@pytest.mark.parametrize("text", ["", "x=", "=1,2", "x=1,,2", "x=1,-2", "x=1;2", "x=1,0", "x=1,2.5", "1x2"])
+def test_anything_else_is_refused_with_the_form(text: str) -> None:
+    """The error shows how to write it."""
+    with pytest.raises(InputError) as refusal:
+        parse_input_shapes([text])
+    assert refusal.value.code == "bad-input-shape"
+    assert "--input-shape" in str(refusal.value.hint)
+
+
+def test_one_input_has_one_shape() -> None:
+    """Two shapes of the same input, or two batches, contradict each other."""
+    for texts in (["x=1,2", "x=1,3"], ["1,2", "1,3"]):
+        with pytest.raises(InputError, match="Two shapes"):
+            parse_input_shapes(texts)
+    with pytest.raises(InputError, match="different batches: 1 and 4"):
+        pinned_batch(parse_input_shapes(["x=1,2", "y=4,2"]), 1)
+
+
+def test_the_stated_batch_goes_before_the_other() -> None:
+    """A shape states the whole shape; ? in front leaves the batch to --batch."""
+    assert pinned_batch(parse_input_shapes(["x=4,2"]), 1) == 4
+    assert pinned_batch(parse_input_shapes(["x=?,2"]), 1) == 1
+    assert pinned_batch((), None) is None
+
+
+PORTS = (Port("a", (None, None, 40), "float32"), Port("b", (None, 3), "float32"))
+
+
+def test_open_sizes_are_pinned_and_others_stay() -> None:
+    """Only the input that is named changes, and its batch stays open for --batch."""
+    first, second = pin_ports(PORTS, parse_input_shapes(["a=1,98,?"]))
+    assert first.shape == (None, 98, 40)
+    assert second == PORTS[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,98,40", "names none"),
+        ("aa=1,98,40", "Did you mean 'a'"),
+        ("a=1,98,41", r"is \?,\?,40"),
+        ("a=1,98", r"cannot be 1,98"),
+    ],
+)
+def test_what_the_model_cannot_have_is_refused(text: str, told: str) -> None:
+    """An unknown input, a fixed size, another rank: each with what the model has."""
+    with pytest.raises(InputError, match=told):
+        pin_ports(PORTS, parse_input_shapes([text]))
