@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -138,6 +139,8 @@ def test_the_choice_keeps_the_budget_and_is_the_best_by_a_tenth(tried: list[Tria
         best = nearest(tried)
         assert isinstance(error, MisfitError if best is None else GateFailed)
         assert best is None or best.candidate.name in error.message
+        assert [one["name"] for one in error.details["candidates"]] == [one.candidate.name for one in tried]  # type: ignore[attr-defined]
+        json.dumps(error.details, allow_nan=False)
         return
     assert choice.trial in keeping
     assert choice.reason.endswith(".")

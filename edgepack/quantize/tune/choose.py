@@ -60,6 +60,7 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
             "nothing-legal",
             f"{target.name} takes none of the {len(trials)} candidates. {reasons}",
             hint="Change the model as the reasons say, or choose another target.",
+            candidates=[_told(trial) for trial in trials],
         )
     passes = " and passes on the device" if there else ""
     told = [f"None of the {len(trials)} candidates keeps the drop within {max_drop:g} on {target.name}{passes}."]
@@ -74,9 +75,23 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
         "no-candidate-keeps-budget",
         " ".join(told),
         hint=_way_out(target, best),
-        nearest=best and {"name": best.candidate.name, "drop": best.drop, "bytes": best.bytes},
+        nearest=best and _told(best),
         layers=layers,
+        candidates=[_told(trial) for trial in trials],
     )
+
+
+def _told(trial: Trial) -> dict[str, object]:
+    """A trial in an error's details; figures are None where it could not be made."""
+    made = trial.accuracy is not None
+    return {
+        "name": trial.candidate.name,
+        "scheme": str(trial.candidate.conversion.scheme),
+        "drop": trial.drop if made else None,
+        "bytes": trial.bytes if made else None,
+        "latency_ms": trial.latency_ms,
+        "reason": trial.refusal,
+    }
 
 
 def _quick(keeping: list[Trial], target: Target) -> list[Trial]:
