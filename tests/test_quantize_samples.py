@@ -16,7 +16,8 @@ from tiny_tflite import tiny_model
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import check_content, fit_samples, read_batches, read_labels, refuse_overlap
+from edgepack.quantize.binding import fit_samples, read_batches
+from edgepack.quantize.checking import check_content, read_labels, refuse_overlap
 from edgepack.quantize.samples import open_samples, parse_samples
 from edgepack.target import Scheme
 

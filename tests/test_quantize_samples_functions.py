@@ -15,7 +15,8 @@ import pytest
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import check_content, fit_samples, read_batches, read_labels, refuse_overlap
+from edgepack.quantize.binding import fit_samples, read_batches
+from edgepack.quantize.checking import check_content, read_labels, refuse_overlap
 from edgepack.quantize.samples import open_samples, samples_from_json
 
 PORT = (Port("v", (None, 2), "float32"),)
@@ -168,7 +169,8 @@ def test_ten_thousand_samples_do_not_live_in_memory(module: Any) -> None:
         "import resource, sys\n"
         "from edgepack.events import ignore_events\n"
         "from edgepack.quantize.arrays import Port\n"
-        "from edgepack.quantize.checking import check_content, read_batches\n"
+        "from edgepack.quantize.binding import read_batches\n"
+        "from edgepack.quantize.checking import check_content\n"
         "from edgepack.quantize.samples import open_samples\n"
         "port = (Port('x', (None, 48, 48, 3), 'float32'),)\n"
         "check_content(open_samples(sys.argv[1] + '#0:700'), need_labels=False, report=ignore_events)\n"

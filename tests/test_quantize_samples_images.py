@@ -14,7 +14,8 @@ from PIL import Image
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import check_content, read_batches, read_labels, refuse_overlap, refuse_sorted_classes
+from edgepack.quantize.binding import read_batches
+from edgepack.quantize.checking import check_content, read_labels, refuse_overlap, refuse_sorted_classes
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.samples import Samples, open_samples, samples_from_json
 
@@ -277,7 +278,7 @@ def test_ten_thousand_pictures_do_not_live_in_memory(tmp_path: Path) -> None:
     script = (
         "import resource, sys\n"
         "from edgepack.quantize.arrays import Port\n"
-        "from edgepack.quantize.checking import read_batches\n"
+        "from edgepack.quantize.binding import read_batches\n"
         "from edgepack.quantize.preprocessing import preprocessing_from\n"
         "from edgepack.quantize.samples import open_samples\n"
         "port = (Port('x', (None, 96, 96, 3), 'float32'),)\n"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import check_content, fit_samples, read_batches, read_labels
+from edgepack.quantize.binding import fit_samples, read_batches
+from edgepack.quantize.checking import check_content, read_labels
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.samples import Samples, open_samples, samples_from_json
 

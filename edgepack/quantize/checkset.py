@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import InputError
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import read_batches, read_labels
+from edgepack.quantize.binding import read_batches
+from edgepack.quantize.checking import read_labels
 from edgepack.quantize.samples import Samples
 
 if TYPE_CHECKING:

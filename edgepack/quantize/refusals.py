@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from edgepack.errors import MisfitError
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import CheckedSamples, bind_inputs, fit_samples
+from edgepack.quantize.binding import bind_inputs, fit_samples
+from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.request import Goal
 
 

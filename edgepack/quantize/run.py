@@ -19,7 +19,8 @@ from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import CheckedSamples, fit_samples, read_labels, refuse_sorted_classes
+from edgepack.quantize.binding import fit_samples
+from edgepack.quantize.checking import CheckedSamples, read_labels, refuse_sorted_classes
 from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit

@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import padded, read_batches
+from edgepack.quantize.binding import padded, read_batches
 from edgepack.quantize.conversion import Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.floatmodel import FloatModel, open_float_model

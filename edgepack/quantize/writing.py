@@ -12,7 +12,7 @@ from edgepack.documents import Accuracy, Conformance, ModelInfo, QuantizeDocumen
 from edgepack.quantize import artifacts
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.checking import fit_samples
+from edgepack.quantize.binding import fit_samples
 from edgepack.quantize.checkset import check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered
 from edgepack.quantize.conversion import conversion_to_json
