@@ -66,7 +66,7 @@ def converters(name: str) -> Iterator[tuple[str, Any]]:
     module = tf.Module()
     module.call = tf.function(layer, input_signature=[tf.TensorSpec(shape, tf.float32)])  # type: ignore[attr-defined]
     function = module.call.get_concrete_function()  # type: ignore[attr-defined]
-    for scheme in ("float32", "dynamic", "int8", "int16x8"):
+    for scheme in ("float32", "dynamic", "int8", "int16x8", *(["float16"] if name == "convolution" else [])):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
         yield scheme, quantize(converter, scheme, shape)
 
@@ -76,7 +76,9 @@ def quantize(converter: Any, scheme: str, shape: tuple[int, ...]) -> Any:
     if scheme == "float32":
         return converter
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if scheme != "dynamic":
+    if scheme == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif scheme != "dynamic":
         samples = DRAW.normal(size=(4, *shape)).astype(np.float32)
         converter.representative_dataset = lambda: ([sample] for sample in samples)
         ops = tf.lite.OpsSet

@@ -131,6 +131,13 @@ def test_the_gpu_delegate_takes_the_largest_part_only() -> None:
     assert delegated_share(model, target) == 0.6
 
 
+def test_float16_weights_are_nothing_that_the_gpu_delegate_leaves(operator_models: Path) -> None:
+    """A CPU unpacks them by operators of their own; on the GPU these are none, and no reason against a layer."""
+    model = read_model(operator_models / "convolution-float16.tflite")
+    assert "DEQUANTIZE" in {operator.name for operator in model.operators}
+    assert delegated_share(model, load_target("generic-gpu")) == 1.0
+
+
 def test_a_required_accelerator_that_would_find_nothing_is_an_error() -> None:
     """The model is refused before a board is asked; where the delegate is optional it is a note."""
     model = chain("TOPK_V2")

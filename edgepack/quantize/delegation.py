@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from edgepack.documents import Finding
@@ -38,6 +39,7 @@ def delegated_share(model: TfliteModel, target: Target) -> float | None:
     accelerator = accelerator_of(target)
     if accelerator is None or not model.operators or is_compiled(model, accelerator):
         return None
+    model = _unpacked(model, accelerator)
     return round(len(_delegated(model, accelerator)) / len(model.operators), 4)
 
 
@@ -49,6 +51,7 @@ def delegation_findings(model: TfliteModel, target: Target) -> Iterator[Finding]
     accelerator, share = accelerator_of(target), delegated_share(model, target)
     if accelerator is None or share is None or share == 1.0:
         return
+    model = _unpacked(model, accelerator)
     total, taken = len(model.operators), len(_delegated(model, accelerator))
     reasons = _reasons(model, accelerator)
     why = _told(reasons)
@@ -67,6 +70,25 @@ def delegation_findings(model: TfliteModel, target: Target) -> Iterator[Finding]
         f"{total - taken} of {total} operators stay on the CPU, not on {accelerator.title}: {why}{cut_off}.",
         "Layers that it takes are faster.",
     )  # fmt: skip
+
+
+def _unpacked(model: TfliteModel, accelerator: OperatorList) -> TfliteModel:
+    """The model without the operators that unpack float16 constants, where the accelerator needs none of them."""
+    if not accelerator.unpacks_float16:
+        return model
+    gone = [one for one in model.operators if one.name == "DEQUANTIZE" and _is_float16_constant(model, one)]
+    places = {model.subgraph_starts[one.subgraph] + one.outputs[0] for one in gone}
+    tensors = (
+        dataclasses.replace(tensor, constant=True) if place in places else tensor
+        for place, tensor in enumerate(model.tensors)
+    )
+    left = tuple(one for one in model.operators if one not in gone)
+    return dataclasses.replace(model, operators=left, tensors=tuple(tensors))
+
+
+def _is_float16_constant(model: TfliteModel, operator: Operator) -> bool:
+    tensor = model.tensor(operator.subgraph, operator.inputs[0])
+    return tensor.constant and tensor.dtype == "float16"
 
 
 def _refused(model: TfliteModel, accelerator: OperatorList) -> list[tuple[Operator, str]]:

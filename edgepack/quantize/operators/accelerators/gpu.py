@@ -119,4 +119,5 @@ GPU = OperatorList(
     | _LIMITED,
     common=(("float, 8-bit, int32 or bool numbers", _known_types),),
     partitions="largest",
+    unpacks_float16=True,  # FP16GraphPartitionHelper in tensorflow/lite/delegates/utils.h
 )

@@ -22,7 +22,9 @@ class OperatorList:
 
     ``operators`` maps each to its own limits; ``common`` ones hold for all. ``partitions``: it takes "any" number of
     parts of a model, only the "largest", or only the "first". ``open_batch``: the first size may be open, all others
-    are fixed. ``compiled`` are the custom operators that stand for what its compiler or delegate took.
+    are fixed. ``unpacks_float16``: it takes float16 weights as they are, so that the DEQUANTIZE that a CPU needs before
+    them is none of its operators. ``compiled`` are the custom operators that stand for what its compiler or delegate
+    took.
     """
 
     name: str
@@ -31,6 +33,7 @@ class OperatorList:
     common: Limits
     partitions: str = "any"
     open_batch: bool = True
+    unpacks_float16: bool = False
     compiled: frozenset[str] = frozenset()
 
     def can_be_open(self, tensor: Tensor) -> bool:
