@@ -5,11 +5,10 @@ This is what ``deploy`` does for one device and a rollout for many.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgepack.check.measure import check
+from edgepack.check.measure import Measuring, check_release
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import push_verified
 from edgepack.deploy.state import status
@@ -29,12 +28,11 @@ STEP = "deploy"
 class ReleasePolicy:
     """How a release goes onto a device.
 
-    ``budget`` overrides limits of the bundle's own. ``unchecked`` activates whatever the check says; the device's
-    history says so.
+    ``measuring`` is what the check does otherwise than the bundle has it. ``unchecked`` activates whatever the check
+    says; the device's history says so.
     """
 
-    budget: Mapping[str, Any] = field(default_factory=dict)
-    metric: str = "top1"
+    measuring: Measuring = field(default_factory=Measuring)
     unchecked: bool = False
     hooks: Hooks | None = None
 
@@ -58,7 +56,8 @@ def deploy_release(
 ) -> Outcome:
     """Push a verified bundle, check it on the device, and activate it if it passes (or the policy says ``unchecked``).
 
-    A release that is active already and passed there is not checked again, unless the policy overrides its budget.
+    A release that is active already and passed there is not checked again, unless the policy measures or judges it
+    otherwise than the bundle does.
     The session has to hold the device's lock (not for a ``dry_run``, which asks what a push would send and stops
     there). A release whose hooks failed on this device is taken again only where the policy has hooks, which may find
     it bad again. Raises what push, check and activate raise; what was done before stays done, and running it again
@@ -72,10 +71,10 @@ def deploy_release(
         return Outcome(pushed, None, None)
     where: dict[str, Any] = {"app": pushed.app, "release": pushed.release, "report": report}
     checked = None
-    if pushed.already_present and not policy.budget and _is_settled(session, pushed):
+    if pushed.already_present and policy.measuring == Measuring() and _is_settled(session, pushed):
         report(Event(STEP, f"{pushed.release} is active and has passed here; it is not checked again"))
     else:
-        checked = check(session, budget=policy.budget, metric=policy.metric, **where)
+        checked = check_release(session, policy.measuring, **where)
         if checked.verdict != "pass" and not policy.unchecked:
             report(Event(STEP, f"not activated: the verdict is {checked.verdict}"))
             return Outcome(pushed, checked, None)

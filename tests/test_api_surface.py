@@ -33,6 +33,7 @@ RENAMED: dict[tuple[str, str], str | None] = {
     ("bundle", "without_runtime"): "with_runtime",  # a flag says what is not usual
     ("check", "output"): None,  # writes the document that Python has in its hands
     ("deploy", "app"): "name",  # either flag names the app of what is built
+    ("deploy", "input_shape"): "input_shapes",
     ("inspect", "diff"): None,  # diff_bundles
     ("inspect", "files"): "path",
     ("push", "file"): "bundle",

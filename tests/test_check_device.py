@@ -20,7 +20,7 @@ from real_sshd import RealSshd
 import edgepack
 from edgepack.bundle import Manifest, ModelEntry, open_bundle
 from edgepack.bundle.build import build_bundle
-from edgepack.check.measure import conclude, plan_check
+from edgepack.check.measure import Measuring, conclude, plan_check
 from edgepack.device import ConnectOptions, DeviceFacts
 from edgepack.documents import to_json, to_json_value
 from edgepack.errors import GateFailed, InputError, IntegrityError
@@ -147,9 +147,9 @@ def test_longer_than_it_may_last_is_a_contradiction() -> None:
 def test_asking_for_more_seconds_than_the_profile_allows_gets_them(tmp_path: Path) -> None:
     """A flag wins over the profile: --min-seconds above its max_seconds is measured for so long."""
     manifest = open_bundle(tiny_bundle(tmp_path)[0]).manifest
-    longer = plan_check("tiny", "1-0", manifest, {}, {"min_seconds": 30.0}).measure
+    longer = plan_check("tiny", "1-0", manifest, Measuring(min_seconds=30.0)).measure
     assert (longer["min_seconds"], longer["max_seconds"]) == (30.0, 30.0)
-    shorter = plan_check("tiny", "1-0", manifest, {}, {"max_seconds": 1.0}).measure
+    shorter = plan_check("tiny", "1-0", manifest, Measuring(max_seconds=1.0)).measure
     assert (shorter["min_seconds"], shorter["max_seconds"]) == (0.0, 1.0)
 
 
@@ -234,7 +234,7 @@ def test_a_check_always_plans_the_runs_that_its_highest_percentile_needs(
     target = tiny_target(**{f"p{p}_ms": 5.0 for p in limits})
     measured = replace(target, measure=replace(target.measure, min_runs=policy))
     manifest = Manifest("tiny", "1", measured.to_json(), ModelEntry("model.tflite", "int8", 10, "0" * 64), (), ())
-    plan = plan_check("tiny", "1-0", manifest, {}, {"min_runs": flag})
+    plan = plan_check("tiny", "1-0", manifest, Measuring(min_runs=flag))
     assert plan.measure["min_runs"] >= max([MIN_RUNS[p] for p in limits], default=1)
     assert plan.measure["min_runs"] >= (policy if flag is None else flag)
 
@@ -242,7 +242,7 @@ def test_a_check_always_plans_the_runs_that_its_highest_percentile_needs(
 def test_an_emulated_device_is_never_believed_about_time(tmp_path: Path) -> None:
     """A latency from an emulator is inconclusive, and the document says that it was emulated."""
     manifest = open_bundle(tiny_bundle(tmp_path, budget={"p50_ms": 50.0})[0]).manifest
-    plan = plan_check("tiny", "1-0", manifest, {}, {})
+    plan = plan_check("tiny", "1-0", manifest, Measuring())
     measurement = {"latency_ns": [1_000_000] * 20, "conditions": {"emulated": False}}
     document = conclude(plan, measurement, None, replace(FACTS, emulated=True), 1.0)
     assert (document.verdict, document.conditions["emulated"]) == ("inconclusive", True)

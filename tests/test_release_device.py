@@ -7,12 +7,15 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from deploying import TINY, Device, this_machine, tiny_bundle, tiny_model
 
 import edgepack
 from edgepack.bundle import Bundle
+from edgepack.check.measure import Measuring
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import verified_bundle
 from edgepack.device import ConnectOptions, Session
@@ -173,7 +176,65 @@ def test_a_flag_that_could_change_nothing_is_refused(device: Device, tmp_path: P
         edgepack.deploy(source=path, version="2", evaluation="x.npz", **device.where)
     with pytest.raises(InputError, match=r"quantized already.*--eval"):
         edgepack.deploy(source=TINY, target="x86-64", name="a", version="2", evaluation="x.npz", **device.where)
+    with pytest.raises(InputError, match=r"bundle already.*--batch, --signature, --input-shape"):
+        edgepack.deploy(source=path, batch=None, signature="a", input_shapes=("1,8",), **device.where)
     assert not device.root.exists()
+
+
+def test_a_deployment_is_measured_as_it_is_asked_for(device: Device, tmp_path: Path) -> None:
+    """--budget, --min-runs and --max-seconds reach the check, also of a release that is active and has passed."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    strict = edgepack.deploy(source=path, budget={"model_bytes": 10}, **device.where)
+    assert strict.check is not None
+    assert (strict.check.verdict, strict.activate) == ("fail", None)
+    assert edgepack.deploy(source=path, **device.where).activate is not None
+    again = edgepack.deploy(source=path, min_runs=999_999_999, max_seconds=0.3, **device.where)
+    assert again.check is not None
+    assert again.check.verdict == "inconclusive"
+    assert "of the 999,999,999 runs that were asked for" in again.check.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"min_seconds": 5.0, "max_seconds": 2.0}, "usage"),
+        ({"budget": {"modelbytes": 10}}, "bad-budget"),
+        ({"metric": "top7"}, "unknown-metric"),
+    ],
+)
+def test_what_no_check_can_do_is_refused_before_anything_is_pushed(
+    device: Device, tmp_path: Path, asked: dict[str, Any], code: str
+) -> None:
+    """A contradiction, a limit or a metric that nobody knows stops `deploy` before the device is called."""
+    path, _ = tiny_bundle(tmp_path)
+    with pytest.raises(InputError) as caught:
+        edgepack.deploy(source=path, **asked, **device.where)
+    assert caught.value.code == code
+    assert not device.root.exists()
+
+
+def test_the_flags_go_before_the_projects_budget(device: Device, tmp_path: Path, folder: Path) -> None:
+    """A --budget limit replaces edgepack.toml's of the same name; the others stay."""
+    path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
+    project = Project(folder, budget={"model_bytes": 10, "load_ms": 5000.0})
+    done = edgepack.deploy(source=path, project=project, budget={"model_bytes": 10**9}, **device.where)
+    assert done.check is not None
+    assert (done.check.budget["model_bytes"], done.check.budget["load_ms"]) == (10**9, 5000.0)
+    assert done.activate is not None
+
+
+def test_a_model_is_taken_as_deploy_is_told(device: Device, tmp_path: Path, folder: Path) -> None:
+    """--input-shape (as --batch and --signature) reaches the quantization of what is deployed."""
+    asked = {"target": this_machine(tmp_path), "name": "tiny", "version": "1", "input_shapes": ("1,8,8,1",)}
+    with pytest.raises(InputError, match="Leave --input-shape out"):
+        edgepack.deploy(source=TINY.with_name("tiny_float.tflite"), **asked, **device.where)
+
+
+def test_an_array_is_no_model(device: Device) -> None:
+    """Who hands in the numbers themselves as `source` is told to name a file."""
+    with pytest.raises(InputError, match="source takes a path, and got a value of the type ndarray") as caught:
+        edgepack.deploy(source=np.zeros(3), **device.where)
+    assert caught.value.code == "not-a-path"
 
 
 def test_a_bundle_of_another_app_is_not_deployed(device: Device, tmp_path: Path, folder: Path) -> None:
@@ -244,7 +305,7 @@ def test_a_device_that_does_not_fit_is_refused_before_anything_is_built(device: 
 
 def test_a_policy_is_a_plain_value() -> None:
     """What a rollout hands to its workers compares and prints."""
-    policy = ReleasePolicy(budget={"p95_ms": 1.0}, hooks=Hooks(("true",)))
+    policy = ReleasePolicy(Measuring({"p95_ms": 1.0}), hooks=Hooks(("true",)))
     assert replace(policy) == policy
     assert "p95_ms" in repr(policy)
 

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
@@ -28,6 +28,34 @@ if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
 
 STEP = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """How a release is to be measured and judged, where that is not as the release itself has it.
+
+    ``budget`` overrides limits of the release's own, the three numbers (None: as the release has it) its way to
+    measure. A gated percentile always gets the runs that it needs, as far as ``max_seconds`` allows. ``metric`` is the
+    name of a built-in one or ``module:function`` of (outputs, labels).
+    """
+
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "top1"
+    min_runs: int | None = None
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+
+    def refuse_unsound(self) -> None:
+        """Before a device is called: raises InputError "bad-budget", "unknown-metric", "usage" (a contradiction)."""
+        Budget().override(self.budget)
+        load_metric(self.metric)
+        least, most = self.min_seconds, self.max_seconds
+        if least is not None and most is not None and least > most:
+            raise InputError(
+                "usage",
+                f"--min-seconds {least:g} is more than --max-seconds {most:g}.",
+                hint="Raise the second, or lower the first.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +89,37 @@ def check(
 
     With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
-    ``budget`` overrides limits of the release's own; the three numbers override its way to measure, but a gated
-    percentile always gets the runs that it needs, as far as ``max_seconds`` allows. Where ``min_runs`` is given and not
-    reached by then, the verdict is "inconclusive". ``metric`` is the name of a built-in one or ``module:function`` of
-    (outputs, labels). A verdict of "fail" or "inconclusive" is a result, not an error.
+    ``budget``, ``metric`` and the three numbers are those of :class:`Measuring`. Where ``min_runs`` is given and not
+    reached within ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a result,
+    not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
     delegate refuses), DeviceFailure (out of memory, killed).
     """
+    measuring = Measuring(budget or {}, metric, min_runs, min_seconds, max_seconds)
+    return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
+
+
+def check_release(
+    device: str | DeviceAddress | Session,
+    measuring: Measuring,
+    *,
+    app: str | None = None,
+    release: str | None = None,
+    options: ConnectOptions | None = None,
+    dry_run: bool = False,
+    report: Reporter = ignore_events,
+) -> CheckDocument:
+    """What :func:`check` does, with its way to measure as one value."""
     started = time.monotonic()
-    wanted = {"min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
-    refuse_contradiction(min_seconds, max_seconds)
-    measure_metric = load_metric(metric)
+    measuring.refuse_unsound()
     with opened(device, options, app=app, lock=not dry_run, report=report) as session:
         name = chosen_app(session, app)
         found, manifest = _manifest(session, name, release)
-        plan = plan_check(name, found, manifest, budget or {}, wanted)
+        plan = plan_check(name, found, manifest, measuring)
         report(Event(STEP, f"measuring {name} {found} on {session.description}"))
         measurement = _measure(session, plan, report)
-        comparison = _compare(session, measurement, measure_metric, plan.budget.max_accuracy_drop)
+        comparison = _compare(session, measurement, load_metric(measuring.metric), plan.budget.max_accuracy_drop)
         document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
         if not dry_run:
             verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
@@ -88,19 +128,15 @@ def check(
     return document
 
 
-def plan_check(
-    app: str, release: str, manifest: Manifest, budget: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> Plan:
-    """What to measure, and against what; pure.
-
-    ``wanted`` overrides the manifest's policy where its values are not None. Raises InputError "bad-budget".
-    """
-    limits = Budget().override(manifest.target.get("budget") or {}).override(budget)
+def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring) -> Plan:
+    """What to measure, and against what; pure. Raises InputError "bad-budget"."""
+    limits = Budget().override(manifest.target.get("budget") or {}).override(measuring.budget)
     policy = dict(manifest.target.get("measure") or {})
-    policy |= {key: value for key, value in wanted.items() if value is not None}
-    runs = RunsWanted(int(policy.get("min_runs", 1)), asked=wanted.get("min_runs") is not None)
+    asked = {key: getattr(measuring, key) for key in ("min_runs", "min_seconds", "max_seconds")}
+    policy |= {key: value for key, value in asked.items() if value is not None}
+    runs = RunsWanted(int(policy.get("min_runs", 1)), asked=measuring.min_runs is not None)
     least, most = float(policy.get("min_seconds", 0.0)), float(policy.get("max_seconds", 60.0))
-    if least > most and wanted.get("min_seconds") is not None:
+    if least > most and measuring.min_seconds is not None:
         most = least  # the profile's own end gives way to what was asked for
     needed = MIN_RUNS[limits.gated_percentile] if limits.gated_percentile is not None else 1
     measure = {
@@ -111,16 +147,6 @@ def plan_check(
         "check": True,
     }
     return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {}, runs)
-
-
-def refuse_contradiction(min_seconds: float | None, max_seconds: float | None) -> None:
-    """Raises InputError "usage" where a measurement should last longer than it may."""
-    if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
-        raise InputError(
-            "usage",
-            f"--min-seconds {min_seconds:g} is more than --max-seconds {max_seconds:g}.",
-            hint="Raise the second, or lower the first.",
-        )
 
 
 def conclude(

@@ -1,4 +1,4 @@
-"""The commands that reach a device: probe, push, check, activate, rollback, status, history, deploy."""
+"""The commands that reach a device: probe, push, check, activate, rollback, status, history, gc."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import typer
 from edgepack.cli import render
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import TargetOption
+from edgepack.cli.model import MetricOption
 from edgepack.cli.output import write_document
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
 from edgepack.files import check_output, is_document
-from edgepack.metric import HELP as METRIC_HELP
 
 if TYPE_CHECKING:
     from edgepack.deploy.hooks import Hooks
@@ -32,13 +31,22 @@ ReleaseOption = Annotated[
     str | None, typer.Option("--release", metavar="ID", help="Another release than the candidate.")
 ]
 
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="KEY=VALUE", help="Override the bundle's budget, e.g. p95_ms=20."),
+]
+MinRunsOption = Annotated[int | None, typer.Option("--min-runs", min=1, help="At least so many timed runs.")]
+MinSecondsOption = Annotated[float | None, typer.Option("--min-seconds", min=0.0, help="Measure for at least so long.")]
+MaxSecondsOption = Annotated[
+    float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
+]
+
 
 def add_commands(table: Table) -> None:
     """Put this module's commands into the table."""
     _add_reading_commands(table)
     _add_push_and_check(table)
     _add_switching_commands(table)
-    _add_deploy(table)
 
 
 def _add_reading_commands(table: Table) -> None:
@@ -96,18 +104,11 @@ def _add_push_and_check(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Also write the document here.")
         ] = None,
-        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
-        budget: Annotated[
-            list[str] | None,
-            typer.Option("--budget", metavar="KEY=VALUE", help="Override the bundle's budget, e.g. p95_ms=20."),
-        ] = None,
-        min_runs: Annotated[int | None, typer.Option("--min-runs", min=1, help="At least so many timed runs.")] = None,
-        min_seconds: Annotated[
-            float | None, typer.Option("--min-seconds", min=0.0, help="Measure for at least so long.")
-        ] = None,
-        max_seconds: Annotated[
-            float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
-        ] = None,
+        metric: MetricOption = "top1",
+        budget: BudgetOption = None,
+        min_runs: MinRunsOption = None,
+        min_seconds: MinSecondsOption = None,
+        max_seconds: MaxSecondsOption = None,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -192,68 +193,6 @@ def _add_switching_commands(table: Table) -> None:
 
         document = collect(device, app=run.app_name, keep=keep, options=run.connect_options, dry_run=run.dry_run)
         return run.answer(document, render.collected(document, dry_run=run.dry_run))
-
-
-def _add_deploy(table: Table) -> None:
-    @verb(table, "deploy", device=True, changes=True, long=True)
-    def deploy(
-        run: Run,
-        device: DeviceArgument,
-        source: Annotated[
-            Path | None, typer.Argument(metavar="[MODEL|FILE.edgepack]", help="[the model of edgepack.toml]")
-        ] = None,
-        target: TargetOption = None,
-        name: Annotated[str | None, typer.Option("--name", metavar="APP", help="The app's name on the device.")] = None,
-        version: Annotated[str | None, typer.Option("--version", metavar="V", help="The release's version.")] = None,
-        calibration: Annotated[
-            str | None, typer.Option("--calibration", metavar="SAMPLES", help="To set int8 ranges, as of quantize.")
-        ] = None,
-        evaluation: Annotated[
-            str | None, typer.Option("--eval", metavar="SAMPLES", help="To measure accuracy, as of quantize.")
-        ] = None,
-        check_set: Annotated[
-            str | None,
-            typer.Option(
-                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
-            ),
-        ] = None,
-        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
-        unchecked: Annotated[
-            bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
-        ] = False,
-    ) -> int:
-        """Quantize, bundle, push, check and activate in one go, from edgepack.toml or flags."""
-        from edgepack import deploy as deploy_model
-
-        given = {
-            "target": target, "name": _one_name(run.app, name), "version": version, "calibration": calibration,
-            "evaluation": evaluation, "check_set": check_set,
-        }  # fmt: skip
-        document = deploy_model(
-            device,
-            source,
-            project=run.project,
-            metric=metric,
-            unchecked=unchecked,
-            options=run.connect_options,
-            dry_run=run.dry_run,
-            report=run.report,
-            **{key: value for key, value in given.items() if value is not None},
-        )
-        stopped = document.check if document.activate is None else None
-        code = 0 if stopped is None else render.EXIT_CODE_OF_VERDICT[stopped.verdict]
-        return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
-
-
-def _one_name(app: str | None, name: str | None) -> str | None:
-    """``--app`` is how every command names an app, ``--name`` how bundle does: deploy takes either."""
-    if app is not None and name is not None and app != name:
-        raise InputError(
-            "usage",
-            f"--name says {name}, --app (or EDGEPACK_APP) says {app}.",
-            hint="One is enough: leave the other out.",
-        )
-    return name if name is not None else app
 
 
 def _budget(run: Run, pairs: list[str]) -> dict[str, Any]:

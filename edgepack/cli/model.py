@@ -28,6 +28,8 @@ InputShapeOption = Annotated[
     list[str] | None,
     typer.Option("--input-shape", metavar="[NAME=]1,98,40", help="Pin open sizes of an input; ? leaves one as it is."),
 ]
+BatchOption = Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")]
+MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
 SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FILE#100:500 takes rows."
 
 
@@ -71,8 +73,8 @@ def add_commands(table: Table) -> None:
                 help="Where to write; for several targets with {target} in the name, or a folder.",
             ),
         ] = None,
-        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
-        batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        metric: MetricOption = "top1",
+        batch: BatchOption = 1,
         signature: SignatureOption = None,
         input_shape: InputShapeOption = None,
         cache: Annotated[

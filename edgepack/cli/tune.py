@@ -10,11 +10,10 @@ import typer
 from edgepack.cli import render
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import SAMPLES_HELP, InputShapeOption, SignatureOption, TargetOption
+from edgepack.cli.model import SAMPLES_HELP, BatchOption, InputShapeOption, MetricOption, SignatureOption, TargetOption
 from edgepack.cli.output import required
 from edgepack.cli.progress import size
 from edgepack.cli.verb import Run, verb
-from edgepack.metric import HELP as METRIC_HELP
 
 if TYPE_CHECKING:
     from edgepack.documents import TunedCandidate, TuneDocument
@@ -60,8 +59,8 @@ def add_commands(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write the chosen model.")
         ] = None,
-        metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP)] = "top1",
-        batch: Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")] = 1,
+        metric: MetricOption = "top1",
+        batch: BatchOption = 1,
         signature: SignatureOption = None,
         input_shape: InputShapeOption = None,
         cache: Annotated[
