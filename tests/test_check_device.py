@@ -253,7 +253,7 @@ def test_a_required_delegate_that_took_nothing_fails(tmp_path: Path) -> None:
     """All of it on the CPU is a FAIL where the profile requires the accelerator."""
     target = tiny_target()
     required = replace(target, delegate=replace(target.delegate, library="libedgetpu.so.1", required=True))
-    plan = plan_check("tiny", "1-0", open_bundle(tiny_bundle(tmp_path, target=required)[0]).manifest, {}, {})
+    plan = plan_check("tiny", "1-0", open_bundle(tiny_bundle(tmp_path, target=required)[0]).manifest, Measuring())
     for operators, verdict in ((0, "fail"), (3, "pass"), (None, "inconclusive")):
         measurement = {"latency_ns": [1] * 20, "delegate": {"library": "libedgetpu.so.1", "operators": operators}}
         assert conclude(plan, measurement, None, FACTS, 1.0).verdict == verdict

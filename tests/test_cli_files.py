@@ -171,6 +171,30 @@ def test_a_pipe_as_input_never_hangs(model: Path, capsys: pytest.CaptureFixture[
     assert "in is no regular file" in said(capsys)
 
 
+@pytest.mark.parametrize("name", ["x.npy", "a.png", "cats/a.png"])
+def test_a_pipe_inside_a_folder_of_samples_never_hangs(
+    model: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A pipe that is called like an array or a picture is named and refused, exit 2, before it is opened."""
+    place = Path("samples") / name
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
+    Path("edgepack.toml").write_text("[samples]\nrange = [0.0, 1.0]\n")
+    assert run([*QUANTIZE, "m.tflite", "-o", "out.tflite", "--eval", "samples"]) == 2
+    assert f"{place} is no regular file, it is a pipe" in said(capsys)
+
+
+@pytest.mark.parametrize("command", range(4))
+def test_one_file_is_not_both_the_output_and_the_events(
+    model: Path, capsys: pytest.CaptureFixture[str], command: int
+) -> None:
+    """`-o X --events X` is refused, also for a file that is not there yet and is named in another way: exit 2."""
+    line = [*writing_commands("out.tflite")[command], "--events", "./nowhere/../out.tflite"]
+    assert run(line) == 2
+    assert "is named by --events and by --output" in said(capsys)
+    assert not Path("out.tflite").exists()
+
+
 @pytest.mark.parametrize("line", ["targets list", "targets list --json", "--help", "--version", "verify none --json"])
 @pytest.mark.parametrize(("redirect", "reason"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
 def test_standard_output_that_takes_nothing_is_told_in_a_sentence(line: str, redirect: str, reason: str) -> None:

@@ -95,6 +95,29 @@ result = shapes
     assert result == [[1, 3], [7, 3], [7, 3], [2, 3], [1, 3]]
 
 
+def test_inputs_of_different_numbers_of_samples_are_told_both(float32: Path) -> None:
+    """A model of a fixed batch size runs batch after batch; where its inputs disagree, each one's count is said."""
+    body = """
+for info in model.inputs:
+    info.shape = (1, 3)
+try:
+    model.predict(left=np.ones((2, 3)), right=np.ones((3, 3)))
+except ValueError as error:
+    message = str(error)
+result = [message, model.predict(left=np.ones((2, 3)), right=np.ones((2, 3)))["total"].tolist()]
+"""
+    message, total = run_program(float32, LOAD + body)
+    assert "'left' 2, 'right' 3" in message
+    assert total == [[3.0] * 3] * 2
+
+
+def test_a_tensor_prints_what_it_is(int8: Path) -> None:
+    """`print(model.inputs)` tells name, type, shape and quantization, no address in memory."""
+    said = run_program(int8, LOAD + "result = repr(model.inputs[0])")
+    assert said.startswith("<'image': int8 [1, 8, 8, 1], scale 0.00")
+    assert "zero_point -128" in said
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

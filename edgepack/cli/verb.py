@@ -155,6 +155,7 @@ def verb(
         @functools.wraps(command)
         def wrapper(**values: Any) -> int:
             given = {key: values.pop(key) for key in shared}
+            _refuse_shared_output(given.get("events"), values.get("output"))
             with _run(given, device=device) as run:
                 try:
                     return command(run, **values)
@@ -206,6 +207,14 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
             app=given.get("app"),
             device_flags={key: given[key] for key in _DEVICE if key != "app"} if device else {},
             report=progress,
+        )
+
+
+def _refuse_shared_output(events: Path | None, output: Path | None) -> None:
+    """One file cannot hold what happens and what comes of it; the later would be written over the earlier."""
+    if events is not None and output is not None and events.resolve() == output.resolve():
+        raise InputError(
+            "bad-output", f"{output} is named by --events and by --output.", hint="Name a file for each of them."
         )
 
 

@@ -57,7 +57,8 @@ def _find_release(root: str, app: str) -> str:
     home = os.path.join(apps, app)
     if not app or os.sep in app or app in (".", "..") or not os.path.isdir(home):
         known = ", ".join(sorted(os.listdir(apps))) if os.path.isdir(apps) else ""
-        raise LoadError("no-app", f"There is no app {app!r} under {apps} (there: {known or 'none'}).", "Push a bundle.")
+        hint = "Name one of those, or push a bundle of this one." if known else "Push a bundle, or name another root."
+        raise LoadError("no-app", f"There is no app {app!r} under {apps} (there: {known or 'none'}).", hint)
     try:
         folder = os.path.join(home, os.readlink(os.path.join(home, "current")))
     except OSError:

@@ -204,7 +204,7 @@ def check_python(release: Release) -> None:
         )
 
 
-def check_numpy(package: str) -> None:
+def check_numpy(package: str, whose: str = "This program has imported") -> None:
     """Raises LoaderError "numpy-mismatch" where the numpy that this process has imported does not fit the runtime.
 
     tflite-runtime is compiled against numpy 1; with numpy 2 its interpreter dies (``_ARRAY_API not found``).
@@ -216,7 +216,7 @@ def check_numpy(package: str) -> None:
     if package == "tflite-runtime" and int(version.split(".")[0] or 0) >= 2:
         raise LoaderError(
             "numpy-mismatch",
-            f"This program has imported numpy {version}; the release's runtime ({package}) needs numpy 1.",
+            f"{whose} numpy {version}; the release's runtime ({package}) needs numpy 1.",
             isolated_hint(),
         )
 
@@ -281,7 +281,7 @@ def import_first(packages: List[str], folders: Mapping[str, str], hint: str) -> 
         check_alone(package, folders.get(package))
         try:
             numpy = importlib.import_module("numpy")
-            check_numpy(package)
+            check_numpy(package, "This Python has")
             return numpy, importlib.import_module(MODULES[package]), package
         except ImportError as error:
             failures.append(f"{package}: {error}")
@@ -396,6 +396,10 @@ class TensorInfo:
         self._floats: Any = None
         self._integers: Any = None
         self._numpy = numpy
+
+    def __repr__(self) -> str:
+        quantized = "" if self.scale is None else f", scale {self.scale:g}, zero_point {self.zero_point}"
+        return f"<{self.name!r}: {self.dtype.name} {list(self.shape)}{quantized}>"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], numpy: Any) -> TensorInfo:
@@ -669,9 +673,13 @@ class Model:
     def _run_in_batches(self, arrays: List[Any]) -> List[Any]:
         """Runs any number of samples on a model of a fixed batch size; the last batch is filled up with its end."""
         numpy = self._numpy
-        size, count = self._shapes[0][0] if self._shapes[0] else 0, len(arrays[0]) if arrays[0].ndim else 0
+        counts = [len(array) if array.ndim else 0 for array in arrays]
+        if len(set(counts)) > 1:
+            told = ", ".join(f"{info.name!r} {n}" for info, n in zip(self.inputs, counts))
+            raise InputMismatch(f"Every input needs a row for each sample, and these have different numbers: {told}.")
+        size, count = self._shapes[0][0] if self._shapes[0] else 0, counts[0]
         for info, array, shape in zip(self.inputs, arrays, self._shapes):
-            if not shape or array.shape[1:] != shape[1:] or len(array) != count or shape[0] != size or not count:
+            if not shape or array.shape[1:] != shape[1:] or shape[0] != size or not count:
                 raise InputMismatch(
                     f"The input {info.name!r} takes the shape {list(info.shape)}, not {list(array.shape)}."
                 )

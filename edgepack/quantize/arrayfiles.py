@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
+from edgepack.files import require_regular
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray, row_bytes
 from edgepack.quantize.reading import reading
 
@@ -120,6 +121,7 @@ def open_npy_folder(path: Path) -> ArrayFiles:
 
 
 def _npy_array(path: Path) -> StoredArray:
+    require_regular(path)
     with path.open("rb") as stream:
         array = read_header(stream, path.stem, path, None)
         offset = stream.tell()

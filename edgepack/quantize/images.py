@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
+from edgepack.files import require_regular
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
 from edgepack.quantize.labels import labelling_of
 from edgepack.quantize.preprocessing import COLORS, Preprocessing
@@ -166,14 +167,21 @@ def is_image_folder(path: Path) -> bool:
 
 
 def _images(folder: Path, root: Path) -> tuple[list[str], list[str]]:
-    """The names below ``root`` of the pictures in a folder, sorted, and of what is none; no sub-folder is entered."""
+    """The names below ``root`` of the pictures in a folder, sorted, and of what is none; no sub-folder is entered.
+
+    Raises InputError "not-a-file" about a pipe that is called like a picture.
+    """
     images: list[str] = []
     others: list[str] = []
     for entry in sorted(folder.iterdir()):
         name = entry.relative_to(root).as_posix()
         if entry.name.startswith(".") or entry.name.lower() in _SILENT or (folder == root and entry.is_dir()):
             continue
-        (images if entry.suffix.lower() in SUFFIXES and not entry.is_dir() else others).append(name)
+        if entry.suffix.lower() not in SUFFIXES or entry.is_dir():
+            others.append(name)
+            continue
+        require_regular(entry)
+        images.append(name)
     return images, others
 
 
