@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render
+from edgepack.cli import render_device
 from edgepack.cli.devices import (
     BudgetOption,
     DeviceArgument,
@@ -86,8 +86,8 @@ def add_commands(table: Table) -> None:
             report=run.report,
         )
         stopped = document.check if document.activate is None else None
-        code = 0 if stopped is None else render.EXIT_CODE_OF_VERDICT[stopped.verdict]
-        return run.answer(document, render.deployed(document, dry_run=run.dry_run), code)
+        code = 0 if stopped is None else render_device.EXIT_CODE_OF_VERDICT[stopped.verdict]
+        return run.answer(document, render_device.deployed(document, dry_run=run.dry_run), code)
 
 
 def _one_name(app: str | None, name: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli import render
+from edgepack.cli import render_device
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import MetricOption
@@ -56,7 +56,7 @@ def _add_reading_commands(table: Table) -> None:
         from edgepack import probe as probe_device
 
         document = probe_device(device, options=run.connect_options)
-        return run.answer(document, render.probed(document))
+        return run.answer(document, render_device.probed(document))
 
     @verb(table, "status", device=True)
     def status(run: Run, device: DeviceArgument) -> int:
@@ -64,7 +64,7 @@ def _add_reading_commands(table: Table) -> None:
         from edgepack import status as device_status
 
         document = device_status(device, app=run.app_name, options=run.connect_options)
-        return run.answer(document, render.status(document))
+        return run.answer(document, render_device.status(document))
 
     @verb(table, "history", device=True)
     def history(run: Run, device: DeviceArgument) -> int:
@@ -72,7 +72,7 @@ def _add_reading_commands(table: Table) -> None:
         from edgepack import history as device_history
 
         document = device_history(device, app=run.app_name, options=run.connect_options)
-        return run.answer(document, render.history(document))
+        return run.answer(document, render_device.history(document))
 
 
 def _add_push_and_check(table: Table) -> None:
@@ -94,7 +94,7 @@ def _add_push_and_check(table: Table) -> None:
         document = push_bundle(
             file, device, app=run.app, options=run.connect_options, dry_run=run.dry_run, report=run.report
         )
-        return run.answer(document, render.pushed(document, dry_run=run.dry_run))
+        return run.answer(document, render_device.pushed(document, dry_run=run.dry_run))
 
     @verb(table, "check", device=True, changes=True, long=True)
     def check(
@@ -131,7 +131,9 @@ def _add_push_and_check(table: Table) -> None:
         if output is not None:
             write_document(output, document)
         return run.answer(
-            document, render.checked(document, dry_run=run.dry_run), render.EXIT_CODE_OF_VERDICT[document.verdict]
+            document,
+            render_device.checked(document, dry_run=run.dry_run),
+            render_device.EXIT_CODE_OF_VERDICT[document.verdict],
         )
 
 
@@ -158,7 +160,7 @@ def _add_switching_commands(table: Table) -> None:
             dry_run=run.dry_run,
             report=run.report,
         )
-        return run.answer(document, render.activated(document, "activated", dry_run=run.dry_run))
+        return run.answer(document, render_device.activated(document, "activated", dry_run=run.dry_run))
 
     @verb(table, "rollback", device=True, changes=True, long=True)
     def rollback(
@@ -180,7 +182,7 @@ def _add_switching_commands(table: Table) -> None:
             dry_run=run.dry_run,
             report=run.report,
         )
-        return run.answer(document, render.activated(document, "rolled back to", dry_run=run.dry_run))
+        return run.answer(document, render_device.activated(document, "rolled back to", dry_run=run.dry_run))
 
     @verb(table, "gc", device=True, changes=True)
     def gc(
@@ -192,7 +194,7 @@ def _add_switching_commands(table: Table) -> None:
         from edgepack import gc as collect
 
         document = collect(device, app=run.app_name, keep=keep, options=run.connect_options, dry_run=run.dry_run)
-        return run.answer(document, render.collected(document, dry_run=run.dry_run))
+        return run.answer(document, render_device.collected(document, dry_run=run.dry_run))
 
 
 def _budget(run: Run, pairs: list[str]) -> dict[str, Any]:

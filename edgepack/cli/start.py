@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render
+from edgepack.cli import render, render_device
 from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table, lazy_group
 from edgepack.cli.verb import HELP_SETTINGS, Run, verb
@@ -51,7 +51,7 @@ def add_commands(table: Table) -> None:
         from edgepack.demo import run_demo
 
         document = run_demo(keep=keep, report=run.report)
-        return run.answer(document, render.demo(document), render.EXIT_CODE_OF_VERDICT[document.check.verdict])
+        return run.answer(document, render.demo(document), render_device.EXIT_CODE_OF_VERDICT[document.check.verdict])
 
 
 def _add_targets(table: Table) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepack.cli import render
+from edgepack.cli import render, render_device
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import SAMPLES_HELP, BatchOption, InputShapeOption, MetricOption, SignatureOption, TargetOption
 from edgepack.cli.output import required
 from edgepack.cli.progress import size
+from edgepack.cli.tables import table
 from edgepack.cli.verb import Run, verb
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
     """What was tried, a line each (``*`` on the Pareto front, ``x`` not for the target), what was chosen and why."""
     with_latency = any(one.latency_ms for one in document.candidates)
     header = ["", "candidate", "drop", "bytes", *(["p50", "p95"] if with_latency else [])]
-    tried = render.table([_line(one, with_latency) for one in document.candidates], header)
+    tried = table([_line(one, with_latency) for one in document.candidates], header)
     rows = [
         ["chosen", document.chosen],
         ["because", document.reason],
@@ -114,7 +115,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
         *([f"not {document.target}", f"{one.name}: {one.reason}"] for one in document.candidates if one.reason),
         *([["dry run", "nothing was written; this is what would be"]] if dry_run else []),
     ]
-    return f"{tried}\n\n{render.table(rows)}"
+    return f"{tried}\n\n{table(rows)}"
 
 
 def _line(one: TunedCandidate, with_latency: bool) -> list[str]:
@@ -127,5 +128,5 @@ def _line(one: TunedCandidate, with_latency: bool) -> list[str]:
         one.name,
         drop,
         "—" if one.bytes is None else f"{one.bytes:,}",
-        *([render.milliseconds(p50), render.milliseconds(p95)] if with_latency else []),
+        *([render_device.milliseconds(p50), render_device.milliseconds(p95)] if with_latency else []),
     ]

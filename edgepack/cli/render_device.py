@@ -1,0 +1,185 @@
+"""What is on a device, and what was done there, as a person wants to read it; text from values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgepack import documents
+from edgepack.cli.progress import size
+from edgepack.cli.render import accuracy, bundled, quantized
+from edgepack.cli.tables import table
+
+EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
+    """What push did."""
+    release = f"Release {document.release} of {document.app}"
+    if document.already_present:
+        return f"{release} is on {document.device} already, and the candidate; {size(document.bytes.sent)} sent."
+    verb = "would send" if dry_run else "sent"
+    return (
+        f"{release} {'would be' if dry_run else 'is'} the candidate on {document.device}; "
+        f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)}"
+        + ("." if dry_run else f" in {document.seconds:.1f} s and {document.round_trips} round trips.")
+    )
+
+
+def milliseconds(value: float | None) -> str:
+    """``1.234 ms``, or ``—`` where it was not measured often enough."""
+    return "—" if value is None else f"{value:.3f} ms"
+
+
+def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
+    """A verdict and what it rests on."""
+    rows = [
+        *([["dry run", "measured; the device keeps no verdict"]] if dry_run else []),
+        ["verdict", document.verdict.upper()],
+        *(["", reason] for reason in document.reasons),
+        ["release", f"{document.app} {document.release}"],
+        ["latency", _percentiles(document.latency_ms)],
+        ["load", milliseconds(document.load_ms)],
+        ["peak memory", size(document.peak_rss_bytes)],
+        [
+            "accuracy",
+            "not measured: no labelled check set" if document.accuracy is None else accuracy(document.accuracy),
+        ],
+        ["parity", "not measured: no check set" if document.parity is None else parity(document.parity)],
+        ["device", _device(document.device)],
+        [
+            "runtime",
+            " ".join(str(document.runtime.get(key)) for key in ("package", "version") if document.runtime.get(key)),
+        ],
+        ["conditions", _conditions(document.conditions)],
+    ]
+    return table(rows)
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    """What could be read of them, with units; the raw throttle counts stay in the JSON document."""
+    throttled, degrees = conditions.get("throttled"), conditions.get("temperature_c")
+    load, memory = conditions.get("load1"), conditions.get("memory_available_bytes")
+    told = [
+        "" if throttled is None else "throttled" if throttled else "not throttled",
+        "" if degrees is None else f"{degrees:.0f} °C",
+        "" if load is None else f"load {load:.1f}",
+        "" if memory is None else f"{size(memory)} free",
+        f"governor {conditions['governor']}" if conditions.get("governor") else "",
+        "emulated" if conditions.get("emulated") else "",
+    ]
+    return ", ".join(filter(None, told)) or "none could be read"
+
+
+def _percentiles(latency: documents.LatencyMs) -> str:
+    shown = (f"{name} {milliseconds(getattr(latency, name))}" for name in ("p50", "p90", "p95", "p99"))
+    return f"{', '.join(shown)} over {latency.n} runs"
+
+
+def parity(value: documents.Parity) -> str:
+    """The device's outputs against the host's."""
+    agreement = "" if value.top1_agreement is None else f"top-1 agrees on {value.top1_agreement:.2%}, "
+    return f"{agreement}largest difference {value.max_abs_error:.3g} over {value.samples} samples"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    name = device.get("model") or device.get("hostname") or "device"
+    return f"{name} ({device.get('arch')}, Python {device.get('python')}, {device.get('libc')})"
+
+
+def activated(document: documents.ActivateDocument, verb: str, *, dry_run: bool) -> str:
+    """What activate or rollback did."""
+    if not document.changed:
+        return f"{document.app}: {document.current} is active already; nothing to do."
+    before = f" (before: {document.previous})" if document.previous else ""
+    unchecked = ", unchecked" if document.unchecked else ""
+    lines = [f"{document.app}: {'would have ' if dry_run else ''}{verb} {document.current}{unchecked}{before}."]
+    if document.was_bad:
+        lines.append("  It was marked bad: its hooks had failed on this device before.")
+    if document.withdrawn:
+        lines.append(f"  {document.withdrawn} is the candidate no more; --release brings it back.")
+    lines += [f"  {hook.get('hook')}: exit {hook.get('code')}" for hook in document.hooks]
+    return "\n".join(lines)
+
+
+def status(document: documents.StatusDocument) -> str:
+    """Which release is what on a device."""
+    rows = []
+    for release in document.releases:
+        name = str(release.get("release"))
+        roles = [role for role in ("current", "previous", "candidate") if getattr(document, role) == name]
+        marks = [*roles, *(["bad"] if release.get("bad") else [])]
+        verdict = str(release.get("verdict") or "unchecked")
+        if release.get("rechecked"):
+            verdict += f", later {release['rechecked']}"
+        rows.append([name, size(release.get("bytes")), verdict, ", ".join(marks)])
+    head = f"{document.app}: {document.current or 'no release'} is active."
+    if document.state_broken:
+        head += f"\n{_STATE_BROKEN}"
+    return head + "\n\n" + table(rows, ["release", "size", "verdict", "is"])
+
+
+_STATE_BROKEN = (
+    "The device's notes cannot be read: candidate, verdicts and history are lost. The next command that changes "
+    "something keeps the broken file aside and begins anew."
+)
+
+
+def history(document: documents.HistoryDocument) -> str:
+    """What was activated and rolled back."""
+    rows = [
+        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
+        + ["unchecked" if entry.get("unchecked") else ""]
+        for entry in document.history
+    ]
+    if document.state_broken:
+        return _STATE_BROKEN
+    return (
+        table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
+        if rows
+        else f"{document.app}: no activation yet."
+    )
+
+
+def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
+    """What gc removed."""
+    if dry_run and document.removed:
+        return f"{document.app}: would remove {', '.join(document.removed)}, {size(document.bytes)} of files."
+    if not document.removed:
+        return f"{document.app}: nothing to remove; {size(document.bytes)} freed."
+    return f"{document.app}: removed {', '.join(document.removed)}; {size(document.bytes)} freed."
+
+
+def probed(document: documents.ProbeDocument) -> str:
+    """What a device is."""
+    facts = document.facts
+    installed = ", ".join(f"{name} {version}" for name, version in (facts.get("installed") or {}).items())
+    rows = [
+        ["device", document.device],
+        ["is", _device(facts)],
+        ["system", f"{facts.get('os')}, {facts.get('cpus')} CPUs, {size(facts.get('memory_bytes'))} memory"],
+        ["free disk", size(facts.get("disk_free_bytes"))],
+        ["installed", installed or "no numpy, no TFLite runtime"],
+        ["fits", ", ".join(document.fits) or "no built-in profile"],
+    ]
+    missing = [
+        [str(gap.get("target")), str(gap.get("missing")), str(gap.get("mend") or "")] for gap in document.missing
+    ]
+    return table(rows) + ("\n\n" + table(missing, ["profile", "missing", "mend"]) if missing else "")
+
+
+def deployed(document: documents.DeployDocument, *, dry_run: bool) -> str:
+    """Everything in one go, step by step."""
+    parts = []
+    if document.quantize is not None:
+        parts.append(quantized(document.quantize))
+    if document.bundle is not None:
+        parts.append(bundled(document.bundle))
+    parts.append(pushed(document.push, dry_run=dry_run))
+    if document.check is not None:
+        parts.append(checked(document.check))
+    if document.activate is not None:
+        parts.append(activated(document.activate, "activated", dry_run=dry_run))
+    elif not dry_run:
+        parts.append("Not activated: the check did not pass. The release stays the candidate.")
+    return "\n\n".join(parts)
