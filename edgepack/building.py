@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import tempfile
 import time
@@ -21,7 +20,6 @@ Document = TypeVar("Document", QuantizeDocument, TuneDocument)
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from edgepack.bundle import Bundle
     from edgepack.target import Platform, Target
 
     TargetLike = str | Path | Target
@@ -248,56 +246,13 @@ def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:
     """
     from edgepack.bundle import diff_bundles as compare
     from edgepack.bundle import open_bundle
+    from edgepack.bundle.differences import changes_between
 
     old, new = open_bundle(Path(before)), open_bundle(Path(after))
     for one in (old, new):
         one.verify()
     found = compare(old, new)
-    old_sizes = {file.path: file.bytes for file in old.manifest.files}
-    new_sizes = {file.path: file.bytes for file in new.manifest.files}
-    changes = _differences("", _fields(old), _fields(new))
-    changes += [
-        {"what": path, "before": _bytes(old_sizes.get(path)), "after": _bytes(new_sizes.get(path))}
-        for path in sorted([*found["added"], *found["removed"], *(change["path"] for change in found["changed"])])
-    ]
-    return {"schema": 1, **found, "changes": changes}
-
-
-def _fields(bundle: Bundle) -> dict[str, Any]:
-    """The manifest but for its list of files."""
-    value: dict[str, Any] = json.loads(bundle.manifest_bytes)
-    return {key: inner for key, inner in value.items() if key != "files"}
-
-
-def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:
-    """Each leaf of two JSON values that differs, by its dotted name; "absent" is what one side lacks."""
-    if before == after:
-        return []
-    old, new = _branches(before), _branches(after)
-    if (old or new) and old is not None and new is not None:
-        prefix = f"{where}." if where else ""
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in _differences(prefix + key, old.get(key), new.get(key))]
-    return [{"what": where, "before": _shown(before), "after": _shown(after)}]
-
-
-def _branches(value: Any) -> dict[str, Any] | None:
-    """What is inside of an object, or of a list of objects by their numbers; None for a leaf."""
-    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        return {str(number): one for number, one in enumerate(value)}
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else None
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "absent"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _bytes(size: int | None) -> str:
-    return "absent" if size is None else f"{size} bytes"
+    return {"schema": 1, **found, "changes": changes_between(old, new, found)}
 
 
 def as_target(target: TargetLike) -> Target:

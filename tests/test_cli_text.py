@@ -24,9 +24,8 @@ def checked(conditions: dict[str, Any]) -> str:
         verdict="pass", reasons=(), app="kws", release="1-0", latency_ms=latency, load_ms=None, peak_rss_bytes=None,
         model_bytes=1, accuracy=None, parity=None, device={}, runtime={}, conditions=conditions, budget={}, seconds=1.0,
     )  # fmt: skip
-    return next(line for line in render_device.checked(document).splitlines() if line.startswith("conditions")).split(
-        "  "
-    )[-1]
+    lines = render_device.checked(document).splitlines()
+    return next(line for line in lines if line.startswith("conditions")).split("  ")[-1]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def _switch(
     report: Reporter,
     **more: object,
 ) -> ActivateDocument:
-    from edgepack.device.session import operator_name
+    from edgepack.device.opening import operator_name
 
     goal = release or ("its candidate" if verb == "activate" else "the release before")
     report(Event(verb, f"switching {app} to {goal}"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from edgepack.device.address import DeviceAddress
 from edgepack.device.facts import DeviceFacts
+from edgepack.device.opening import open_session
 from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
-from edgepack.device.session import Session, open_session
+from edgepack.device.session import Session
 from edgepack.device.transport import Transport
 from edgepack.device.wire import Reply
 from edgepack.errors import InputError

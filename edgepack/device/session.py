@@ -9,7 +9,6 @@ minute.
 from __future__ import annotations
 
 import itertools
-import os
 import queue
 import secrets
 import threading
@@ -17,16 +16,14 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from edgepack.device.bootstrap import agent_source, start_command, start_error
+from edgepack.device.bootstrap import start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
 from edgepack.device.lost import connection_dropped
-from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
 from edgepack.device.transport import Channel, Transport
 from edgepack.device.wire import Frame, FrameReader, Reply, request_frame
 from edgepack.errors import DeviceFailure, EdgepackError, InternalError, UnreachableError
 
-PROTOCOL = 1
 PING_INTERVAL_S = 15.0
 # How long a slow board may take from the login to the agent's first word (an emulated Raspberry Pi takes 2 s).
 START_TIMEOUT_S = 60.0
@@ -35,7 +32,8 @@ _END_TIMEOUT_S = 5.0
 
 
 class Session:
-    """A conversation with the agent on one device; made by :func:`open_session` or :func:`edgepack.device.connect`.
+    """A conversation with the agent on one device; made by
+    :func:`edgepack.device.opening.open_session` or :func:`edgepack.device.connect`.
 
     ``hello`` is the result of the first request: ``facts``, ``root``, ``apps``. ``round_trips`` counts how often the
     host had to wait for the device, ``bytes_sent`` everything written to the channel, the agent's source included.
@@ -286,47 +284,3 @@ class Session:
         """Why there never was an agent."""
         status = self._channel.wait(5.0)
         return self._channel.failure() or start_error(self.description, status, self._channel.stderr_tail(), said)
-
-
-def open_session(
-    transport: Transport,
-    options: ConnectOptions,
-    *,
-    app: str | None = None,
-    lock: bool = False,
-    who: str | None = None,
-    root: str | None = None,
-    agent: bytes | None = None,
-) -> Session:
-    """Start the agent on a device and shake hands.
-
-    ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without
-    it, nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the
-    agent's deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed
-    start.
-    """
-    hello = {
-        "protocol": PROTOCOL,
-        "root": root or options.root or DEFAULT_ROOT,
-        "app": app,
-        "lock": lock,
-        "who": who or operator_name(),
-    }
-    try:
-        session = Session(transport, transport.open(start_command(options.python)))
-    except BaseException:
-        transport.close()
-        raise
-    try:
-        session.start(agent or agent_source(), hello)
-    except BaseException:
-        session.close()
-        raise
-    return session
-
-
-def operator_name() -> str:
-    """Who works here, for the lock and the history on the device: "user@machine"."""
-    # The environment first, as getpass does; without the account database's exception where a container has no entry.
-    user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
-    return f"{user}@{os.uname().nodename}"

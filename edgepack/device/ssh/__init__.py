@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgepack.device.ssh.connect import SshChannel, SshTransport
+from edgepack.device.ssh.channel import SshChannel
+from edgepack.device.ssh.connect import SshTransport
 
 __all__ = ["SshChannel", "SshTransport"]

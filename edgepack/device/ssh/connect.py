@@ -1,4 +1,4 @@
-"""Connections and channels: paramiko over a socket of ours.
+"""Connections: paramiko over a socket of ours.
 
 What it does beyond ``paramiko.SSHClient``: reads the user's configuration through ``ssh -G``, jumps over hosts, sets
 TCP_NODELAY (without it a round trip costs 40 ms more), prefers AES-GCM (up to twice as fast as paramiko's first
@@ -20,12 +20,12 @@ import paramiko
 
 from edgepack.device import hostkeys
 from edgepack.device.address import DeviceAddress
-from edgepack.device.lost import connection_dropped, connection_lost
 from edgepack.device.options import ConnectOptions
+from edgepack.device.ssh.channel import SshChannel
 from edgepack.device.ssh.faults import connect_error, host_key_error, translated
 from edgepack.device.ssh.login import log_in
 from edgepack.device.sshconfig import SshPlace, resolve
-from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
+from edgepack.device.transport import STALL_TIMEOUT_S
 from edgepack.errors import DeviceFailure, EdgepackError, InputError, UnreachableError
 
 # With AES in hardware GCM is fastest, and one pass instead of two without it. CBC and 3DES are not offered at all.
@@ -40,76 +40,6 @@ _DEAD_PEER_MS = 60_000
 
 # Without a handler of the application's, paramiko's log would end up on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
-
-class SshChannel:
-    """One command over an SSH connection."""
-
-    def __init__(self, channel: paramiko.Channel, description: str) -> None:
-        self._channel = channel
-        self._description = description
-        channel.settimeout(STALL_TIMEOUT_S)
-        self._stderr = TailReader(lambda size: self._receive(channel.recv_stderr, size))
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See :meth:`edgepack.device.transport.Channel.write`."""
-        left = memoryview(data).cast("B")
-        while left:
-            try:
-                sent = self._channel.send(left)
-            except TimeoutError:
-                raise DeviceFailure(
-                    "stalled",
-                    f"{self._description} took no byte for {STALL_TIMEOUT_S:.0f} s.",
-                    hint="Look at the device: its disk or its network hangs. Then run the command again; it resumes.",
-                ) from None
-            except (OSError, EOFError, paramiko.SSHException):
-                sent = 0
-            if not sent:
-                raise connection_lost(self._description)
-            left = left[sent:]
-
-    def finish_input(self) -> None:
-        """See :meth:`edgepack.device.transport.Channel.finish_input`."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.shutdown_write()
-
-    def read(self, max_bytes: int) -> bytes:
-        """See :meth:`edgepack.device.transport.Channel.read`."""
-        return self._receive(self._channel.recv, max_bytes)
-
-    def stderr_tail(self) -> bytes:
-        """See :meth:`edgepack.device.transport.Channel.stderr_tail`."""
-        return self._stderr.tail()
-
-    def wait(self, timeout_s: float) -> int | None:
-        """See :meth:`edgepack.device.transport.Channel.wait`."""
-        if not self._channel.status_event.wait(timeout_s):
-            return None
-        self._stderr.join(timeout_s)
-        return int(self._channel.exit_status)
-
-    def failure(self) -> EdgepackError | None:
-        """See :meth:`edgepack.device.transport.Channel.failure`."""
-        if self._channel.transport.is_active() or self._channel.exit_status != -1:
-            return None
-        return connection_dropped(self._description)
-
-    def close(self) -> None:
-        """See :meth:`edgepack.device.transport.Channel.close`."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.close()
-        self._stderr.join()
-
-    def _receive(self, receive: Callable[[int], bytes], max_bytes: int) -> bytes:
-        while True:
-            try:
-                return receive(max_bytes)
-            except TimeoutError:
-                continue
-            except (OSError, EOFError, paramiko.SSHException):
-                # Acknowledging what was read failed: the line is dead, which is the end of the output.
-                return b""
 
 
 class SshTransport:

@@ -1,0 +1,56 @@
+"""Opening a session: start the agent on a device and shake hands."""
+
+from __future__ import annotations
+
+import os
+
+from edgepack.device.bootstrap import agent_source, start_command
+from edgepack.device.options import DEFAULT_ROOT, ConnectOptions
+from edgepack.device.session import Session
+from edgepack.device.transport import Transport
+
+PROTOCOL = 1
+
+
+def open_session(
+    transport: Transport,
+    options: ConnectOptions,
+    *,
+    app: str | None = None,
+    lock: bool = False,
+    who: str | None = None,
+    root: str | None = None,
+    agent: bytes | None = None,
+) -> Session:
+    """Start the agent on a device and shake hands.
+
+    ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without
+    it, nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the
+    agent's deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed
+    start.
+    """
+    hello = {
+        "protocol": PROTOCOL,
+        "root": root or options.root or DEFAULT_ROOT,
+        "app": app,
+        "lock": lock,
+        "who": who or operator_name(),
+    }
+    try:
+        session = Session(transport, transport.open(start_command(options.python)))
+    except BaseException:
+        transport.close()
+        raise
+    try:
+        session.start(agent or agent_source(), hello)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def operator_name() -> str:
+    """Who works here, for the lock and the history on the device: "user@machine"."""
+    # The environment first, as getpass does; without the account database's exception where a container has no entry.
+    user = next((os.environ[name] for name in ("LOGNAME", "USER") if os.environ.get(name)), f"uid {os.getuid()}")
+    return f"{user}@{os.uname().nodename}"
