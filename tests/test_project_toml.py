@@ -12,15 +12,13 @@ from edgepack.deploy.hooks import Hooks
 from edgepack.device import ConnectOptions
 from edgepack.errors import InputError
 from edgepack.project import (
-    STARTER,
     Project,
     budget_from_pairs,
     connect_options,
     find_project,
     load_project,
-    starter,
-    write_starter,
 )
+from edgepack.starter import STARTER, starter, write_starter
 
 FULL = """
 [app]

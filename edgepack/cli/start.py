@@ -24,7 +24,7 @@ def add_commands(table: Table) -> None:
         force: Annotated[bool, typer.Option("--force", help="Overwrite an edgepack.toml that is there.")] = False,
     ) -> int:
         """Write a starter edgepack.toml, each line explained."""
-        from edgepack.project import write_starter
+        from edgepack.starter import write_starter
 
         made = "" if folder.is_dir() else f" into the new folder {folder}"
         path = write_starter(folder, force=force, dry_run=run.dry_run)

@@ -34,6 +34,7 @@ from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import padded, read_batches
 from edgepack.quantize.conversion import Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
+from edgepack.quantize.feeding import batches_of, by_row
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, samples_from_json
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 
 # Rows that TensorFlow computes at once: enough to outweigh a call's cost, little enough for any memory.
 _REFERENCE_BATCH = 32
-# Synthetic rows stand in for samples where there are none; the seed makes a comparison repeatable.
-_SEED = 20
 
 
 class Worker:
@@ -164,7 +163,7 @@ class Worker:
         chosen, ports = None if samples is None else samples_from_json(samples), _ports(inputs)
 
         def batches(size: int) -> Iterator[dict[str, Array]]:
-            return self._told("comparing layers", _batches(chosen, ports, size, rows), size)
+            return self._told("comparing layers", batches_of(chosen, ports, size, rows), size)
 
         return layers_to_json(measure_layers(Path(reference), Path(quantized), batches))
 
@@ -173,7 +172,7 @@ class Worker:
 
         chosen, ports = samples_from_json(samples), _ports(inputs)
         ranges = observe_ranges(
-            Path(model), lambda size: self._told("auditing ranges", _batches(chosen, ports, size, chosen.rows), size)
+            Path(model), lambda size: self._told("auditing ranges", batches_of(chosen, ports, size, chosen.rows), size)
         )
         return save_ranges(ranges, Path(outputs))
 
@@ -204,10 +203,10 @@ class Worker:
         files: dict[str, IO[bytes]] = {}
         done = 0
         with contextlib.ExitStack() as closing:
-            for batch in _batches(samples, inputs, size, total):
+            for batch in batches_of(samples, inputs, size, total):
                 count = len(next(iter(batch.values())))
                 for name, values in run(padded(batch, size)).items():
-                    found = _by_row(values, size)[:count].astype("<f4")
+                    found = by_row(values, size)[:count].astype("<f4")
                     if name not in files:
                         files[name] = closing.enter_context((folder / f"{len(files)}.npy").open("wb"))
                         header = {"descr": "<f4", "fortran_order": False, "shape": (total, *found.shape[1:])}
@@ -225,42 +224,8 @@ class Worker:
         return self._source, self._maker
 
 
-def _by_row(values: Array, size: int) -> Array:
-    """Outputs with one row per sample; what has no batch dimension belongs to the single sample that was run."""
-    if values.ndim and values.shape[0] == size:
-        return values
-    if size != 1:
-        raise MisfitError(
-            "output-without-batch",
-            f"The model gives an output of shape {list(values.shape)} for {size} samples, without a row for each.",
-            hint="Pin the batch to 1.",
-        )
-    return values[None]
-
-
 def _ports(inputs: list[dict[str, Any]]) -> tuple[Port, ...]:
     return tuple(Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in inputs)
-
-
-def _batches(samples: Samples | None, inputs: tuple[Port, ...], size: int, rows: int) -> Iterator[dict[str, Array]]:
-    """The first ``rows`` of the samples, ``size`` at a time; invented ones where there are none."""
-    return _synthetic(inputs, size, rows) if samples is None else read_batches(samples, inputs, size, rows)
-
-
-def _synthetic(inputs: tuple[Port, ...], size: int, total: int) -> Iterator[dict[str, Array]]:
-    """Normal numbers for float inputs, zeros for the rest (any index into a table exists); open sizes become 1."""
-    import numpy as np
-
-    draw = np.random.default_rng(_SEED)
-    for first in range(0, total, size):
-        count = min(size, total - first)
-        shapes = {port.name: (count, *(1 if n is None else n for n in port.shape[1:])) for port in inputs}
-        yield {
-            port.name: draw.standard_normal(shapes[port.name]).astype(port.dtype)
-            if port.dtype.startswith("float")
-            else np.zeros(shapes[port.name], port.dtype)
-            for port in inputs
-        }
 
 
 def main() -> int:
