@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from importlib import metadata
 
 # Whose versions decide the bytes of a conversion, the pixels of a picture and the numbers of an output.
 _LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy", "pillow")
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """The version of each that is installed, by the name of its distribution."""
     versions = {}
