@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgepack.deploy.switch import rollback as rollback
     from edgepack.device import connect as connect
     from edgepack.pipeline import deploy as deploy
+    from edgepack.report import report as report
     from edgepack.tuning import tune as tune
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "probe": "edgepack.deploy.probe",
     "push": "edgepack.deploy.push",
     "quantize": "edgepack.building",
+    "report": "edgepack.report",
     "rollback": "edgepack.deploy.switch",
     "status": "edgepack.deploy.state",
     "tune": "edgepack.tuning",
@@ -54,7 +56,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 class _Package(ModuleType):
-    """Four verbs share their names with a subpackage (``bundle``, ``check``, ``deploy``, ``quantize``).
+    """Five verbs share their names with a subpackage (``bundle``, ``check``, ``deploy``, ``quantize``, ``report``).
 
     Importing a subpackage binds it to its name in the package. Here such a name stays the verb; the subpackage is
     reached as everywhere in edgepack, by ``from edgepack.bundle import ...``.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
+from edgepack.report import check_report_place
+from edgepack.report import report as write_report
 
 Document = TypeVar("Document", QuantizeDocument, TuneDocument)
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         max_drop: float | None
         diagnose: bool
         executor: Executor | None
+        report_file: str | Path | None
         dry_run: bool
         report: Reporter
 
@@ -69,6 +72,7 @@ def quantize(
     max_drop: float | None = None,
     diagnose: bool = False,
     executor: Executor | None = None,
+    report_file: str | Path | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> QuantizeDocument | QuantizeSetDocument:
@@ -86,7 +90,8 @@ def quantize(
     ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where it is
     exceeded, or with ``diagnose``, the document has each layer's error and notes on the calibration samples. What takes
     long to evaluate is split over this machine's cores, or over ``executor`` (any of concurrent.futures' kind whose
-    workers see the same files).
+    workers see the same files). ``report_file`` (OUT.html) is where one offline page goes that shows all of it, each
+    layer's error too, as with ``diagnose``.
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.
@@ -114,13 +119,17 @@ def quantize(
         options=SourceOptions(batch, signature, tuple(input_shapes)),
         cache=cache,
         max_drop=max_drop,
-        diagnose=diagnose,
+        diagnose=diagnose or report_file is not None,
     )
     check_outputs(request)
+    page_at = report_place(report_file, request.model)
     with written(outputs, dry_run=dry_run) as places:
         made = run(dataclasses.replace(request, goals=tuple(map(Goal, targets, places))), report, executor)
-    documents = tuple(placed(document, path) for document, path in zip(made, outputs, strict=True))
-    return QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
+    documents = tuple(placed(document, path, page_at) for document, path in zip(made, outputs, strict=True))
+    answer = QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
+    if page_at is not None and not dry_run:
+        write_report(answer, output=page_at)
+    return answer
 
 
 def as_path(name: str, value: str | Path) -> Path:
@@ -154,8 +163,17 @@ def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
     return [output / f"{target.name}.tflite" for target in targets]
 
 
-def placed(document: Document, output: Path) -> Document:
-    """The document of a model that was, or in a dry run would be, at ``output``."""
+def report_place(report_file: str | Path | None, model: Path) -> Path | None:
+    """Where the report goes, if anywhere. Raises InputError "bad-output"."""
+    if report_file is None:
+        return None
+    place = as_path("report_file", report_file)
+    check_report_place(place, [model])
+    return place
+
+
+def placed(document: Document, output: Path, report_at: Path | None = None) -> Document:
+    """The document of a model that was, or in a dry run would be, at ``output``, and of the page on it."""
 
     def beside(path: str | None) -> str | None:
         return path and str(output.with_name(Path(path).name))
@@ -166,6 +184,7 @@ def placed(document: Document, output: Path) -> Document:
         check_set=beside(document.check_set),
         provenance=str(output.with_name(Path(document.provenance).name)),
         uncompiled=beside(document.uncompiled),
+        report=None if report_at is None else str(report_at),
     )
 
 

@@ -138,7 +138,8 @@ class QuantizeDocument:
     ``accuracy`` is then that of the uncompiled model, because only that one runs on the host. ``cached`` says that
     everything was made before from the same content. ``layers`` are the errors of its layers in the order of execution,
     where they were asked for or accuracy dropped by more than the budget; ``layers_left_out`` counts those that have no
-    equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad.
+    equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad. ``report`` is the path
+    of the page that shows all this, None where none was asked for.
     """
 
     model: ModelInfo
@@ -154,6 +155,7 @@ class QuantizeDocument:
     layers: tuple[LayerError, ...] = ()
     layers_left_out: int = 0
     first_bad_layer: str | None = None
+    report: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,6 +215,14 @@ class TuneDocument:
     metric: str
     device: str | None = None
     report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportDocument:
+    """A page that ``report`` wrote, and its size."""
+
+    path: str
+    bytes: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

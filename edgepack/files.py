@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from edgepack.errors import InputError
 
-_MOST_JSON_BYTES = 64 << 20
+MOST_JSON_BYTES = 64 << 20
+"""No document of edgepack is larger."""
 
 
 def require_regular(path: Path) -> None:
@@ -52,6 +54,22 @@ def check_output(output: Path, what: str, is_ours: Callable[[Path], bool], input
         ) from error
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text as UTF-8, whole or not at all. Raises InputError "output"."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise InputError(
+            "output",
+            f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
+            hint="Name a file in a folder of yours.",
+        ) from error
+
+
 def _check_place(output: Path) -> None:
     if not output.parent.is_dir():
         raise InputError("bad-output", f"The folder {output.parent} does not exist.", hint=f"mkdir -p {output.parent}")
@@ -83,7 +101,7 @@ def _check_occupant(output: Path, what: str, is_ours: Callable[[Path], bool], in
 
 def is_document(path: Path, *fields: str) -> bool:
     """Whether a file is a JSON document of edgepack: an object with a ``schema`` number and these fields."""
-    if path.stat().st_size > _MOST_JSON_BYTES:
+    if path.stat().st_size > MOST_JSON_BYTES:
         return False
     try:
         value = json.loads(path.read_bytes())

@@ -23,6 +23,7 @@ from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.tune import Measurement, check_request
 from edgepack.quantize.tune import tune as run
+from edgepack.report import report as write_report
 
 if TYPE_CHECKING:
     from edgepack.building import TargetLike
@@ -53,6 +54,7 @@ def tune(
     app: str | None = None,
     options: ConnectOptions | None = None,
     executor: Executor | None = None,
+    report_file: str | Path | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> TuneDocument:
@@ -68,8 +70,9 @@ def tune(
     ``on`` is a device: every candidate within the budget is bundled, pushed and checked there as ``edgepack.check``
     does, under an app name of its own (``app`` or the output's name, with ``-tune``), activated never and removed
     afterwards. With ``executor`` candidates are tried on it, a few to a task, each task with a worker process of its
-    own; tasks and results are picklable, and models and samples have to be readable by their paths there. With
-    ``dry_run`` nothing is written here, and nothing goes to the device.
+    own; tasks and results are picklable, and models and samples have to be readable by their paths there.
+    ``report_file`` (OUT.html) is where one offline page goes that shows what was found. With ``dry_run`` nothing is
+    written here, and nothing goes to the device.
 
     Raises GateFailed where no candidate keeps the budget, with the nearest one named; InputError about the model, the
     samples, the target or the options; MisfitError where the target takes no candidate, or does not fit the device;
@@ -90,6 +93,7 @@ def tune(
         max_drop=limit,
     )
     check_request(request)
+    page_at = building.report_place(report_file, request.model)
     bed = None
     if on is not None and not dry_run:
         bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, limit, report)
@@ -99,7 +103,11 @@ def tune(
     with building.written([place], dry_run=dry_run) as (made_at,):
         goals = (Goal(chosen, made_at),)
         document = run(dataclasses.replace(request, goals=goals), measure=bed, executor=executor, report=report)
-    return dataclasses.replace(building.placed(document, place), device=bed.description if bed else None)
+    placed = building.placed(document, place, page_at)
+    answer = dataclasses.replace(placed, device=bed.description if bed else None)
+    if page_at is not None and not dry_run:
+        write_report(answer, output=page_at)
+    return answer
 
 
 class _TestBed:

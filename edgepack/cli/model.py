@@ -13,6 +13,7 @@ from edgepack.cli.lazy import Table
 from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
 from edgepack.metric import HELP as METRIC_HELP
+from edgepack.words import size
 
 TargetOption = Annotated[
     str | None,
@@ -30,6 +31,9 @@ InputShapeOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")]
 MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
+]
 SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FILE#100:500 takes rows."
 
 
@@ -85,6 +89,7 @@ def add_commands(table: Table) -> None:
             bool,
             typer.Option("--diagnose", help="Show each layer's error, also where accuracy keeps to the budget."),
         ] = False,
+        report_file: ReportOption = None,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
         from edgepack import quantize as quantize_model
@@ -107,7 +112,25 @@ def add_commands(table: Table) -> None:
             cache=cache,
             max_drop=project.budget.get("max_accuracy_drop") if project else None,
             diagnose=diagnose,
+            report_file=report_file,
             dry_run=run.dry_run,
             report=run.report,
         )
         return run.answer(document, render.quantized(document, dry_run=run.dry_run))
+
+    @verb(table, "report", changes=True)
+    def report(
+        run: Run,
+        document: Annotated[
+            Path, typer.Argument(metavar="FILE.json", help="What `quantize --json` or `tune --json` printed.")
+        ],
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="OUT.html", help="Where to write the page.")
+        ] = None,
+    ) -> int:
+        """Make one offline HTML page from what quantize or tune found."""
+        from edgepack import report as write_report
+
+        made = write_report(document, output=required(output, "-o/--output"), dry_run=run.dry_run)
+        done = "would write" if run.dry_run else "wrote"
+        return run.answer(made, f"{done} {made.path} ({size(made.bytes)})")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,16 +24,6 @@ def required(value: T | None, option: str) -> T:
 def write_document(path: Path, document: Any) -> None:
     """Write a document as JSON, whole or not at all."""
     from edgepack.documents import to_json, to_json_value
+    from edgepack.files import write_whole
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(to_json(to_json_value(document)) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise InputError(
-            "output",
-            f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
-            hint="Name a file in a folder of yours.",
-        ) from error
+    write_whole(path, to_json(to_json_value(document)) + "\n")

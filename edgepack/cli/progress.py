@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TextIO
 
 from edgepack.events import Event
+from edgepack.words import size
 
 # A person can follow about ten changes a second; more only costs the terminal.
 _REDRAW_SECONDS = 0.1
@@ -109,20 +110,6 @@ def counted(event: Event, seconds: float) -> str:
         return f"{size(done)}{total} ({size(round(rate))}/s)"
     total = f"/{event.total}" if event.total is not None else ""
     return f"{done}{total} {event.unit} ({rate:.3g} a second)"
-
-
-def size(byte_count: int | None) -> str:
-    """A number of bytes for a person: ``512 B``, ``4.2 KB``, ``18.0 MB`` (powers of 1000)."""
-    if byte_count is None:
-        return "?"
-    if byte_count < 1000:
-        return f"{byte_count} B"
-    value = float(byte_count)
-    for unit in ("KB", "MB", "GB"):
-        value /= 1000
-        if value < 1000 or unit == "GB":
-            return f"{value:.1f} {unit}"
-    raise AssertionError("unreachable: the loop returns at GB")
 
 
 def stderr_progress(*, quiet: bool, events: Path | None = None) -> Progress:

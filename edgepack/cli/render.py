@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack import documents
-from edgepack.cli.progress import size
 from edgepack.cli.tables import table
+from edgepack.words import size
 
 if TYPE_CHECKING:
     from edgepack.demo import DemoDocument
@@ -42,6 +42,8 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
         rows.append(["accuracy", "not measured: no --eval samples"])
     if document.check_set:
         rows.append(["check set", document.check_set])
+    if document.report:
+        rows.append(["report", document.report])
     if document.cached:
         rows.append(["cached", "all of it was made before from the same content; --no-cache makes it again"])
     rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]

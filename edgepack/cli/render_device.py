@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepack import documents
-from edgepack.cli.progress import size
 from edgepack.cli.render import accuracy, bundled, quantized
 from edgepack.cli.tables import table
+from edgepack.words import size
 
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 

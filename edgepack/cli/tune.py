@@ -10,11 +10,19 @@ import typer
 from edgepack.cli import render, render_device
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import SAMPLES_HELP, BatchOption, InputShapeOption, MetricOption, SignatureOption, TargetOption
+from edgepack.cli.model import (
+    SAMPLES_HELP,
+    BatchOption,
+    InputShapeOption,
+    MetricOption,
+    ReportOption,
+    SignatureOption,
+    TargetOption,
+)
 from edgepack.cli.output import required
-from edgepack.cli.progress import size
 from edgepack.cli.tables import table
 from edgepack.cli.verb import Run, verb
+from edgepack.words import size
 
 if TYPE_CHECKING:
     from edgepack.documents import TunedCandidate, TuneDocument
@@ -68,6 +76,7 @@ def add_commands(table: Table) -> None:
             bool,
             typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
         ] = True,
+        report_file: ReportOption = None,
     ) -> int:
         """Find the smallest and fastest model that keeps an accuracy budget on a target."""
         from edgepack import tune as tune_model
@@ -92,6 +101,7 @@ def add_commands(table: Table) -> None:
             on=on,
             app=run.app_name,
             options=run.connect_options if on else None,
+            report_file=report_file,
             dry_run=run.dry_run,
             report=run.report,
         )
@@ -111,6 +121,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
         *([["measured on", document.device]] if document.device else []),
         *([["accuracy", render.accuracy(document.accuracy)]] if document.accuracy else []),
         *([["check set", document.check_set]] if document.check_set else []),
+        *([["report", document.report]] if document.report else []),
         *([found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings),
         *([f"not {document.target}", f"{one.name}: {one.reason}"] for one in document.candidates if one.reason),
         *([["dry run", "nothing was written; this is what would be"]] if dry_run else []),

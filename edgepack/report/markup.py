@@ -1,0 +1,57 @@
+"""HTML from values: what is no :class:`Markup` is text and gets escaped, so no name can break out of a page."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable
+
+# Control characters that HTML forbids, halves of surrogate pairs, noncharacters, and those that turn the direction of
+# writing around and so make a name look like another one (Unicode, UAX #9).
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+_VOID = frozenset({"meta", "br"})
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def escaped(text: str) -> Markup:
+    """The text as HTML that shows it, also inside of an attribute; what no page can show becomes U+FFFD."""
+    return text if isinstance(text, Markup) else Markup(html.escape(_UNSHOWABLE.sub("\ufffd", text)))
+
+
+def joined(parts: Iterable[str]) -> Markup:
+    """Parts one after the other, text among them escaped."""
+    return Markup("".join(map(escaped, parts)))
+
+
+def tag(name: str, /, *children: str, **attributes: str | float | None) -> Markup:
+    """An element: ``class_`` is the attribute class, ``text_anchor`` is text-anchor, None leaves an attribute out."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    if name in _VOID:
+        return Markup(f"<{name}{written}>")
+    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
+
+
+def shortened(text: str, most: int) -> str:
+    """The text in at most so many characters, cut in its middle: tensors differ in how their names end."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _attribute(value: str | float) -> str:
+    if isinstance(value, str):
+        return escaped(value)
+    return f"{round(value, 1) + 0.0:g}" if math.isfinite(value) else "0"
