@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError, MisfitError
+from edgepack.quantize.biases import bias_overflow, overflowing_biases
 from edgepack.quantize.conversion import Conversion
-from edgepack.quantize.legacy import read_objects
 from edgepack.quantize.ranging import Range, measure_ranges
 from edgepack.quantize.versions import correct_versions
 from edgepack.strict_toml import nearest
@@ -32,7 +32,6 @@ Calibration = Callable[[], Iterator[Mapping[str, Any]]]
 
 _DENSE, _DEPTHWISE = "FULLY_CONNECTED", "DEPTHWISE_CONV_2D"
 _WITH_BIAS = ("CONV_2D", _DEPTHWISE, _DENSE, "CONV_2D_TRANSPOSE")
-_BIAS_PLACE = {"CONV_2D": 2, _DEPTHWISE: 2, _DENSE: 2, "TRANSPOSE_CONV": 3}
 
 
 def quantize_float(float_model: Path, conversion: Conversion, calibration: Calibration | None, output: Path) -> None:
@@ -47,11 +46,11 @@ def quantize_float(float_model: Path, conversion: Conversion, calibration: Calib
         ranges = measure_ranges(lambda: _activations(float_model, model, calibration), conversion.range_method)
     data = float_model.read_bytes()
     made = _quantize(data, conversion, model, ranges, ())
-    overflowing = _overflowing_biases(data, made, model)
+    overflowing = overflowing_biases(data, made, model)
     if overflowing:  # a layer's one scale is that of its largest channel
         made = _quantize(data, conversion, model, ranges, overflowing)
-        if left := _overflowing_biases(data, made, model):
-            raise _bias_overflow(left)
+        if left := overflowing_biases(data, made, model):
+            raise bias_overflow(left)
     output.write_bytes(made)
     if not any(tensor.dtype in ("int8", "int16", "float16") for tensor in read_model(output).tensors):
         raise MisfitError(
@@ -251,33 +250,6 @@ def _activations(path: Path, model: TfliteModel, calibration: Calibration) -> It
         yield {name: found for name, index in read if (found := values(index)) is not None}
 
 
-def _overflowing_biases(data: bytes, made: bytes, model: TfliteModel) -> tuple[str, ...]:
-    """Layers with a bias that its integers do not hold; litert-quantizer lets it wrap around, to the other sign.
-
-    A bias has the scale of input times weights: a channel whose weights are almost zero makes it tiny.
-    """
-    import numpy as np
-
-    before, after = read_objects(data), read_objects(made)
-    kept = {tensor.name: tensor for tensor in after.subgraphs[0].tensors}
-    layers = []
-    for operator in model.operators:
-        place = _BIAS_PLACE.get(operator.name)
-        if operator.subgraph or place is None or len(operator.inputs) <= place or operator.inputs[place] < 0:
-            continue
-        source = before.subgraphs[0].tensors[operator.inputs[place]]
-        tensor = kept.get(source.name)
-        scales = None if tensor is None or tensor.quantization is None else tensor.quantization.scale
-        kind = {2: "<i4", 4: "<i8"}.get(-1 if tensor is None else tensor.type)
-        if tensor is None or scales is None or kind is None:
-            continue
-        wanted = np.frombuffer(bytes(before.buffers[source.buffer].data), "<f4")
-        stored = np.frombuffer(bytes(after.buffers[tensor.buffer].data), kind) * np.asarray(scales, np.float64)
-        if (np.abs(stored - wanted) > np.asarray(scales) + 1e-3 * np.abs(wanted)).any():
-            layers.append(model.tensor(0, operator.outputs[0]).name)
-    return tuple(layers)
-
-
 @contextmanager
 def _numpy_bool() -> Iterator[None]:
     """OCTAV says ``np.bool`` (octav.py of 0.11), which numpy has since 2.0 and had until 1.24."""
@@ -295,15 +267,6 @@ def _numpy_bool() -> Iterator[None]:
 
 def _operators(model: TfliteModel) -> str:
     return ", ".join(dict.fromkeys(one.custom_name or one.name for one in model.operators)) or "no operators"
-
-
-def _bias_overflow(layers: tuple[str, ...]) -> MisfitError:
-    return MisfitError(
-        "bias-overflow",
-        f"The bias of {', '.join(map(repr, layers[:3]))} does not fit 32 bits at the scale of its weights.",
-        hint="Those weights are almost zero: take the layer out, or keep it in float.",
-        layers=list(layers),
-    )
 
 
 def _failed(fault: Exception, conversion: Conversion) -> MisfitError:
