@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+# Beyond this a double has nothing more to tell of a time in milliseconds or of a share.
+_MOST_PLACES = 15
+
 
 def size(byte_count: int | None) -> str:
     """A number of bytes for a person: ``512 B``, ``4.2 KB``, ``18.0 MB`` (powers of 1000)."""
@@ -15,3 +20,21 @@ def size(byte_count: int | None) -> str:
         if value < 1000 or unit == "GB":
             return f"{value:.1f} {unit}"
     raise AssertionError("unreachable: the loop returns at GB")
+
+
+def shown_number(value: float, decimals: int, limit: float | None = None) -> str:
+    """A number for people: ``decimals`` places, more where a small one needs them for three significant digits.
+
+    With a ``limit``, as many as it takes that the text is above, at or below the limit where the number is.
+    """
+    if not math.isfinite(value):
+        return f"{value}"
+    places = max(decimals, min(2 - math.floor(math.log10(abs(value))), _MOST_PLACES)) if value else decimals
+    if limit is not None:
+        while places < _MOST_PLACES and _side(float(f"{value:.{places}f}"), limit) != _side(value, limit):
+            places += 1
+    return f"{value:.{places}f}"
+
+
+def _side(value: float, limit: float) -> int:
+    return (value > limit) - (value < limit)

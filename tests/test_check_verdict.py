@@ -14,6 +14,7 @@ from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.documents import Accuracy, Interval
 from edgepack.statistics import MIN_RUNS, paired_drop_interval, samples_to_settle
 from edgepack.target import Budget
+from edgepack.words import shown_number
 
 GOOD = Measured(
     latency_ms=(1.0,) * 700, load_ms=3.0, peak_rss_bytes=20_000_000, model_bytes=50_000, throttled=False, samples=400
@@ -42,7 +43,7 @@ def test_a_release_that_keeps_to_every_limit_passes_with_a_reason_for_each() -> 
     verdict = judge(GOOD, ACCURACY, None, FULL_BUDGET)
     assert verdict.verdict == "pass"
     assert len(verdict.reasons) == 9
-    for number in ("1.000 ms", "3.0 ms", "20,000,000 bytes", "50,000 bytes", "0.0100", "0.8900"):
+    for number in ("1.000 ms", "3.00 ms", "20,000,000 bytes", "50,000 bytes", "0.0100", "0.8900"):
         assert any(number in reason for reason in verdict.reasons), number
 
 
@@ -262,3 +263,21 @@ def test_a_pass_means_that_every_limit_was_measured_and_kept(
     if budget.min_accuracy is not None:
         assert accuracy is not None
         assert accuracy.quantized >= budget.min_accuracy - 1e-8
+
+
+def test_a_failed_limit_never_looks_kept() -> None:
+    """The text of a number is above its limit where the number is: 0.00103 ms is not "0.001, more than 0.001"."""
+    for latency_ms, limit_ms, shown in ((0.00103, 0.001, "0.00103 ms"), (50.0004, 50.0, "50.0004 ms")):
+        measured = dataclasses.replace(GOOD, latency_ms=(latency_ms,) * 700)
+        (reason,) = judge(measured, None, None, Budget(p95_ms=limit_ms)).reasons
+        assert f"is {shown} over" in reason
+    accuracy = dataclasses.replace(ACCURACY, drop=0.02004, interval=None)
+    assert "by 0.02004 over" in judge(GOOD, accuracy, None, Budget(max_accuracy_drop=0.02)).reasons[0]
+
+
+@given(st.floats(1e-9, 1e6), st.floats(1e-9, 1e6))
+def test_shown_numbers_stand_where_the_numbers_do(value: float, limit: float) -> None:
+    """Three significant digits at least, and on the limit's same side."""
+    text = shown_number(value, 3, limit)
+    assert abs(float(text) - value) <= value * 0.005
+    assert abs(value - limit) < 1e-12 or (float(text) > limit) == (value > limit)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from edgepack.documents import Accuracy
 from edgepack.statistics import MIN_RUNS, percentile
 from edgepack.target import Budget
+from edgepack.words import shown_number
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 
@@ -160,16 +161,17 @@ def _latency_gate(measured: Measured, p: int, limit_ms: float) -> Gate:
     if not all(math.isfinite(sample) and sample >= 0 for sample in measured.latency_ms):
         return Gate(key, INCONCLUSIVE, f"{name} is not known: the device reported latencies that are no times.")
     value = percentile(measured.latency_ms, p)
-    if (untold := _says_nothing(measured, f"{name} was {value:.3f} ms (limit {limit_ms:g} ms)", key)) is not None:
+    shown = f"{shown_number(value, 3, limit_ms)} ms"
+    if (untold := _says_nothing(measured, f"{name} was {shown} (limit {limit_ms:g} ms)", key)) is not None:
         return untold
     first, second = (percentile(half, p) for half in _halves(measured.latency_ms))
     if (first <= limit_ms) != (second <= limit_ms):
         reason = (
-            f"{name} is unstable: {first:.3f} ms in the first half of {runs} runs, {second:.3f} ms in the second,"
-            f" on both sides of the limit of {limit_ms:g} ms."
+            f"{name} is unstable: {shown_number(first, 3, limit_ms)} ms in the first half of {runs} runs, "
+            f"{shown_number(second, 3, limit_ms)} ms in the second, on both sides of the limit of {limit_ms:g} ms."
         )
         return Gate(key, INCONCLUSIVE, reason)
-    return _at_most(key, f"{name} is {value:.3f} ms over {runs} runs", value, limit_ms, f"{limit_ms:g} ms")
+    return _at_most(key, f"{name} is {shown} over {runs} runs", value, limit_ms, f"{limit_ms:g} ms")
 
 
 def _resource_gates(measured: Measured, budget: Budget) -> list[Gate]:
@@ -188,8 +190,9 @@ def _load_gate(measured: Measured, limit_ms: float) -> Gate:
     value = measured.load_ms
     if value is None or not math.isfinite(value):
         return Gate("load_ms", INCONCLUSIVE, f"The time to load was not measured (limit {limit_ms:g} ms).")
-    told = _says_nothing(measured, f"Loading took {value:.1f} ms (limit {limit_ms:g} ms)", "load_ms")
-    return told or _at_most("load_ms", f"Loading takes {value:.1f} ms", value, limit_ms, f"{limit_ms:g} ms")
+    shown = f"{shown_number(value, 1, limit_ms)} ms"
+    untold = _says_nothing(measured, f"Loading took {shown} (limit {limit_ms:g} ms)", "load_ms")
+    return untold or _at_most("load_ms", f"Loading takes {shown}", value, limit_ms, f"{limit_ms:g} ms")
 
 
 def _memory_gate(measured: Measured, limit: int) -> Gate:
@@ -224,7 +227,7 @@ def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, 
         reason = f"The accuracy drop is not known (limit {limit:g}): the check set holds no outputs of the float model."
         return Gate(key, INCONCLUSIVE, reason)
     moves = "grows" if accuracy.smaller_is_better else "drops"
-    shown = f"{accuracy.metric} {moves} by {accuracy.drop:.4f} over {accuracy.samples} samples"
+    shown = f"{accuracy.metric} {moves} by {_shown_drop(accuracy.drop, limit)} over {accuracy.samples} samples"
     if accuracy.interval is not None:
         low, high = accuracy.interval.low, accuracy.interval.high
         shown += f" ({accuracy.interval.confidence:.0%} interval {low:.4f} to {high:.4f})"
@@ -234,15 +237,22 @@ def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, 
     if bound is None or not math.isfinite(bound):
         return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
     if bound <= limit + _ROUNDING:
-        return Gate(key, PASS, f"{shown}; its 95 % upper bound {bound:.4f} is within {limit:g}.")
-    reason = f"{shown}; its 95 % upper bound {bound:.4f} is more than {limit:g}: {_settled_by(accuracy)}."
+        return Gate(key, PASS, f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is within {limit:g}.")
+    reason = (
+        f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is more than {limit:g}: {_settled_by(accuracy)}."
+    )
     return Gate(key, INCONCLUSIVE, reason)
+
+
+def _shown_drop(drop: float, limit: float) -> str:
+    return shown_number(round(drop, 9), 4, limit)
 
 
 def _unsettled(accuracy: Accuracy, bound: float, limit: float) -> str:
     return (
-        f"Warning: {accuracy.samples} samples do not settle the drop, whose 95 % upper bound {bound:.4f} is more than"
-        f" {limit:g}: {_settled_by(accuracy)} (gate = confident would not pass it)."
+        f"Warning: {accuracy.samples} samples do not settle the drop, whose 95 % upper bound"
+        f" {_shown_drop(bound, limit)} is more than {limit:g}: {_settled_by(accuracy)}"
+        " (gate = confident would not pass it)."
     )
 
 
@@ -255,7 +265,8 @@ def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
     if accuracy is None or accuracy.samples < 1 or not math.isfinite(accuracy.quantized):
         reason = f"Accuracy is not known (at least {floor:g} is asked): the release carries no labelled check set."
         return Gate("min_accuracy", INCONCLUSIVE, reason)
-    shown = f"{accuracy.metric} is {accuracy.quantized:.4f} over {accuracy.samples} samples"
+    value = shown_number(round(accuracy.quantized, 9), 4, floor)
+    shown = f"{accuracy.metric} is {value} over {accuracy.samples} samples"
     if accuracy.smaller_is_better:
         reason = f"{shown}: less of it is better, so min_accuracy = {floor:g} says nothing (use max_accuracy_drop)."
         return Gate("min_accuracy", INCONCLUSIVE, reason)

@@ -8,7 +8,7 @@ from typing import Any
 from edgepack import documents
 from edgepack.cli.render import accuracy, bundled, quantized
 from edgepack.cli.tables import table
-from edgepack.words import size
+from edgepack.words import shown_number, size
 
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -27,8 +27,8 @@ def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """``1.234 ms``, or ``—`` where it was not measured often enough."""
-    return "—" if value is None else f"{value:.3f} ms"
+    """``1.234 ms`` (three significant digits at least), or ``—`` where it was not measured often enough."""
+    return "—" if value is None else f"{shown_number(value, 3)} ms"
 
 
 def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
