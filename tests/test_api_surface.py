@@ -101,11 +101,14 @@ def test_every_option_has_its_parameter(command: str) -> None:
 
 
 def test_every_way_to_reach_a_device_is_a_field_of_the_options() -> None:
-    """--ssh-config and its siblings are the fields of ConnectOptions; the one with a unit has it in its name."""
+    """--ssh-config and its siblings are the fields of ConnectOptions; the one with a unit has it in its name.
+
+    Beside them stand who is told, and whether --root was typed or stood in the environment.
+    """
     from edgepack.device import ConnectOptions
 
     fields = {field.name.removesuffix("_s") for field in dataclasses.fields(ConnectOptions)}
-    assert fields - {"report"} == REACHING
+    assert fields - {"report", "root_gives_way"} == REACHING
     assert options_of("probe") >= REACHING
 
 

@@ -67,6 +67,21 @@ def test_a_slip_is_told_for_what_it_is(
     assert "report it" not in told
 
 
+def test_a_local_root_wins_over_the_environment_and_the_project(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`local:/x` means /x, whatever EDGEPACK_ROOT or edgepack.toml say; only a typed --root conflicts."""
+    status = ["status", "local:/no/such/root", "--python", sys.executable]
+    Path("edgepack.toml").write_text('[ssh]\nroot = "/of/the/project"\n')
+    assert run(status) == 2
+    assert "no app yet in /no/such/root" in said(capsys)
+    monkeypatch.setenv("EDGEPACK_ROOT", "/of/the/environment")
+    assert run(status) == 2
+    assert "no app yet in /no/such/root" in said(capsys)
+    assert run([*status, "--root", "/typed"]) == 2
+    assert "Leave one of them out" in said(capsys)
+
+
 def test_a_version_where_a_release_is_wanted_finds_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--release 1.1.0` is answered with the one release that begins so, and with the device's own address."""
     where = [f"local:{here}/device", "--python", sys.executable]

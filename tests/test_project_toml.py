@@ -141,6 +141,7 @@ def test_a_flag_wins_over_the_project_and_the_project_over_the_default(tmp_path:
         connect_timeout_s=3.0,
         root="/opt/edgepack",
         python="python3.11",
+        root_gives_way=True,
     )
     assert connect_options({"identity": None}, None) == ConnectOptions()
 

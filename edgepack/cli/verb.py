@@ -153,8 +153,10 @@ def verb(
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
         @functools.wraps(command)
-        def wrapper(**values: Any) -> int:
+        def wrapper(context: typer.Context, **values: Any) -> int:
             given = {key: values.pop(key) for key in shared}
+            if device:
+                given["root_gives_way"] = _from_environment(context, "root")
             _refuse_shared_output(given.get("events"), values.get("output"))
             with _run(given, device=device) as run:
                 try:
@@ -168,7 +170,7 @@ def verb(
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=_DEFAULTS.get(key))
             for key, hint in shared.items()
         ]
-        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
+        parameters = [_CONTEXT, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own), *extra]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP_SETTINGS)
@@ -188,6 +190,14 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
+
+def _from_environment(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
 @contextlib.contextmanager
 def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
     _require_folder()
@@ -205,7 +215,7 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
             quiet=given["quiet"],
             dry_run=given.get("dry_run", False),
             app=given.get("app"),
-            device_flags={key: given[key] for key in _DEVICE if key != "app"} if device else {},
+            device_flags={key: given[key] for key in (*_DEVICE, "root_gives_way") if key != "app"} if device else {},
             report=progress,
         )
 

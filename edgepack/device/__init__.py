@@ -38,11 +38,12 @@ def connect(
     """
     place = DeviceAddress.parse(address) if isinstance(address, str) else address
     options = options or ConnectOptions()
-    if place.root and options.root and place.root != options.root:
+    contradicted = options.root is not None and place.root not in (None, options.root)
+    if contradicted and not options.root_gives_way:
         raise InputError(
             "bad-option",
             f"{place} names a folder of its own, and --root another: {options.root}.",
-            hint="Leave one of them out; --root may come from EDGEPACK_ROOT or edgepack.toml.",
+            hint="Leave one of them out.",
         )
     return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root)
 

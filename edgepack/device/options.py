@@ -20,7 +20,9 @@ class ConnectOptions:
     of host keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that
     is not known yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program.
     ``root`` is the device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in
-    seconds. ``report`` is told what logging in changes on this machine: a new host's key.
+    seconds. ``root_gives_way``: the root was stated for every device (by the environment, edgepack.toml), and that of
+    a ``local:/some/root`` goes before it; else the two contradict each other. ``report`` is told what logging in
+    changes on this machine: a new host's key.
     """
 
     ssh_config: Path | None = None
@@ -31,6 +33,7 @@ class ConnectOptions:
     connect_timeout_s: float = 10.0
     root: str | None = None
     python: str = "python3"
+    root_gives_way: bool = False
     report: Reporter = field(default=ignore_events, compare=False, repr=False)
 
     def __post_init__(self) -> None:
