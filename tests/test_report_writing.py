@@ -149,6 +149,15 @@ def test_quantize_writes_a_page_with_its_layers(tiny: list[str], capsys: pytest.
     assert Path("o.html").read_text(encoding="utf-8") == page(document)
 
 
+def test_the_shares_of_the_model_are_told(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is in 8 bits and what the accelerator takes stand in the document and on the page."""
+    assert run([*tiny, "-t", "stm32mp25-npu", "-o", "o.tflite", "--report", "o.html", "--json", "--quiet"]) == 0
+    conformance = json.loads(capsys.readouterr().out)["conformance"]
+    assert conformance["int8_weight_share"] == 1.0
+    assert conformance["delegated_share"] == 1.0
+    assert "takes 100.0% of the operators" in Path("o.html").read_text(encoding="utf-8")
+
+
 def test_several_targets_share_a_page_and_a_dry_run_has_none(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,9 +175,13 @@ class Run:
         if is_wanted(job.diagnose, accuracy, max_drop):
             found = self._diagnose(float_model, staged, goal)
             findings, layers = [*findings, *found.findings], found.layers
-        return Made(
-            delivered, Conformance(conformance.passed, tuple(findings)), accuracy, self._inputs, checked, layers
+        told = dataclasses.replace(
+            conformance,
+            findings=tuple(findings),
+            # What a compiler made of the operators hides in one.
+            delegated_share=None if delivered.uncompiled else conformance.delegated_share,
         )
+        return Made(delivered, told, accuracy, self._inputs, checked, layers)
 
     def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
         job = self._job

@@ -81,7 +81,7 @@ def drop_line(accuracy: Accuracy, budget: float | None) -> Markup:
     if ends:
         parts += [line(scale(ends[0]), 40, scale(ends[1]), 40, "whisker")]
         parts += [line(scale(end), 32, scale(end), 48, "whisker") for end in ends]
-        parts += [words(scale(end), 26, f"{end:+.4g}", "middle", "small") for end in ends]
+        parts += [words(scale(end), 26, f"{end:+.4f}", "middle", "small") for end in ends]
     parts.append(tag("circle", cx=scale(drop), cy=40, r=6, class_="dot"))
     return drawing(76, f"Accuracy drop {drop:+.4f}", *parts)
 

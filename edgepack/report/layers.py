@@ -76,7 +76,7 @@ def _strip(layers: Sequence[LayerError], bad: str | None, detail: Detail) -> Mar
         bar = {"x": left, "y": top, "width": max(step * 0.8, 0.5), "height": _BOTTOM - top}
         parts.append(tag("rect", title, class_=_grade(layer.sqnr_db), **bar))
         if any(one.tensor == bad for one in together):
-            parts.append(words(min(left, WIDTH - 40), _BOTTOM + 14, "▲ first bad layer", _anchor(left), "small"))
+            parts.append(_marked(left + step * 0.4))
     for level in (_BAD_DB, _POOR_DB, 40.0, _TOP_DB):
         parts += [line(_LEFT, scale(level), WIDTH, scale(level), "grid-line")]
         parts += [words(_LEFT - 4, scale(level) + 4, f"{level:g} dB", "end", "small")]
@@ -84,8 +84,11 @@ def _strip(layers: Sequence[LayerError], bad: str | None, detail: Detail) -> Mar
     return drawing(_BOTTOM + 18, f"{len(layers)} layers; the worst has {worst.sqnr_db:.1f} dB", *parts)
 
 
-def _anchor(left: float) -> str:
-    return "start" if left < WIDTH * 0.8 else "end"
+def _marked(middle: float) -> Markup:
+    """An arrow below the bar there, its words on the side where there is room."""
+    if middle < WIDTH * 0.8:
+        return words(middle - 5, _BOTTOM + 14, "▲ first bad layer", "start", "small")
+    return words(middle + 5, _BOTTOM + 14, "first bad layer ▲", "end", "small")
 
 
 def _grade(sqnr_db: float) -> str:
