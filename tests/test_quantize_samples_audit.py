@@ -117,6 +117,20 @@ def test_a_range_that_is_hardly_used_is_noted(tmp_path: Path) -> None:
     assert codes(found) == ["range-unused"]
 
 
+def test_words_that_were_numbered_by_sorting_are_told(tmp_path: Path) -> None:
+    """Labels of a CSV file without `classes`: the numbers that they got; nothing where the order was stated."""
+    (tmp_path / "tab.csv").write_text("a,b,y\n" + "".join(f"{n},1,{word}\n" for n, word in enumerate(("run", "idle"))))
+
+    def noted(**options: Any) -> tuple[Finding, ...]:
+        samples = open_samples(tmp_path / "tab.csv", preprocessing_from(options))
+        return audit_samples(None, check_content(samples, need_labels=True, report=ignore_events))
+
+    (note,) = noted()
+    assert note.code == "sorted-labels"
+    assert note.message == "tab.csv: the labels are numbered as sorted: idle=0, run=1."
+    assert noted(classes=["run", "idle"]) == ()
+
+
 def test_mean_and_std_move_the_range() -> None:
     """What samples may hold follows from all three."""
     stated = Preprocessing((0.0, 1.0), (0.5, 0.4, 0.4), (0.25,))

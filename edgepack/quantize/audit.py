@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edgepack.documents import Finding
 from edgepack.quantize.checking import CheckedSamples, Span
+from edgepack.quantize.tables import CsvTable
 
 # The guide's rule: around 100 to 500 samples (ai.google.dev/edge/litert, "Post-training quantization").
 FEW_SAMPLES = 100
@@ -13,6 +14,8 @@ FEW_SAMPLES = 100
 _OTHER_SCALE = 16.0
 # A set that stays within a hundredth of the stated range was most likely scaled twice.
 _UNUSED_SHARE = 0.01
+# A wrong order shows in the first few.
+_SHOWN_CLASSES = 12
 
 
 def audit_samples(calibration: CheckedSamples | None, judging: CheckedSamples | None) -> tuple[Finding, ...]:
@@ -23,6 +26,8 @@ def audit_samples(calibration: CheckedSamples | None, judging: CheckedSamples | 
         notes += _left_out(place)
     for checked in sets:
         notes += _unused_range(checked)
+    if judging is not None:
+        notes += _sorted_labels(judging)
     if calibration is not None:
         notes += [*_few(calibration), *_repeated(calibration), *_constant(calibration)]
     if calibration is not None and judging is not None:
@@ -39,6 +44,21 @@ def _left_out(checked: CheckedSamples) -> Iterator[Finding]:
             checked,
             f"{_counted(len(names), 'file')} beside the images {_is(len(names))} left out ({shown}).",
             "Give images the ending of their format; nothing to do if these are none.",
+        )
+
+
+def _sorted_labels(checked: CheckedSamples) -> Iterator[Finding]:
+    """As many words as the model has classes are numbered without a word otherwise, in the model's order or not."""
+    store = checked.samples.store
+    classes = store.sorted_classes if isinstance(store, CsvTable) else ()
+    if classes:
+        shown = ", ".join(f"{word}={number}" for number, word in enumerate(classes[:_SHOWN_CLASSES]))
+        more = ", ..." if len(classes) > _SHOWN_CLASSES else ""
+        yield _note(
+            "sorted-labels",
+            checked,
+            f"the labels are numbered as sorted: {shown}{more}.",
+            "If the model's outputs have another order, write it as classes = [...] into [samples].",
         )
 
 
