@@ -139,7 +139,8 @@ class QuantizeDocument:
     everything was made before from the same content. ``layers`` are the errors of its layers in the order of execution,
     where they were asked for or accuracy dropped by more than the budget; ``layers_left_out`` counts those that have no
     equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad. ``report`` is the path
-    of the page that shows all this, None where none was asked for.
+    of the page that shows all this, None where none was asked for. ``within_budget`` says whether accuracy dropped by
+    no more than the budget's ``max_accuracy_drop``, None where that is not known.
     """
 
     model: ModelInfo
@@ -156,6 +157,7 @@ class QuantizeDocument:
     layers_left_out: int = 0
     first_bad_layer: str | None = None
     report: str | None = None
+    within_budget: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from edgepack.check.measure import Measuring
 from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import verified_bundle
 from edgepack.device.opened import opened
-from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument
+from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument, to_json_value
+from edgepack.errors import GateFailed
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.order import Order, Sets, make_order, needs_quantizing, refuse_idle_flags, source_of
 from edgepack.project import own_settings
 from edgepack.quantize import SourceOptions
+from edgepack.quantize.gate import OVER_BUDGET
 from edgepack.release import STEP, ReleasePolicy, deploy_release
 from edgepack.target import Target
 
@@ -78,6 +80,7 @@ def deploy(
     ``name`` names the app of a model; a bundle has to be of that app. Hooks and budget are never another app's than the
     project's.
 
+    A model that loses more accuracy than the budget allows goes nowhere unless ``unchecked``: GateFailed "over-budget".
     Raises whatever its steps raise; run it again, and it goes on from what is there.
     """
     chosen = source_of(source, project)
@@ -107,7 +110,7 @@ def deploy(
         built = Built(chosen)
         if order is not None:
             _require_fit(session, order.target, report)
-            built = build(order, folder, max_drop=limits.get("max_accuracy_drop"), report=report)
+            built = build(order, folder, max_drop=limits.get("max_accuracy_drop"), unchecked=unchecked, report=report)
         shown = _placed(built, _kept_folder(project))
         outcome = deploy_release(
             session, content or verified_bundle(built.path), policy=policy, dry_run=dry_run, report=report
@@ -122,10 +125,18 @@ def deploy(
         )
 
 
-def build(order: Order, folder: Path, *, max_drop: float | None = None, report: Reporter = ignore_events) -> Built:
+def build(
+    order: Order,
+    folder: Path,
+    *,
+    max_drop: float | None = None,
+    unchecked: bool = False,
+    report: Reporter = ignore_events,
+) -> Built:
     """Quantize, where that is still to be done, and bundle, into ``folder`` (made where it is missing).
 
-    ``max_drop`` is the accuracy drop that the project allows, where it says so.
+    ``max_drop`` is the accuracy drop that the project allows, where it says so. Raises GateFailed "over-budget" where
+    the model loses more than its budget, unless it is to be deployed ``unchecked``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{order.name}-{order.version}"
@@ -145,6 +156,8 @@ def build(order: Order, folder: Path, *, max_drop: float | None = None, report: 
             max_drop=max_drop,
             report=report,
         )
+        if quantized.within_budget is False and not unchecked:
+            raise _over_budget(quantized)
     else:
         report(Event(STEP, f"{order.source} is quantized already: it is bundled as it is"))
     path = folder / f"{stem}.edgepack"
@@ -153,6 +166,16 @@ def build(order: Order, folder: Path, *, max_drop: float | None = None, report: 
         model, target=order.target, name=order.name, version=order.version, output=path, report=report
     )
     return Built(path, quantized, bundled)
+
+
+def _over_budget(quantized: QuantizeDocument) -> GateFailed:
+    said = next(found for found in quantized.conformance.findings if found.code == OVER_BUDGET)
+    return GateFailed(
+        OVER_BUDGET,
+        f"{said.message} Nothing was sent.",
+        hint=f"{said.cure} --unchecked deploys it all the same.",
+        quantize=to_json_value(quantized),
+    )
 
 
 def _require_fit(session: Session, target: Target, report: Reporter) -> None:

@@ -22,6 +22,9 @@ The smallest n at which at most one run above the percentile would be seen with 
 ONE_SIDED_95 = 0.90
 """The upper end of a two-sided interval at 90 % is a one-sided bound at 95 %."""
 
+DROP_ROUNDING = 1e-9
+"""Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point."""
+
 _BOOTSTRAP_RESAMPLES = 1000
 # Who has more labelled samples than this needs no advice.
 _MOST_SAMPLES = 1_000_000

@@ -46,7 +46,7 @@ ONLY_IN_PYTHON = {
     "activate": {"hooks"},
     "bundle": {"platforms"},
     "deploy": {"project"},
-    "quantize": {"max_drop", "executor", "preprocessing"},
+    "quantize": {"executor", "preprocessing"},
     "rollback": {"hooks"},
     "tune": {"executor", "preprocessing"},
 }

@@ -21,14 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepack.documents import Accuracy
-from edgepack.statistics import MIN_RUNS, percentile
+from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
 from edgepack.target import Budget
 from edgepack.words import shown_number
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-
-# Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +208,7 @@ def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budg
     if limit is not None:
         gate = _drop_gate(accuracy, bound, limit, confident=budget.gate == "confident")
         gates.append(gate)
-        if gate.outcome == PASS and accuracy is not None and bound is not None and bound > limit + _ROUNDING:
+        if gate.outcome == PASS and accuracy is not None and bound is not None and bound > limit + DROP_ROUNDING:
             gates.append(Gate("accuracy_samples", PASS, _unsettled(accuracy, bound, limit)))
     if budget.min_accuracy is not None:
         gates.append(_floor_gate(accuracy, budget.min_accuracy))
@@ -231,12 +228,12 @@ def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, 
     if accuracy.interval is not None:
         low, high = accuracy.interval.low, accuracy.interval.high
         shown += f" ({accuracy.interval.confidence:.0%} interval {low:.4f} to {high:.4f})"
-    point = _at_most(key, shown, accuracy.drop, limit + _ROUNDING, f"{limit:g}")
+    point = _at_most(key, shown, accuracy.drop, limit + DROP_ROUNDING, f"{limit:g}")
     if point.outcome == FAIL or not confident:
         return point
     if bound is None or not math.isfinite(bound):
         return Gate(key, INCONCLUSIVE, f"{shown}; it has no confidence bound, which gate = confident asks for.")
-    if bound <= limit + _ROUNDING:
+    if bound <= limit + DROP_ROUNDING:
         return Gate(key, PASS, f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is within {limit:g}.")
     reason = (
         f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is more than {limit:g}: {_settled_by(accuracy)}."
@@ -270,7 +267,7 @@ def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
     if accuracy.smaller_is_better:
         reason = f"{shown}: less of it is better, so min_accuracy = {floor:g} says nothing (use max_accuracy_drop)."
         return Gate("min_accuracy", INCONCLUSIVE, reason)
-    if accuracy.quantized >= floor - _ROUNDING:
+    if accuracy.quantized >= floor - DROP_ROUNDING:
         return Gate("min_accuracy", PASS, f"{shown}, at least {floor:g}.")
     return Gate("min_accuracy", FAIL, f"{shown}, less than {floor:g}.")
 

@@ -12,6 +12,7 @@ from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
+from edgepack.errors import InputError
 from edgepack.metric import HELP as METRIC_HELP
 from edgepack.words import size
 
@@ -30,6 +31,10 @@ InputShapeOption = Annotated[
     typer.Option("--input-shape", metavar="[NAME=]1,98,40", help="Pin open sizes of an input; ? leaves one as it is."),
 ]
 BatchOption = Annotated[int, typer.Option("--batch", min=0, help="The batch size to pin; 0 leaves it dynamic.")]
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option("--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point [as the profile says]."),
+]
 MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
@@ -90,11 +95,21 @@ def add_commands(table: Table) -> None:
             typer.Option("--diagnose", help="Show each layer's error, also where accuracy keeps to the budget."),
         ] = False,
         report_file: ReportOption = None,
+        max_drop: MaxDropOption = None,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
         from edgepack import quantize as quantize_model
 
         project = run.project
+        judging = evaluation or (project.eval if project else None)
+        if max_drop is not None and judging is None:
+            raise InputError(
+                "usage",
+                "--max-drop is held against a measured accuracy, and there are no --eval samples.",
+                hint="Name labelled samples with --eval, or leave --max-drop out.",
+            )
+        if max_drop is None and project is not None:
+            max_drop = project.budget.get("max_accuracy_drop")
         chosen = target or ([project.target] if project and project.target else None)
         wanted = required(chosen, "--target")
         document = quantize_model(
@@ -102,7 +117,7 @@ def add_commands(table: Table) -> None:
             target=wanted if len(wanted) > 1 else wanted[0],
             output=required(output, "-o/--output"),
             calibration=calibration or (project.calibration if project else None),
-            evaluation=evaluation or (project.eval if project else None),
+            evaluation=judging,
             check_set=check_set or (project.check_set if project else None),
             preprocessing=project.samples if project else None,
             metric=metric,
@@ -110,13 +125,15 @@ def add_commands(table: Table) -> None:
             signature=signature,
             input_shapes=input_shape or (),
             cache=cache,
-            max_drop=project.budget.get("max_accuracy_drop") if project else None,
+            max_drop=max_drop,
             diagnose=diagnose,
             report_file=report_file,
             dry_run=run.dry_run,
             report=run.report,
         )
-        return run.answer(document, render.quantized(document, dry_run=run.dry_run))
+        return run.answer(
+            document, render.quantized(document, dry_run=run.dry_run), render.quantize_exit_code(document)
+        )
 
     @verb(table, "report", changes=True)
     def report(

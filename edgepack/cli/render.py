@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edgepack.doctor import DoctorDocument
     from edgepack.target import Target
 
+# By the codes of edgepack.quantize.gate, whose notes get a line of their own.
+_BUDGET_WORDS = {"over-budget": "FAIL", "budget-unsettled": "INCONCLUSIVE"}
 _COLUMN = 40  # three columns then fit the width of a terminal, or nearly so
 
 
@@ -40,15 +42,41 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
         rows.append(["accuracy", accuracy(document.accuracy)])
     else:
         rows.append(["accuracy", "not measured: no --eval samples"])
+    rows += _budget(document)
     if document.check_set:
         rows.append(["check set", document.check_set])
     if document.report:
         rows.append(["report", document.report])
     if document.cached:
         rows.append(["cached", "all of it was made before from the same content; --no-cache makes it again"])
-    rows += [[found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings]
+    rows += [
+        [found.severity, f"{found.message} {found.cure}".strip()]
+        for found in document.conformance.findings
+        if found.code not in _BUDGET_WORDS
+    ]
     rows += _worst_layers(document.layers)
     return table(rows)
+
+
+def quantize_exit_code(document: documents.QuantizeDocument | documents.QuantizeSetDocument) -> int:
+    """1 where the accuracy of any model is beyond its budget, else 3 where that is not settled, else 0."""
+    from edgepack.documents import QuantizeSetDocument
+
+    models = document.models if isinstance(document, QuantizeSetDocument) else (document,)
+    if any(one.within_budget is False for one in models):
+        return 1
+    return 3 if any(found.code in _BUDGET_WORDS for one in models for found in one.conformance.findings) else 0
+
+
+def _budget(document: documents.QuantizeDocument) -> list[list[str]]:
+    """What the accuracy gate says, where there is one."""
+    if document.within_budget:
+        return [["budget", "PASS: accuracy is kept"]]
+    return [
+        ["budget", f"{_BUDGET_WORDS[found.code]}: {found.message} {found.cure}"]
+        for found in document.conformance.findings
+        if found.code in _BUDGET_WORDS
+    ]
 
 
 def _worst_layers(layers: Sequence[documents.LayerError], count: int = 5) -> list[list[str]]:

@@ -14,6 +14,7 @@ from edgepack.cli.model import (
     SAMPLES_HELP,
     BatchOption,
     InputShapeOption,
+    MaxDropOption,
     MetricOption,
     ReportOption,
     SignatureOption,
@@ -44,12 +45,7 @@ def add_commands(table: Table) -> None:
         evaluation: Annotated[
             str | None, typer.Option("--eval", metavar="SAMPLES", help=f"Labelled, to judge by: {SAMPLES_HELP}")
         ] = None,
-        max_drop: Annotated[
-            float | None,
-            typer.Option(
-                "--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point [as the profile says]."
-            ),
-        ] = None,
+        max_drop: MaxDropOption = None,
         on: Annotated[
             str | None,
             typer.Option(

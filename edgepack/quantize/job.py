@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class Job:
 def prepare_job(request: Request, report: Reporter) -> Job:
     """Open, read and check everything that can be checked without TensorFlow. Raises InputError."""
     check_outputs(request)
+    if request.max_drop is not None and not (math.isfinite(request.max_drop) and request.max_drop >= 0):
+        raise InputError(
+            "bad-max-drop", f"A drop of {request.max_drop:g} is no budget.", hint="Allow 0 or more: --max-drop 0.01"
+        )
     for path in _inputs(request):
         require_regular(path)
     source = identify_source(request.model)

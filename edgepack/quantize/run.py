@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cachefolder import cache_folder
-from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
+from edgepack.documents import Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.metric import BUILT_IN, compare_accuracy, scores_of
+from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples
@@ -27,6 +27,7 @@ from edgepack.quantize.conformance import check_conformance, needs_dense_per_ten
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
 from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
 from edgepack.quantize.doubts import doubts
+from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
 from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.reference import Reference
@@ -169,9 +170,11 @@ class Run:
         evaluated = self._outputs(goal, job.evaluation, staged)
         checked = evaluated if job.check_set is None else self._outputs(goal, job.check_set, staged)
         max_drop = goal.target.budget.max_accuracy_drop if job.max_drop is None else job.max_drop
-        accuracy = self._accuracy(evaluated, max_drop)
+        drop = self._drop(evaluated)
+        accuracy = None if drop is None else drop.accuracy(max_drop)
+        gate = judge_drop(drop, max_drop, confident=goal.target.budget.gate == "confident")
         notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
-        findings, layers = [*conformance.findings, *delivered.findings, *notes], None
+        findings, layers = [*conformance.findings, *delivered.findings, *gate.findings, *notes], None
         if is_wanted(job.diagnose, accuracy, max_drop):
             found = self._diagnose(float_model, staged, goal)
             findings, layers = [*findings, *found.findings], found.layers
@@ -181,7 +184,7 @@ class Run:
             # What a compiler made of the operators hides in one.
             delegated_share=None if delivered.uncompiled else conformance.delegated_share,
         )
-        return Made(delivered, told, accuracy, self._inputs, checked, layers)
+        return Made(delivered, told, accuracy, self._inputs, checked, layers, gate.within)
 
     def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
         job = self._job
@@ -235,13 +238,13 @@ class Run:
         quantized = self._shop.host(staged, self._inputs, samples)
         return Outputs(quantized if _goes_through(self._job, goal) else self._reference.outputs(samples), quantized)
 
-    def _accuracy(self, outputs: Outputs | None, max_drop: float | None) -> Accuracy | None:
+    def _drop(self, outputs: Outputs | None) -> Drop | None:
         if self._job.evaluation is None or outputs is None:
             return None
         labels = read_labels(self._job.evaluation.samples)
         if labels is None:
             return None
-        return compare_accuracy(self._job.metric, outputs.reference, outputs.quantized, labels, max_drop)
+        return measure_drop(self._job.metric, outputs.reference, outputs.quantized, labels)
 
 
 def _goes_through(job: Job, goal: Goal) -> bool:

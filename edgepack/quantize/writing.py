@@ -31,6 +31,7 @@ class Made:
     inputs: tuple[Port, ...]
     checked: Outputs | None
     layers: Layers | None
+    within_budget: bool | None = None
 
 
 def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, seconds: float) -> QuantizeDocument:
@@ -65,6 +66,7 @@ def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, secon
         layers=made.layers.layers if made.layers else (),
         layers_left_out=made.layers.left_out if made.layers else 0,
         first_bad_layer=made.layers.first_bad if made.layers else None,
+        within_budget=made.within_budget,
     )
 
 
