@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ open(sys.argv[3], "wb").write(converter.convert())
 """
 
 
-def timed(parts: list[str], data: Path, folder: Path, runs: int) -> list[dict[str, Any]]:
+def timed(parts: list[str], data: Path, folder: Path, runs: int) -> Iterator[dict[str, Any]]:
     """The rows of ``plain``, ``schemes`` and ``cached``."""
     model, samples = data / "kws" / "saved_model", data / "kws" / "samples.npz"
     one = [*EDGEPACK, str(model), "--target", "x86-64", "--calibration", f"{samples}#0:100"]
@@ -81,12 +82,11 @@ def timed(parts: list[str], data: Path, folder: Path, runs: int) -> list[dict[st
         (name, [sys.executable, "-c", script + _CONVERT, str(model), str(samples), f"{folder}/plain.tflite"])
         for name, script in (("plain, load_model", _FROM_KERAS), ("plain, from_saved_model", _FROM_FOLDER))
     ]
-    rows = []
     for name, command in plain:
         if "plain" in parts:
-            rows.append(paired("edgepack quantize", [*one, "--no-cache"], name, command, runs, goal=1.05))
+            yield paired("edgepack quantize", [*one, "--no-cache"], name, command, runs, goal=1.05)
         if "cached" in parts:  # the first run, which fills the cache, is the warm-up
-            rows.append(paired("edgepack quantize, cached", one, name, command, runs, goal=0.1))
+            yield paired("edgepack quantize, cached", one, name, command, runs, goal=0.1)
     if "schemes" in parts:
         profiles = [folder / f"{scheme}.toml" for scheme in SCHEMES]
         for scheme, path in zip(SCHEMES, profiles, strict=True):
@@ -94,8 +94,7 @@ def timed(parts: list[str], data: Path, folder: Path, runs: int) -> list[dict[st
         targets = [word for path in profiles for word in ("--target", str(path))]
         four = [*EDGEPACK, str(model), *targets, "--calibration", f"{samples}#0:100"]
         four += ["-o", str(folder / "{target}.tflite"), "--no-cache"]
-        rows.append(paired("four schemes in one run", four, "one scheme", [*one, "--no-cache"], runs, goal=1.6))
-    return rows
+        yield paired("four schemes in one run", four, "one scheme", [*one, "--no-cache"], runs, goal=1.6)
 
 
 def memory(folder: Path, runs: int) -> dict[str, Any]:
@@ -168,8 +167,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         if options.data.is_dir():
-            rows += timed(options.only, options.data, Path(folder), options.runs)
-        show(rows)
+            for row in timed(options.only, options.data, Path(folder), options.runs):
+                show([row])
+                rows.append(row)
         if "memory" in options.only:
             rows.append(memory(Path(folder), options.runs))
             print("{a}: {a_bytes:.3e} bytes  {b}: {b_bytes:.3e}  ratio {ratio[median]:.3f}".format(**rows[-1]),
