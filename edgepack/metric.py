@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.documents import Accuracy, Interval
@@ -24,6 +21,7 @@ from edgepack.statistics import (
     samples_to_settle,
     table_drop_interval,
 )
+from edgepack.usercode import FAILURES, load_function, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +62,8 @@ class Metric:
         """The metric. Raises InputError "metric-failed" where the function refuses, or gives no finite number."""
         try:
             value = float(self.function(_as_given(outputs), labels))
-        except Exception as error:  # a user's function may raise anything
-            raise InputError(
-                "metric-failed", f"The metric {self.name} failed: {type(error).__name__}: {error}.", hint=_HINT
-            ) from error
+        except FAILURES as error:
+            raise InputError("metric-failed", f"The metric {self.name} failed: {told(error)}.", hint=_HINT) from error
         if not math.isfinite(value):
             raise InputError("metric-failed", f"The metric {self.name} gave {value}, which is no number.", hint=_HINT)
         return value
@@ -147,15 +143,11 @@ def load_metric(text: str) -> Metric:
     module_name, colon, function_name = text.partition(":")
     if not colon or not module_name or not function_name:
         raise InputError("unknown-metric", f"There is no metric {text!r}.", hint=_HINT)
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # importing a user's module may raise anything
-        reason = f"{type(error).__name__}: {error}"
+        function = load_function(text)
+    except FAILURES as error:
+        reason = told(error)
         raise InputError("unknown-metric", f"The metric {text!r} cannot be loaded: {reason}.", hint=_HINT) from error
-    finally:
-        sys.path.remove(here)
     if not callable(function):
         raise InputError("unknown-metric", f"{text!r} is not a function.", hint=_HINT)
     return Metric(text, function)

@@ -180,7 +180,8 @@ def test_ten_thousand_samples_do_not_live_in_memory(module: Any) -> None:
         "print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
     command = [sys.executable, "-c", script, f"{name}:samples"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == 0, done.stderr
     rows, grown_mb = map(int, done.stdout.split())
     assert rows == 10_000
     assert grown_mb < 60

@@ -52,6 +52,15 @@ def test_each_target_gets_its_own_model(several: tuple[QuantizeSetDocument, list
     assert {tensor.dtype for _, tensor in read_model(Path(documents[2].model.path)).named_inputs} == {"float32"}
 
 
+def test_the_shares_are_told(several: tuple[QuantizeSetDocument, list[Event]]) -> None:
+    """How much of the weights is int8, and how much an accelerator takes, stand in the document."""
+    cpu, _, gpu, coral = (one.conformance for one in several[0].models)
+    assert (cpu.delegated_share, coral.delegated_share, gpu.delegated_share) == (None, 1.0, 1.0)
+    assert cpu.int8_weight_share is not None
+    assert cpu.int8_weight_share > 0.9
+    assert gpu.int8_weight_share == 0.0
+
+
 def test_what_targets_share_is_done_once(several: tuple[QuantizeSetDocument, list[Event]]) -> None:
     """The model is loaded once, the float model runs once, and equal needs are calibrated once."""
     documents, events = several[0].models, several[1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -101,10 +103,43 @@ def write_provenance(path: Path, facts: Mapping[str, Any]) -> None:
     path.write_bytes(canonical_json({"schema": 1, **facts, "libraries": library_versions()}) + b"\n")
 
 
-def place(files: Mapping[Path, Path | None], replace: Callable[[Path, Path], object] = os.replace) -> None:
-    """Move finished files to where they belong, in order; None removes what an earlier run left there."""
-    for goal, made in files.items():
-        if made is None:
-            goal.unlink(missing_ok=True)
-        else:
-            replace(made, goal)
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Finished files in ``folder`` by the places where they belong; None removes what an earlier run left there."""
+
+    folder: Path
+    files: Mapping[Path, Path | None]
+
+
+def place(sets: Sequence[Staged]) -> None:
+    """Move all files of all sets into their places, in order; on an error or an interruption none.
+
+    What was there is kept by a second name until the last file is in its place, so that no file is missing meanwhile.
+    """
+    done: list[tuple[Path, Path | None]] = []
+    try:
+        for staged in sets:
+            for goal, made in staged.files.items():
+                done.append((goal, _kept(goal, staged.folder / f"before-{len(done)}")))
+                if made is None:
+                    goal.unlink(missing_ok=True)
+                else:
+                    made.replace(goal)
+    except BaseException:
+        for goal, before in reversed(done):
+            if before is None:
+                goal.unlink(missing_ok=True)
+            else:
+                before.replace(goal)
+        raise
+
+
+def _kept(goal: Path, before: Path) -> Path | None:
+    """A second name of what lies at ``goal``, None where nothing does."""
+    if not goal.exists():
+        return None
+    try:
+        os.link(goal, before)
+    except OSError:  # a file system without links
+        shutil.copy2(goal, before)
+    return before

@@ -8,16 +8,14 @@ the same samples each time; :class:`edgepack.quantize.samples.Samples` holds the
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
-import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
+from edgepack.usercode import FAILURES, at_home, load_function, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,34 +89,18 @@ def open_function(text: str, rows: int | None) -> SampleFunction:
 
 
 def _load(text: str) -> Callable[[], Iterable[object]]:
-    module_name, _, function_name = text.partition(":")
     try:
-        with _at_home():
-            function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # importing a user's module may raise anything
-        reason = f"{type(error).__name__}: {error}"
+        function = load_function(text)
+    except FAILURES as error:
         raise InputError(
             "unknown-samples",
-            f"The samples {text!r} cannot be loaded: {reason}.",
+            f"The samples {text!r} cannot be loaded: {told(error)}.",
             hint="Write FILE, FOLDER or module:function; modules are looked up in the current folder too.",
         ) from error
     if not callable(function):
         raise InputError("unknown-samples", f"{text!r} is not a function.", hint=f"Let it return samples. {_HINT}")
     loaded: Callable[[], Iterable[object]] = function
     return loaded
-
-
-@contextlib.contextmanager
-def _at_home() -> Iterator[None]:
-    """The user's code finds its neighbours in the current folder, and what it prints goes to stderr."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        with contextlib.suppress(ValueError):  # the user's code has taken it out
-            sys.path.remove(here)
 
 
 def _samples_of(text: str, most: int) -> Generator[Sample, None, None]:
@@ -129,11 +111,11 @@ def _samples_of(text: str, most: int) -> Generator[Sample, None, None]:
     try:
         while number < most:
             try:
-                with _at_home():
+                with at_home():
                     if iterator is None:
                         iterator = iter(function())
                     given = next(iterator, _END)
-            except Exception as error:  # a user's function may raise anything
+            except FAILURES as error:
                 raise _failed(text, number, iterator is None, error) from error
             if given is _END:
                 return
@@ -149,13 +131,13 @@ def _samples_of(text: str, most: int) -> Generator[Sample, None, None]:
 _END = object()
 
 
-def _failed(text: str, number: int, at_start: bool, error: Exception) -> InputError:
+def _failed(text: str, number: int, at_start: bool, error: BaseException) -> InputError:
     where = "when it was called" if at_start else f"at sample {number}"
     if at_start and isinstance(error, TypeError):
         hint = f"It is called without arguments and returns an iterable of samples. {_HINT}"
     else:
         hint = "Mend the function; python -c 'import MODULE; list(MODULE.FUNCTION())' shows the whole traceback."
-    return InputError("samples-failed", f"{text} failed {where}: {type(error).__name__}: {error}.", hint=hint)
+    return InputError("samples-failed", f"{text} failed {where}: {told(error)}.", hint=hint)
 
 
 def _arrays_of(given: object, where: str) -> Sample:

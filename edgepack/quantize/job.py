@@ -21,6 +21,7 @@ from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
 from edgepack.quantize.shapes import parse_input_shapes, pinned_batch
 from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL, TFLITE, Source, identify_source
+from edgepack.quantize.watched import Watched, watch
 from edgepack.target import INTEGER_SCHEMES
 
 
@@ -40,6 +41,7 @@ class Job:
     diagnose: bool
     preprocessing: Preprocessing
     notes: tuple[Finding, ...]
+    watched: Watched
 
 
 def prepare_job(request: Request, report: Reporter) -> Job:
@@ -51,6 +53,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         )
     for path in _inputs(request):
         require_regular(path)
+    watched = watch(_inputs(request))  # before anything of them is read
     source = identify_source(request.model)
     opened = [
         None if text is None else open_samples(text, request.preprocessing)
@@ -85,6 +88,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         diagnose=request.diagnose,
         preprocessing=request.preprocessing,
         notes=notes,
+        watched=watched,
     )
 
 

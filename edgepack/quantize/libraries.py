@@ -7,7 +7,10 @@ import functools
 from importlib import metadata
 
 # Whose versions decide the bytes of a conversion, the pixels of a picture and the numbers of an output.
-_LIBRARIES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy", "pillow")
+_LIBRARIES = (
+    "tensorflow", "tensorflow-cpu", "tensorflow-intel", "tf_keras", "keras", "h5py", "ml-dtypes", "ai-edge-litert",
+    "litert-quantizer", "tflite", "flatbuffers", "numpy", "pillow",
+)  # fmt: skip
 
 
 @functools.cache

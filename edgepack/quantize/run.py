@@ -19,6 +19,7 @@ from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
+from edgepack.quantize.artifacts import place
 from edgepack.quantize.binding import fit_samples
 from edgepack.quantize.checking import CheckedSamples, read_labels, refuse_sorted_classes
 from edgepack.quantize.checkset import refuse_large
@@ -36,7 +37,7 @@ from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
 from edgepack.quantize.workshop import ConvertedFile, Workshop
-from edgepack.quantize.writing import Made, write
+from edgepack.quantize.writing import Made, stage
 from edgepack.target import INTEGER_SCHEMES, Scheme
 from edgepack.tflite import TfliteModel, read_model
 
@@ -61,16 +62,20 @@ def run_job(
             run = Run(job, shop, report)
             made = run.make_all(folders)
             cached = shop.idle and not all(_goes_through(job, goal) for goal in job.goals)
-        return tuple(
-            write(job, goal, one, folder, cached=cached, seconds=round(time.perf_counter() - started, 3))
+        seconds = round(time.perf_counter() - started, 3)
+        staged = [
+            stage(job, goal, one, folder, cached=cached, seconds=seconds)
             for goal, one, folder in zip(job.goals, made, folders, strict=True)
-        )
+        ]
+        job.watched.refuse_changes()
+        place([files for _, files in staged])
+        return tuple(document for document, _ in staged)
 
 
 def opened_shop(job: Job, scratch: Path, report: Reporter, executor: Executor | None = None) -> Workshop:
     """The workshop for a job's model, over the user's cache unless the job goes without it."""
     store = Store(cache_folder() / "quantize") if job.cache else None
-    return Workshop(job.source, job.options, scratch, store, report, executor)
+    return Workshop(job.source, job.options, job.watched, scratch, store, report, executor)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from edgepack.quantize.rangeaudit import Ranges, load_ranges
 from edgepack.quantize.request import SourceOptions
 from edgepack.quantize.sources import Source
 from edgepack.quantize.store import Store, key_of
+from edgepack.quantize.watched import Watched
 from edgepack.target import INTEGER_SCHEMES, Scheme
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ConvertedFile:
 
 
 class Workshop:
-    """A context manager; ``scratch`` is a folder of the caller's for what the store does not keep.
+    """A context manager; ``watched`` are the files of source and samples, ``scratch`` is a folder of the caller's.
 
     ``store`` None keeps results for this run only. Long evaluations are split over ``executor``, and without one over
     this machine's cores.
@@ -70,6 +71,7 @@ class Workshop:
         self,
         source: Source,
         options: SourceOptions,
+        watched: Watched,
         scratch: Path,
         store: Store | None,
         report: Reporter,
@@ -77,6 +79,7 @@ class Workshop:
     ) -> None:
         self._source = source
         self._options = options
+        self._watched = watched
         self._scratch = scratch
         self._store = store or Store(scratch / "store")
         self._report = report
@@ -217,6 +220,7 @@ class Workshop:
         self._made += 1
         folder.mkdir()
         make(folder)
+        self._watched.refuse_changes()
         return self._store.put(key, folder)
 
     @functools.cached_property
@@ -256,14 +260,16 @@ class Workshop:
 
 def _makers() -> dict[str, Any]:
     """Everything that is not the user's and decides a result: libraries, this code, this machine's instructions."""
-    return {"libraries": library_versions(), "code": _code_digest(), "machine": platform.machine()}
+    versions = {**library_versions(), "python": platform.python_version()}
+    return {"libraries": versions, "code": _code_digest(), "machine": platform.machine()}
 
 
 @functools.cache
 def _code_digest() -> str:
     """Of the modules that make results: an edgepack that converts otherwise shares nothing with this one."""
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "hostruntime.py"]
+    package = Path(__file__).parent.parent
+    folders = (package / "quantize", package / "tflite")
+    files = [*(file for folder in folders for file in sorted(folder.rglob("*.py"))), package / "hostruntime.py"]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

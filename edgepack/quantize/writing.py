@@ -34,8 +34,10 @@ class Made:
     within_budget: bool | None = None
 
 
-def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, seconds: float) -> QuantizeDocument:
-    """Put the files where the goal says, and describe them. Raises OSError."""
+def stage(
+    job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, seconds: float
+) -> tuple[QuantizeDocument, artifacts.Staged]:
+    """Finish the files of a goal in ``folder``, for :func:`artifacts.place`, and describe them. Raises OSError."""
     data = made.delivered.path.read_bytes()
     scheme = str(goal.target.quantization.scheme)
     info = ModelInfo(str(goal.output), len(data), hashlib.sha256(data).hexdigest(), scheme)
@@ -44,15 +46,13 @@ def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, secon
     made_check = _write_check_set(job, made, folder)
     made_provenance = folder / provenance.name
     artifacts.write_provenance(made_provenance, _facts(job, goal, made, info))
-    artifacts.place(
-        {
-            check: made_check,
-            provenance: made_provenance,
-            uncompiled: made.delivered.uncompiled,
-            goal.output: made.delivered.path,
-        }
-    )
-    return QuantizeDocument(
+    files = {
+        check: made_check,
+        provenance: made_provenance,
+        uncompiled: made.delivered.uncompiled,
+        goal.output: made.delivered.path,
+    }
+    document = QuantizeDocument(
         model=info,
         source=SourceInfo(str(job.source.path), job.source.kind, job.source.bytes, job.source.sha256),
         target=goal.target.name,
@@ -68,6 +68,7 @@ def write(job: Job, goal: Goal, made: Made, folder: Path, *, cached: bool, secon
         first_bad_layer=made.layers.first_bad if made.layers else None,
         within_budget=made.within_budget,
     )
+    return document, artifacts.Staged(folder, files)
 
 
 def _write_check_set(job: Job, made: Made, folder: Path) -> Path | None:

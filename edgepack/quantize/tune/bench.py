@@ -13,6 +13,7 @@ from pathlib import Path
 from edgepack.documents import QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Reporter, ignore_events
+from edgepack.quantize.artifacts import place
 from edgepack.quantize.job import Job, prepare_job
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.run import Run, opened_shop
@@ -20,7 +21,7 @@ from edgepack.quantize.tune.candidates import Candidate
 from edgepack.quantize.tune.mixed import layer_feeds
 from edgepack.quantize.tune.trial import Trial
 from edgepack.quantize.workshop import Workshop
-from edgepack.quantize.writing import write
+from edgepack.quantize.writing import stage
 from edgepack.target import Target
 from edgepack.tflite import read_model
 
@@ -69,7 +70,10 @@ class Bench:
         with self._folder() as folder:
             goal = self._goal(candidate, output)
             made = self._run.make(goal, folder)
-            return write(self._job, goal, made, folder, cached=self._shop.idle, seconds=0.0)
+            document, files = stage(self._job, goal, made, folder, cached=self._shop.idle, seconds=0.0)
+            self._job.watched.refuse_changes()
+            place([files])
+            return document
 
     def _goal(self, candidate: Candidate, output: Path) -> Goal:
         return Goal(_target_for(self._job.goals[0].target, candidate), output, candidate.conversion)

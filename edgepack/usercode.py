@@ -1,0 +1,70 @@
+"""Functions of the user's own, named ``module:function``: metrics and samples."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.machinery
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+FAILURES = (Exception, SystemExit)
+"""What importing or calling a user's code may raise; SystemExit is no order to edgepack, but a program's way out."""
+
+# The size and time of the file that each module was last loaded from through here.
+_loaded: dict[str, tuple[int, int]] = {}
+
+
+@contextlib.contextmanager
+def at_home() -> Iterator[None]:
+    """The user's code finds its neighbours in the current folder, and what it prints goes to stderr."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code has taken it out
+            sys.path.remove(here)
+
+
+def load_function(text: str) -> Any:
+    """What ``module:function`` names, of the file as it is now; modules of the current folder are found too.
+
+    Raises whatever importing the module raises (see :data:`FAILURES`), and AttributeError.
+    """
+    module_name, _, function_name = text.partition(":")
+    with at_home():
+        return getattr(_module(module_name), function_name)
+
+
+def told(error: BaseException) -> str:
+    """The error in one line, for a message."""
+    if isinstance(error, SystemExit):
+        return f"it ended the program, sys.exit({error.code!r}); put that under `if __name__ == '__main__'`"
+    return f"{type(error).__name__}: {error}"
+
+
+def _module(name: str) -> ModuleType:
+    """The module; anew where its file was edited, or where another folder's module of that name was loaded before."""
+    importlib.invalidate_caches()
+    known = sys.modules.get(name)
+    if known is not None and "." not in name:
+        spec = importlib.machinery.PathFinder.find_spec(name)
+        elsewhere = spec is not None and spec.origin not in (None, getattr(known, "__file__", None))
+        if elsewhere or (name in _loaded and _loaded[name] != _mark(known)):
+            del sys.modules[name]
+    module = importlib.import_module(name)
+    _loaded[name] = _mark(module)
+    return module
+
+
+def _mark(module: ModuleType) -> tuple[int, int]:
+    try:
+        status = Path(str(getattr(module, "__file__", ""))).stat()
+    except OSError:
+        return (0, 0)  # built in, or out of an archive
+    return (status.st_size, status.st_mtime_ns)
