@@ -175,7 +175,8 @@ class TunedCandidate:
     ``drop`` is that of this machine, or of the device where that is larger. ``reason`` is why a candidate that is not
     ``legal`` is none; its figures are None where it could not even be made. ``on_front``: no other legal candidate is
     as good in drop, bytes and latency and better in one. ``latency_ms`` is the device's, None where it was not measured
-    there. ``float_layers`` stayed in float, named by their output tensors.
+    there, or where that says nothing: ``inconclusive`` is why. ``float_layers`` stayed in float, named by their output
+    tensors.
     """
 
     name: str
@@ -190,6 +191,7 @@ class TunedCandidate:
     on_front: bool
     chosen: bool
     float_layers: tuple[str, ...] = ()
+    inconclusive: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
     EdgepackError
       ├── GateFailed          1   a gate failed: accuracy, latency, size, memory
       ├── InputError          2   usage or bad input: a file, an option, a profile
+      ├── InconclusiveError   3   throttled, unstable, too few runs: what was measured settles nothing
       ├── UnreachableError    4   a device could not be reached or logged in to
       ├── MisfitError         5   model, bundle, target and device do not fit together
       ├── IntegrityError      6   digest, signature, host key, replay
@@ -12,7 +13,7 @@
       ├── LockedError         8   somebody else holds the lock
       └── InternalError      70   a fault of edgepack itself
 
-Exit code 3, inconclusive, is a verdict and no error: ``check`` returns its document then.
+``check`` raises no InconclusiveError: its verdict says so, in a document, with the same exit code.
 
 An error is one short paragraph: ``message`` says what happened and where, ``hint`` what to do next, ``code`` is a
 stable word for scripts (lower case, hyphens), ``details`` are plain JSON values.
@@ -60,6 +61,12 @@ class InputError(EdgepackError):
     """Usage or bad input: a file, an option or a profile is not what it has to be."""
 
     exit_code = 2
+
+
+class InconclusiveError(EdgepackError):
+    """What was measured settles nothing: throttled, unstable, too few runs."""
+
+    exit_code = 3
 
 
 class UnreachableError(EdgepackError):

@@ -89,6 +89,7 @@ def test_every_error_has_its_exit_code() -> None:
         "EdgepackError": 70,
         "GateFailed": 1,
         "InputError": 2,
+        "InconclusiveError": 3,
         "UnreachableError": 4,
         "MisfitError": 5,
         "IntegrityError": 6,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.documents import Accuracy, LatencyMs, LayerError
-from edgepack.errors import GateFailed, MisfitError
+from edgepack.errors import GateFailed, InconclusiveError, MisfitError
 from edgepack.quantize.conversion import LITERT, Conversion, refuse_conversion
 from edgepack.quantize.tune.candidates import (
     apart,
@@ -24,18 +24,18 @@ from edgepack.quantize.tune.candidates import (
 from edgepack.quantize.tune.choose import choose, nearest, none_keeps
 from edgepack.quantize.tune.mixed import next_layers
 from edgepack.quantize.tune.pareto import Point, dominates, pareto_front
-from edgepack.quantize.tune.trial import Measurement, Trial
+from edgepack.quantize.tune.trial import Made, Measurement, Refused, Trial
 from edgepack.target import Scheme, Target, load_target
 
 CPU, NPU = load_target("generic-cpu"), load_target("coral-usb")
 
 
-def trial(scheme: str, drop: float, size: int = 100, ms: float | None = None, **other: Any) -> Trial:
+def trial(scheme: str, drop: float, size: int = 100, ms: float | None = None, **other: Any) -> Made:
     """A candidate in that scheme, tried."""
     conversion = Conversion(Scheme(scheme), float_layers=other.pop("float_layers", ()))
     latency = None if ms is None else Measurement(LatencyMs(ms, None, None, None, ms, ms, 50))
     accuracy = Accuracy("top1", 0.9, 0.9 - drop, drop, 400, None)
-    return Trial(candidate(conversion), bytes=size, accuracy=accuracy, measurement=latency, **other)
+    return Made(candidate(conversion), size, f"{scheme}{drop}{size}", accuracy, measurement=latency, **other)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,8 @@ def test_what_was_not_measured_is_not_fast() -> None:
 
 def any_trial(scheme: str, drop: float, size: int, ms: float | None, legal: bool) -> Trial:
     """A trial, measured or not, or one that the target refuses."""
-    return trial(scheme, drop, size, ms) if legal else trial(scheme, drop, size, reason="no kernel")
+    made = trial(scheme, drop, size, ms)
+    return made if legal else Refused(made.candidate, "no kernel")
 
 
 schemes, milliseconds = st.sampled_from(list(map(str, Scheme))), st.floats(0.1, 9, allow_nan=False)
@@ -132,7 +133,7 @@ trials = st.lists(
 def test_the_choice_keeps_the_budget_and_is_the_best_by_a_tenth(tried: list[Trial], max_drop: float) -> None:
     """Whatever is chosen is legal and within the budget; measured ones by time, the others by size."""
     choice = choose(tried, max_drop, CPU)
-    keeping = [one for one in tried if one.keeps(max_drop)]
+    keeping = [one for one in tried if isinstance(one, Made) and one.keeps(max_drop)]
     if choice is None:
         assert not keeping
         error = none_keeps(tried, max_drop, CPU)
@@ -190,6 +191,24 @@ def test_what_the_device_loses_counts() -> None:
     there = dataclasses.replace(trial("int8", 0.0), measurement=Measurement(None, drop=0.5))
     refused = dataclasses.replace(trial("dynamic", 0.0), measurement=Measurement(None, refused="no such operator"))
     assert chosen(there, refused, trial("float32", 0.0, 400))[0] == "float32"
+
+
+def untold(one: Made, drop: float = 0.0) -> Made:
+    """The same, checked on a throttled device."""
+    return dataclasses.replace(one, measurement=Measurement(None, drop, inconclusive="The device was throttled."))
+
+
+def test_a_latency_that_says_nothing_decides_nothing() -> None:
+    """A throttled candidate is left out, and said; where that is all of them, nothing is chosen: exit 3."""
+    name, reason = chosen(untold(trial("int8", 0.0, 100)), trial("float32", 0.0, 400, 0.16))
+    assert name == "float32"
+    assert "int8: The device was throttled." in reason
+    with pytest.raises(InconclusiveError, match=r"int8: The device was throttled\.") as failure:
+        choose([untold(trial("int8", 0.0)), untold(trial("float32", 0.0)), trial("dynamic", 0.5)], 0.01, CPU)
+    assert failure.value.exit_code == 3
+    details = failure.value.details["candidates"]
+    assert [one["inconclusive"] is None for one in details] == [False, False, True]  # type: ignore[attr-defined]
+    assert choose([untold(trial("int8", 0.0), drop=0.5)], 0.01, CPU) is None, "what it loses there counts all the same"
 
 
 def test_an_integer_only_target_is_told_what_it_cannot() -> None:

@@ -120,6 +120,7 @@ def tuned(document: TuneDocument, *, dry_run: bool = False) -> str:
         *([["report", document.report]] if document.report else []),
         *([found.severity, f"{found.message} {found.cure}".strip()] for found in document.conformance.findings),
         *([f"not {document.target}", f"{one.name}: {one.reason}"] for one in document.candidates if one.reason),
+        *(["no latency", f"{one.name}: {one.inconclusive}"] for one in document.candidates if one.inconclusive),
         *([["dry run", "nothing was written; this is what would be"]] if dry_run else []),
     ]
     return f"{tried}\n\n{table(rows)}"

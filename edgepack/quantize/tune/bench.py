@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.documents import QuantizeDocument
-from edgepack.errors import InputError, MisfitError
+from edgepack.documents import LayerError, QuantizeDocument
+from edgepack.errors import InputError, InternalError, MisfitError
 from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.artifacts import place
 from edgepack.quantize.job import Job, prepare_job
@@ -19,7 +19,7 @@ from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.run import Run, opened_shop
 from edgepack.quantize.tune.candidates import Candidate
 from edgepack.quantize.tune.mixed import layer_feeds
-from edgepack.quantize.tune.trial import Trial
+from edgepack.quantize.tune.trial import Made, Refused, Trial
 from edgepack.quantize.workshop import Workshop
 from edgepack.quantize.writing import stage
 from edgepack.target import Target
@@ -46,19 +46,24 @@ class Bench:
             try:
                 made = self._run.make(self._goal(candidate, folder / "model.tflite"), folder)
             except MisfitError as refusal:
-                return Trial(candidate, reason=refusal.message)
+                return Refused(candidate, refusal.message)
             except InputError as refusal:
                 if refusal.code not in _ONE_CANDIDATE:
                     raise
-                return Trial(candidate, reason=refusal.message)
+                return Refused(candidate, refusal.message)
             data = made.delivered.path.read_bytes()
-        return Trial(
-            candidate,
-            bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            accuracy=made.accuracy,
-            layers=made.layers.layers if made.layers else (),
-        )
+        if made.accuracy is None:
+            raise InternalError("no-accuracy", f"{candidate.name} was not evaluated.", hint="Please report this.")
+        layers = made.layers.layers if made.layers else ()
+        return Made(candidate, len(data), hashlib.sha256(data).hexdigest(), made.accuracy, layers)
+
+    def layer_errors(self, candidate: Candidate) -> tuple[LayerError, ...]:
+        """The errors of a candidate's layers here, also where it keeps the budget here."""
+        run = Run(dataclasses.replace(self._job, diagnose=True), self._shop, ignore_events)
+        run.bind()
+        with self._folder() as folder:
+            found = run.make(self._goal(candidate, folder / "model.tflite"), folder).layers
+        return found.layers if found else ()
 
     def layer_feeds(self, candidate: Candidate) -> dict[str, tuple[str, ...]]:
         """The layers of the float model that a candidate is quantized from, each with those that it reads."""

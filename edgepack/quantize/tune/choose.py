@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgepack.errors import EdgepackError, GateFailed, MisfitError
+from edgepack.errors import EdgepackError, GateFailed, InconclusiveError, MisfitError
 from edgepack.quantize.tune.candidates import short_name
-from edgepack.quantize.tune.trial import Trial
+from edgepack.quantize.tune.told import told as tell
+from edgepack.quantize.tune.trial import Made, Trial, made_of
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 
 # Sizes and latencies that differ by less are equal: a model's size hangs on its metadata too, a median moves that much.
@@ -21,7 +23,7 @@ _BY_SPEED = (Scheme.INT8, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.FLOAT32, Scheme
 class Choice:
     """The trial that is taken, and the reason for a person."""
 
-    trial: Trial
+    trial: Made
     reason: str
 
 
@@ -31,11 +33,15 @@ def choose(trials: Sequence[Trial], max_drop: float, target: Target) -> Choice |
     Where latencies were measured the fastest, and of those within a tenth of it the smallest; where not, the smallest,
     int16x8 last unless it is the profile's own scheme. Of equals the profile's own scheme, the one that a CPU
     computes faster, the smaller drop, and the one that was tried first.
+
+    Raises InconclusiveError where the device measured every one that keeps, and none of its latencies says anything.
     """
-    keeping = [trial for trial in trials if trial.keeps(max_drop)]
+    keeping = [trial for trial in made_of(trials) if trial.keeps(max_drop)]
     if not keeping:
         return None
     measured = [trial for trial in keeping if trial.latency_ms is not None]
+    if not measured and _untold(keeping):
+        raise _nothing_conclusive(keeping, trials)
     left = measured or _quick(keeping, target)
     if measured:
         left = _near_best(left, lambda trial: trial.latency_ms or 0.0)
@@ -44,90 +50,108 @@ def choose(trials: Sequence[Trial], max_drop: float, target: Target) -> Choice |
     return Choice(chosen, _reason(chosen, keeping, trials, max_drop, target))
 
 
-def nearest(trials: Sequence[Trial]) -> Trial | None:
+def nearest(trials: Sequence[Trial]) -> Made | None:
     """The legal trial with the smallest drop, of equals the smaller one."""
-    legal = [trial for trial in trials if trial.legal]
+    legal = [trial for trial in made_of(trials) if trial.legal]
     return min(legal, key=lambda trial: (trial.drop, trial.bytes), default=None)
 
 
 def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> EdgepackError:
     """The error that says that no legal candidate keeps the budget, which came nearest, and what would."""
     best = nearest(trials)
-    there = [one for one in trials if one.measurement and one.measurement.refused]
+    there = [one for one in made_of(trials) if not one.legal]
     if best is None and not there:
         reasons = " ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
         return MisfitError(
             "nothing-legal",
             f"{target.name} takes none of the {len(trials)} candidates. {reasons}",
             hint="Change the model as the reasons say, or choose another target.",
-            candidates=[_told(trial) for trial in trials],
+            candidates=_details(trials),
         )
     passes = " and passes on the device" if there else ""
     told = [f"None of the {len(trials)} candidates keeps the drop within {max_drop:g} on {target.name}{passes}."]
-    told += [f"{one.candidate.name}: {one.refusal}" for one in there]
+    told += [f"{one.candidate.name}: {one.reason}" for one in there]
     layers: list[str] = []
     if best is not None:
         layers = _worst_layers(best)
-        told.append(f"The nearest, {best.candidate.name}, loses {best.drop:.4f}.")
+        told.append(f"The nearest, {best.candidate.name}, loses {best.drop:.4f}{_where(best)}.")
         told += _cannot(target)
         told += [f"The layers that it spoils most: {', '.join(layers)}."] if layers else []
     return GateFailed(
         "no-candidate-keeps-budget",
         " ".join(told),
         hint=_way_out(target, best),
-        nearest=best and _told(best),
+        nearest=best and _details([best])[0],
         layers=layers,
-        candidates=[_told(trial) for trial in trials],
+        candidates=_details(trials),
     )
 
 
-def _told(trial: Trial) -> dict[str, object]:
-    """A trial in an error's details; figures are None where it could not be made."""
-    made = trial.accuracy is not None
-    return {
-        "name": trial.candidate.name,
-        "scheme": str(trial.candidate.conversion.scheme),
-        "drop": trial.drop if made else None,
-        "bytes": trial.bytes if made else None,
-        "latency_ms": trial.latency_ms,
-        "reason": trial.refusal,
-    }
+def _nothing_conclusive(keeping: list[Made], trials: Sequence[Trial]) -> InconclusiveError:
+    return InconclusiveError(
+        "no-conclusive-latency",
+        f"{len(keeping)} of the {len(trials)} candidates keep the drop, and no latency says which to take. "
+        + " ".join(_untold(keeping)),
+        hint="Cool the device or leave it alone, and tune again: what was converted and evaluated is kept. Or choose "
+        "without latencies: leave --on out.",
+        candidates=_details(trials),
+    )
 
 
-def _quick(keeping: list[Trial], target: Target) -> list[Trial]:
+def _untold(keeping: Sequence[Made]) -> list[str]:
+    """Those whose latency says nothing, and why."""
+    measured = [(one.candidate.name, one.measurement.inconclusive) for one in keeping if one.measurement]
+    return [f"{name}: {why}" for name, why in measured if why]
+
+
+def _details(trials: Sequence[Trial]) -> list[dict[str, object]]:
+    return [dataclasses.asdict(one) for one in tell(trials)]
+
+
+def _where(trial: Made) -> str:
+    """Where the drop is the device's: this machine's beside it."""
+    here = trial.accuracy.drop
+    if trial.measurement is None or trial.measurement.drop is None or here is None or here >= trial.drop:
+        return ""
+    return f" on the device, and {here:.4f} on this machine"
+
+
+def _quick(keeping: list[Made], target: Target) -> list[Made]:
     slow = Scheme.INT16X8
     quick = [trial for trial in keeping if trial.candidate.conversion.scheme != slow]
     return keeping if target.quantization.scheme == slow else quick or keeping
 
 
-def _near_best(trials: list[Trial], cost: Callable[[Trial], float]) -> list[Trial]:
+def _near_best(trials: list[Made], cost: Callable[[Made], float]) -> list[Made]:
     best = min(map(cost, trials))
     return [trial for trial in trials if cost(trial) <= best * _ALIKE]
 
 
-def _rank(trial: Trial, target: Target) -> tuple[bool, bool, int]:
+def _rank(trial: Made, target: Target) -> tuple[bool, bool, int]:
     conversion = trial.candidate.conversion
     own = conversion.scheme == target.quantization.scheme
     return bool(conversion.float_layers), not own, _BY_SPEED.index(conversion.scheme)
 
 
-def _reason(chosen: Trial, keeping: list[Trial], trials: Sequence[Trial], max_drop: float, target: Target) -> str:
+def _reason(chosen: Made, keeping: list[Made], trials: Sequence[Trial], max_drop: float, target: Target) -> str:
     name, drop = chosen.candidate.name, f"{chosen.drop:+.4f}"
     kept = f"keeps the drop within {max_drop:g} ({drop})"
+    untold = _untold(keeping)
+    left_out = f" The device's latency says nothing for {'; '.join(untold)}" if untold else ""
     if chosen.latency_ms is not None:
         other = _does_not_pay(chosen, keeping)
         if other is not None:
             return (
                 f"{other.candidate.name} does not pay on this device: it takes {other.latency_ms:.3g} ms, and {name}, "
-                f"which {kept}, {chosen.latency_ms:.3g} ms."
+                f"which {kept}, {chosen.latency_ms:.3g} ms.{left_out}"
             )
         faster = [one for one in keeping if one.latency_ms is not None and one.latency_ms < chosen.latency_ms]
         why = " and none that does is faster by more than a tenth" if faster else " and is the fastest that does"
-        return f"{name} {kept}{why}, at {chosen.latency_ms:.3g} ms and {chosen.bytes:,} bytes."
+        return f"{name} {kept}{why}, at {chosen.latency_ms:.3g} ms and {chosen.bytes:,} bytes.{left_out}"
     return f"{name} {kept}{_why_small(chosen, keeping)}, at {chosen.bytes:,} bytes{_lost(chosen, trials, max_drop)}."
 
 
-def _why_small(chosen: Trial, keeping: list[Trial]) -> str:
+def _why_small(chosen: Made, keeping: list[Made]) -> str:
     if len(keeping) == 1:
         return " and is the only one that does"
     smaller = [trial for trial in keeping if trial.bytes < chosen.bytes]
@@ -138,14 +162,14 @@ def _why_small(chosen: Trial, keeping: list[Trial]) -> str:
     return " and none that does is smaller by more than a tenth"
 
 
-def _lost(chosen: Trial, trials: Sequence[Trial], max_drop: float) -> str:
+def _lost(chosen: Made, trials: Sequence[Trial], max_drop: float) -> str:
     """What was hoped for more than the chosen one, and what it would have cost."""
-    better = [trial for trial in trials if trial.legal and not trial.keeps(max_drop) and trial.bytes <= chosen.bytes]
+    better = [one for one in made_of(trials) if one.legal and not one.keeps(max_drop) and one.bytes <= chosen.bytes]
     best = min(better, key=lambda trial: trial.drop, default=None)
     return "" if best is None else f"; {best.candidate.name} would lose {best.drop:.4f}"
 
 
-def _does_not_pay(chosen: Trial, keeping: list[Trial]) -> Trial | None:
+def _does_not_pay(chosen: Made, keeping: list[Made]) -> Made | None:
     """The integer model that was expected to be faster than the chosen one, and is not."""
     if chosen.candidate.conversion.scheme in INTEGER_SCHEMES:
         return None
@@ -166,7 +190,7 @@ def _cannot(target: Target) -> list[str]:
     return [f"{only}: no layer can be kept in float or 16 bits there, which is what would win the accuracy back."]
 
 
-def _way_out(target: Target, best: Trial | None) -> str:
+def _way_out(target: Target, best: Made | None) -> str:
     if best is None:
         return "Lift the limit of the profile's [budget] that fails, or choose a smaller model."
     allow = f"allow --max-drop {_rounded_up(best.drop):g}"
@@ -179,6 +203,6 @@ def _rounded_up(drop: float) -> float:
     return int(drop * 1000 + 1) / 1000
 
 
-def _worst_layers(trial: Trial) -> list[str]:
+def _worst_layers(trial: Made) -> list[str]:
     ranked = sorted(trial.layers, key=lambda layer: layer.sqnr_db)
     return [f"{short_name(layer.tensor)} ({layer.sqnr_db:.1f} dB)" for layer in ranked[:_SHOWN_LAYERS]]

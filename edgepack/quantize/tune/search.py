@@ -1,12 +1,16 @@
 """The search: each legal scheme, then other ways to the schemes that lost too much, then layers back to float.
 
+Whatever keeps the budget here is measured on the device, if there is one, before the next step: what it loses there
+decides whether the search goes on.
+
 Every step is a function of the steps before it, and each conversion and evaluation is kept by its content: the same
 search again takes the same path, and an interrupted one goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 
 from edgepack.events import Event, Reporter
@@ -15,7 +19,7 @@ from edgepack.quantize.request import Request
 from edgepack.quantize.tune.bench import Bench, Lot, try_lot
 from edgepack.quantize.tune.candidates import Candidate, apart, first_candidates, variants
 from edgepack.quantize.tune.mixed import next_layers
-from edgepack.quantize.tune.trial import Trial
+from edgepack.quantize.tune.trial import Made, Measurement, Refused, Trial, made_of
 from edgepack.target import Scheme, Target
 
 STEP = "tune"
@@ -25,19 +29,32 @@ _WORTHWHILE = 0.9
 _MOST_LAYERS_TO_PRUNE = 8
 
 
+MeasureCandidate = Callable[[Candidate], Measurement]
+"""Measures a candidate on the device."""
+
+
 class Search:
     """One search; ``trials`` are its results in the order in which candidates were thought of."""
 
     def __init__(
-        self, request: Request, bench: Bench, executor: Executor | None, report: Reporter, engine: str = TENSORFLOW
+        self,
+        request: Request,
+        max_drop: float,
+        bench: Bench,
+        executor: Executor | None,
+        report: Reporter,
+        engine: str = TENSORFLOW,
+        measure: MeasureCandidate | None = None,
     ) -> None:
         self._request = request
+        self._max_drop = max_drop
         self._bench = bench
+        self._measure = measure
+        self._measured: dict[str, Measurement] = {}
         self._executor = executor
         self._report = report
         self._engine = engine
         self._trials: dict[Candidate, Trial] = {}
-        self._max_drop = request.max_drop or 0.0
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -55,14 +72,17 @@ class Search:
         return self.trials
 
     def _lost(self, scheme: Scheme) -> bool:
-        """Whether the scheme was tried and no model in it keeps the budget."""
-        tried = self._of(scheme)
-        return bool(tried) and not any(trial.keeps(self._max_drop) for trial in tried)
+        """Whether the scheme was tried and every model in it costs more accuracy than the budget has.
 
-    def _of(self, scheme: Scheme) -> list[Trial]:
-        return [trial for trial in self.trials if trial.candidate.conversion.scheme == scheme]
+        What the device refuses for its time or memory is not lost so: other scales would change neither.
+        """
+        tried = [trial for trial in self.trials if trial.candidate.conversion.scheme == scheme]
+        return bool(tried) and not any(trial.within(self._max_drop) for trial in made_of(tried))
 
-    def _base(self, scheme: Scheme) -> Trial | None:
+    def _of(self, scheme: Scheme) -> list[Made]:
+        return [trial for trial in made_of(self.trials) if trial.candidate.conversion.scheme == scheme]
+
+    def _base(self, scheme: Scheme) -> Made | None:
         """What layers are taken out of: the plain way, unless another one wins a tenth of its loss back."""
         legal = [trial for trial in self._of(scheme) if trial.legal]
         best = min(legal, key=lambda trial: trial.drop, default=None)
@@ -70,7 +90,7 @@ class Search:
             return legal[0]
         return best
 
-    def _mix(self, base: Trial | None) -> None:
+    def _mix(self, base: Made | None) -> None:
         """The worst layers back to float, one, two, four ... more at a time, until the budget is kept.
 
         It ends where nothing is left to take, or the model is no smaller than one in float16 or float32 that keeps.
@@ -81,14 +101,15 @@ class Search:
         floats = [*self._of(Scheme.FLOAT16), *self._of(Scheme.FLOAT32)]
         most_bytes = min((trial.bytes for trial in floats if trial.keeps(self._max_drop)), default=None)
         taken: tuple[str, ...] = ()
-        layers, trial = base.layers, base
-        while not trial.keeps(self._max_drop):
+        layers, size, kept = base.layers, base.bytes, False
+        while not kept:
             more = next_layers(layers, feeds, taken, max(1, len(taken)))
-            if not more or (most_bytes is not None and trial.bytes > most_bytes):
+            if not more or (most_bytes is not None and size > most_bytes):
                 return
             taken += more
             (trial,) = self._try([apart(base.candidate, taken)])
-            layers = trial.layers or layers
+            if isinstance(trial, Made):
+                layers, size, kept = trial.layers or layers, trial.bytes, trial.within(self._max_drop)
         if len(taken) <= _MOST_LAYERS_TO_PRUNE:
             self._prune(base.candidate, taken)
 
@@ -96,7 +117,7 @@ class Search:
         """Back to int8 with each layer that need not be in float after all."""
         for name in taken:
             fewer = tuple(one for one in taken if one != name)
-            if fewer and self._try([apart(base, fewer)])[0].keeps(self._max_drop):
+            if fewer and any(one.keeps(self._max_drop) for one in made_of(self._try([apart(base, fewer)]))):
                 taken = fewer
 
     def _try(self, candidates: Iterable[Candidate]) -> list[Trial]:
@@ -104,8 +125,21 @@ class Search:
         new = [one for one in wanted if one not in self._trials]
         found = self._here(new) if self._executor is None else self._there(new, self._executor)
         for trial in found:
-            self._trials[trial.candidate] = trial
+            self._trials[trial.candidate] = self._on_device(trial)
         return [self._trials[one] for one in wanted]
+
+    def _on_device(self, trial: Trial) -> Trial:
+        """A survivor with what the device says about it; the same bytes are measured once."""
+        if self._measure is None or isinstance(trial, Refused) or not trial.keeps(self._max_drop):
+            return trial
+        if trial.sha256 not in self._measured:
+            self._report(Event(STEP, f"measuring on the device: {trial.candidate.name}"))
+            self._measured[trial.sha256] = self._measure(trial.candidate)
+        measured = dataclasses.replace(trial, measurement=self._measured[trial.sha256])
+        if not measured.within(self._max_drop):
+            self._report(Event(STEP, f"  drop {measured.drop:+.4f} on the device"))
+            return dataclasses.replace(measured, layers=self._bench.layer_errors(trial.candidate))
+        return measured
 
     def _here(self, candidates: Sequence[Candidate]) -> list[Trial]:
         found = []
@@ -138,6 +172,6 @@ class Search:
 
 
 def _result(trial: Trial) -> str:
-    if trial.reason is not None:
+    if isinstance(trial, Refused):
         return f"  not for this target: {trial.reason}"
     return f"  drop {trial.drop:+.4f}, {trial.bytes:,} bytes"

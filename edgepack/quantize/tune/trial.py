@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ class Measurement:
     """What a device said about a model: its latency, and the accuracy drop there (None without labels or reference).
 
     ``refused`` is why the device, or a limit of its profile, does not take the model; None where it does.
+    ``inconclusive`` is why a latency that was measured says nothing; ``latency_ms`` is None then.
     """
 
     latency_ms: LatencyMs | None
     drop: float | None = None
     refused: str | None = None
+    inconclusive: str | None = None
 
     @property
     def typical_ms(self) -> float | None:
@@ -34,44 +36,64 @@ Measure = Callable[[Path], Measurement]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A candidate that was made and evaluated, or the ``reason`` why the target cannot have it.
+class Refused:
+    """A candidate that cannot be made, or that the target does not take, and the ``reason``."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A candidate that was made for the target and evaluated here, and measured on the device where that was wanted.
 
     ``layers`` are the errors of its layers where the drop was more than the budget.
     """
 
     candidate: Candidate
-    reason: str | None = None
-    bytes: int = 0
-    sha256: str = ""
-    accuracy: Accuracy | None = None
+    bytes: int
+    sha256: str
+    accuracy: Accuracy
     layers: tuple[LayerError, ...] = ()
     measurement: Measurement | None = None
 
     @property
-    def refusal(self) -> str | None:
-        """Why neither the target nor the device can have it; None where they can."""
-        return self.reason or (self.measurement.refused if self.measurement else None)
+    def reason(self) -> str | None:
+        """Why the device does not take it; None where it does, or was not asked."""
+        return self.measurement.refused if self.measurement else None
 
     @property
     def legal(self) -> bool:
-        """Whether the target takes it."""
-        return self.refusal is None
+        """Whether the device takes it, as far as it was asked."""
+        return self.reason is None
 
     @property
     def drop(self) -> float:
         """How much accuracy it costs: on this machine, or on the device where that is more."""
-        found = [self.accuracy.drop if self.accuracy else None, self.measurement.drop if self.measurement else None]
+        found = [self.accuracy.drop, self.measurement.drop if self.measurement else None]
         return max((drop for drop in found if drop is not None), default=float("inf"))
 
     @property
     def latency_ms(self) -> float | None:
-        """On the device, in milliseconds; None where it was not measured."""
+        """On the device, in milliseconds; None where it was not measured, or the measurement says nothing."""
         return self.measurement.typical_ms if self.measurement else None
+
+    def within(self, max_drop: float) -> bool:
+        """Whether it costs no more accuracy than that, here and on the device."""
+        return self.drop <= max_drop + ROUNDING
 
     def keeps(self, max_drop: float) -> bool:
         """Whether the target can have it within the budget."""
-        return self.legal and self.drop <= max_drop + ROUNDING
+        return self.legal and self.within(max_drop)
+
+
+Trial = Made | Refused
+"""What came of trying a candidate."""
+
+
+def made_of(trials: Iterable[Trial]) -> list[Made]:
+    """Those that could be made."""
+    return [trial for trial in trials if isinstance(trial, Made)]
 
 
 # A drop is the difference of two shares: 0.9 - 0.89 is a little more than 0.01.

@@ -1,26 +1,26 @@
-"""From a request to what stays: check, search, measure the survivors, choose, write."""
+"""From a request to what stays: check, search (and measure what survives), choose, write."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-from edgepack.documents import QuantizeDocument, TunedCandidate, TuneDocument
+from edgepack.documents import QuantizeDocument, TuneDocument
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.job import Job, check_outputs, prepare_job
 from edgepack.quantize.request import Request
 from edgepack.quantize.run import engine_of, staging
 from edgepack.quantize.tune.bench import Bench, opened_bench
-from edgepack.quantize.tune.candidates import needs_calibration
+from edgepack.quantize.tune.candidates import Candidate, needs_calibration
 from edgepack.quantize.tune.choose import Choice, choose, none_keeps
-from edgepack.quantize.tune.pareto import Point, pareto_front
-from edgepack.quantize.tune.search import STEP, Search
-from edgepack.quantize.tune.trial import Measure, Trial
+from edgepack.quantize.tune.search import STEP, MeasureCandidate, Search
+from edgepack.quantize.tune.told import told
+from edgepack.quantize.tune.trial import Measure, Measurement, Trial, made_of
 
 
 def run_tune(request: Request, measure: Measure | None, executor: Executor | None, report: Reporter) -> TuneDocument:
@@ -30,10 +30,9 @@ def run_tune(request: Request, measure: Measure | None, executor: Executor | Non
     job = prepare_job(request, report)
     (goal,) = job.goals
     with staging(goal) as scratch, opened_bench(job, scratch, report) as bench:
-        search = Search(request, bench, executor, report, engine_of(job))
+        on_device = None if measure is None else _on_device(bench, measure, scratch)
+        search = Search(request, max_drop, bench, executor, report, engine_of(job), on_device)
         trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0)
-        if measure is not None:
-            trials = _measured(trials, max_drop, bench, measure, scratch, report)
         choice = choose(trials, max_drop, goal.target)
         if choice is None:
             raise none_keeps(trials, max_drop, goal.target)
@@ -76,36 +75,26 @@ def check_request(request: Request) -> float:
     return max_drop
 
 
-def _measured(
-    trials: Sequence[Trial], max_drop: float, bench: Bench, measure: Measure, scratch: Path, report: Reporter
-) -> tuple[Trial, ...]:
-    """Each survivor with what the device says about it; the same bytes are measured once."""
-    survivors = {trial.sha256: trial for trial in trials if trial.keeps(max_drop)}
-    found = {}
-    for number, (digest, trial) in enumerate(survivors.items(), 1):
-        report(Event(STEP, f"measuring {number} of {len(survivors)} on the device: {trial.candidate.name}"))
-        folder = scratch / f"measured-{number}"
-        folder.mkdir()
-        output = folder / "model.tflite"
-        bench.write(trial.candidate, output)
-        found[digest] = measure(output)
-    return tuple(dataclasses.replace(trial, measurement=found.get(trial.sha256)) for trial in trials)
+def _on_device(bench: Bench, measure: Measure, scratch: Path) -> MeasureCandidate:
+    """Writes a candidate with its check set into a folder of its own, and measures it there."""
+
+    def measured(candidate: Candidate) -> Measurement:
+        output = Path(tempfile.mkdtemp(dir=scratch, prefix="measured-")) / "model.tflite"
+        bench.write(candidate, output)
+        return measure(output)
+
+    return measured
 
 
 def _document(
     job: Job, made: QuantizeDocument, choice: Choice, trials: Sequence[Trial], max_drop: float, seconds: float
 ) -> TuneDocument:
-    legal = [trial for trial in trials if trial.legal]
-    front = pareto_front([Point(trial.drop, trial.bytes, trial.latency_ms) for trial in legal])
-    best = {trial.candidate for trial, on_front in zip(legal, front, strict=True) if on_front}
-    spoiled = next((trial for trial in trials if trial.layers), None)
+    spoiled = next((trial for trial in made_of(trials) if trial.layers), None)
     return TuneDocument(
         source=made.source,
         target=made.target,
         max_drop=max_drop,
-        candidates=tuple(
-            _tuned(trial, on_front=trial.candidate in best, chosen=trial is choice.trial) for trial in trials
-        ),
+        candidates=told(trials, choice.trial),
         chosen=choice.trial.candidate.name,
         reason=choice.reason,
         model=made.model,
@@ -117,23 +106,4 @@ def _document(
         uncompiled=made.uncompiled,
         layers=spoiled.layers if spoiled else (),
         metric=job.metric.name,
-    )
-
-
-def _tuned(trial: Trial, *, on_front: bool, chosen: bool) -> TunedCandidate:
-    conversion, measured = trial.candidate.conversion, trial.measurement
-    made = trial.accuracy is not None
-    return TunedCandidate(
-        name=trial.candidate.name,
-        scheme=str(conversion.scheme),
-        engine=conversion.engine,
-        bytes=trial.bytes if made else None,
-        drop=trial.drop if made else None,
-        interval=trial.accuracy.interval if trial.accuracy else None,
-        latency_ms=measured.latency_ms if measured else None,
-        legal=trial.legal,
-        reason=trial.refusal,
-        on_front=on_front,
-        chosen=chosen,
-        float_layers=conversion.float_layers,
     )
