@@ -13,10 +13,10 @@ from other_runtime import run_on
 from test_quantize_conformance import target
 
 from edgepack.building import quantize
-from edgepack.errors import InputError
+from edgepack.errors import InputError, MisfitError
 from edgepack.quantize.legacy import upgrade_codes
 from edgepack.target import Scheme
-from edgepack.tflite import read_model
+from edgepack.tflite import buffer_regions, read_model
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +126,39 @@ def test_its_batch_is_what_it_is(small_models: Path, float_model: Path, tmp_path
         quantize(float_model, target=target(), output=tmp_path / "out.tflite", batch=4, **sets(small_models))
     assert refusal.value.code == "batch-fixed"
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_float16_cannot_hold_are_named_and_refused(
+    small_models: Path, float_model: Path, tmp_path: Path
+) -> None:
+    """Nobody gave --eval, and still a model that answers with NaN is not delivered; the tensor at fault is told."""
+    content = bytearray(float_model.read_bytes())
+    offset, _ = max(buffer_regions(float_model), key=lambda region: region[1])
+    content[offset : offset + 8] = np.array([1e6, -1e6], "<f4").tobytes()
+    (tmp_path / "large.tflite").write_bytes(content)
+    with pytest.raises(MisfitError, match="65504") as refusal:
+        quantize(
+            tmp_path / "large.tflite",
+            target=target(scheme=Scheme.FLOAT16),
+            output=tmp_path / "out.tflite",
+            check_set=f"{small_models / 'images.npz'}#0:8",
+        )
+    assert refusal.value.code == "not-finite"
+    assert refusal.value.details["tensors"]
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_a_model_far_from_its_source_is_noted_without_labels(
+    small_models: Path, float_model: Path, tmp_path: Path
+) -> None:
+    """One wild calibration sample spoils int8; the note says so, and how to find out more."""
+    with np.load(small_models / "images.npz") as images:
+        samples = images["x"][:20].copy()
+    samples[13] *= 20000
+    np.savez(tmp_path / "wild.npz", x=samples)
+    made = quantize(
+        float_model, target="generic-cpu", output=tmp_path / "out.tflite", calibration=f"{tmp_path / 'wild.npz'}"
+    )
+    (note,) = (found for found in made.conformance.findings if found.code == "far-from-float")
+    assert "dB" in note.message
+    assert "--eval" in note.cure

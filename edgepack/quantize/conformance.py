@@ -61,6 +61,7 @@ def _concluded(
 ) -> Conformance:
     findings = (
         *before,
+        *_overflown(model),
         *_float_tensors(model, target),
         *_granularity(model, target),
         *runtime_findings(model, target, compiled),
@@ -73,6 +74,18 @@ def _concluded(
         delegated_share=delegated_share(model, target),
         int8_weight_share=int8_weight_share(model),
     )
+
+
+def _overflown(model: TfliteModel) -> Iterator[Finding]:
+    """A note only: a mask of -1e9 that becomes minus infinity is as good as before."""
+    names = [tensor.name for tensor in model.tensors if tensor.overflown]
+    if names:
+        yield Finding(
+            "float16-overflow", "note", names[0],
+            f"{_listed(names)} {'holds' if len(names) == 1 else 'hold'} numbers beyond 65504, which are infinity in "
+            "float16.",
+            "Scale such weights down, or take a profile of another scheme; a mask does no harm.",
+        )  # fmt: skip
 
 
 def int8_weight_share(model: TfliteModel) -> float | None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Rows on which the converted float model has to agree with the source.
-_COMPARED_ROWS = 8
+COMPARED_ROWS = 8
+"""Rows on which the converted float model has to agree with the source, and the delivered one is held against it."""
+
 _JUDGED_BY_TFLITE = Finding(
     "float-tflite-reference",
     "note",
@@ -62,14 +63,14 @@ class Reference:
         if any(operator.custom_name for operator in read_model(float_model).operators):
             self._judge = float_model
             return
-        converted = self._shop.host(float_model, self._inputs, samples, _COMPARED_ROWS)
+        converted = self._shop.host(float_model, self._inputs, samples, COMPARED_ROWS)
         try:
-            refuse_difference(self.outputs(samples, _COMPARED_ROWS), converted)
+            refuse_difference(self.outputs(samples, COMPARED_ROWS), converted)
         except MisfitError:
             if self._batch is None or self._rows_at_once is not None:
                 raise
             self._rows_at_once = self._batch
-            refuse_difference(self.outputs(samples, _COMPARED_ROWS), converted)
+            refuse_difference(self.outputs(samples, COMPARED_ROWS), converted)
 
     def outputs(self, samples: CheckedSamples | None, rows: int | None = None) -> dict[str, Array]:
         """Float32 [rows, ...] by name."""

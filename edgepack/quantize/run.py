@@ -17,7 +17,7 @@ from edgepack.documents import Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
-from edgepack.quantize.agreement import Outputs
+from edgepack.quantize.agreement import Outputs, judge_delivered
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.artifacts import place
 from edgepack.quantize.binding import fit_samples
@@ -31,7 +31,7 @@ from edgepack.quantize.doubts import doubts
 from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
 from edgepack.quantize.rangeaudit import audit_ranges
-from edgepack.quantize.reference import Reference
+from edgepack.quantize.reference import COMPARED_ROWS, Reference
 from edgepack.quantize.refusals import all_refused, pin_advice
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
@@ -223,9 +223,10 @@ class Run:
             model, notes = read_model(converted.model), (*notes, _CONVERTED_AROUND)
         conformance = self._inspect(goal, model, notes)
         shutil.copyfile(converted.model, staged)
-        if job.evaluation is None and job.check_set is None:
-            self._shop.host(staged, self._inputs, job.calibration, 1)  # it has to run at all
-        return conformance, float_model
+        overflown = [tensor.name for tensor in model.tensors if tensor.overflown]
+        outputs = self._shop.host(staged, self._inputs, self._any_samples, COMPARED_ROWS)
+        far = judge_delivered(self._reference.outputs(self._any_samples, COMPARED_ROWS), outputs, overflown)
+        return dataclasses.replace(conformance, findings=(*conformance.findings, *far)), float_model
 
     def float_model(self, converted: ConvertedFile) -> Path:
         """What a conversion started from; converted once more where TensorFlow did not show it."""

@@ -183,7 +183,14 @@ class _Reader:
             values=self._values(dtype, offset, length),
             sparse=tensor.Sparsity() is not None,
             blockwise=quantization is not None and quantization.DetailsType() == _BLOCKWISE,
+            overflown=dtype == "float16" and self._overflown(offset, length),
         )
+
+    def _overflown(self, offset: int, length: int) -> bool:
+        """Whether one of these float16 numbers is infinite."""
+        import numpy as np
+
+        return bool(np.isinf(np.frombuffer(self._view[offset : offset + length // 2 * 2], "<f2")).any())
 
     def _values(self, dtype: str, offset: int, length: int) -> tuple[int, ...]:
         """The numbers of a small constant, () for anything else."""

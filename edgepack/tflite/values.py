@@ -15,7 +15,8 @@ class Tensor:
     ``zero_points`` are empty on a tensor that is not quantized, and longer than one along ``quantized_dimension``.
     ``constant`` tensors have their ``bytes`` in the file (0 for the others); ``values`` are those of small constants
     of whole numbers (axes, strides, paddings), row by row, empty for all others. ``sparse`` constants leave out zeros;
-    ``blockwise`` ones have a scale per block of numbers, in a tensor of its own.
+    ``blockwise`` ones have a scale per block of numbers, in a tensor of its own; ``overflown`` ones of
+    float16 hold an infinity: a number beyond 65504 was put into it.
     """
 
     index: int
@@ -32,6 +33,7 @@ class Tensor:
     values: tuple[int, ...] = ()
     sparse: bool = False
     blockwise: bool = False
+    overflown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
