@@ -42,6 +42,8 @@ def class_numbers(labels: Array, classes: int) -> Array:
     if columns > 1:
         if columns != classes:
             raise ValueError(f"one-hot labels have one column for each of the {classes} scores; yours have {columns}")
+        if not (((truth == 0) | (truth == 1)).all(axis=1) & (truth.sum(axis=1) == 1)).all():
+            raise ValueError("y is neither class numbers nor one-hot (a 1 among 0s); did you mean --metric mae?")
         hot: Array = truth.argmax(axis=1).astype(np.int64)
         return hot
     truth = truth[:, 0]

@@ -44,6 +44,14 @@ def test_the_stated_batch_goes_before_the_other() -> None:
     assert pinned_batch(parse_input_shapes(["x=4,2"]), 1) == 4
     assert pinned_batch(parse_input_shapes(["x=?,2"]), 1) == 1
     assert pinned_batch((), None) is None
+    assert pinned_batch(parse_input_shapes(["x=4,2"]), 4) == 4
+
+
+@pytest.mark.parametrize("batch", [2, None])
+def test_another_batch_than_the_shape_states_is_refused(batch: int | None) -> None:
+    """--batch 2 --input-shape 4,10,4 asks for two things; neither is done in silence."""
+    with pytest.raises(InputError, match="states a batch of 4"):
+        pinned_batch(parse_input_shapes(["x=4,2"]), batch)
 
 
 PORTS = (Port("a", (None, None, 40), "float32"), Port("b", (None, 3), "float32"))

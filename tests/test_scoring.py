@@ -48,6 +48,15 @@ def test_of_equal_scores_the_first_is_the_larger(scores: Array) -> None:
         (np.zeros((4, 4)), np.array([1, 2, 3, 4]), 1, r"yours are 1\.\.4 \(subtract 1\?\)"),
         (np.zeros((3, 4)), np.eye(3), 1, "one column for each of the 4 scores; yours have 3"),
         (np.zeros((0, 4)), np.zeros(0), 1, "no rows"),
+        (
+            np.zeros((3, 2)),
+            np.array([[0.3, 1.7], [2, 1], [1, 0]]),
+            1,
+            "neither class numbers nor one-hot.*--metric mae",
+        ),
+        (np.zeros((2, 2)), np.array([[0.3, 0.7], [1, 0]]), 1, "neither class numbers"),
+        (np.zeros((2, 3)), np.array([[0, 0, 0], [1, 0, 0]]), 1, "neither class numbers"),
+        (np.zeros((2, 3)), np.array([[1, 1, 0], [1, 0, 0]]), 1, "neither class numbers"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(scores: Array, labels: Array, k: int, match: str) -> None:

@@ -44,12 +44,26 @@ def _parse(text: str) -> InputShape:
 
 
 def pinned_batch(shapes: Sequence[InputShape], batch: int | None) -> int | None:
-    """The batch that the shapes state, else ``batch``. Raises InputError where they state two of them."""
+    """The batch that the shapes state, else ``batch``.
+
+    Raises InputError "bad-input-shape" where they state two of them, or another than a ``batch`` that somebody asked
+    for: 1 is what goes without saying.
+    """
     stated = {shape.sizes[0] for shape in shapes if shape.sizes[0] is not None}
     if len(stated) > 1:
         told = " and ".join(map(str, sorted(stated)))
         raise InputError("bad-input-shape", f"The shapes state different batches: {told}.", hint=_GRAMMAR)
-    return stated.pop() if stated else batch
+    if not stated:
+        return batch
+    (size,) = stated
+    if batch not in (1, size):
+        said = "leaves the batch open" if batch is None else f"asks for a batch of {batch}"
+        raise InputError(
+            "bad-input-shape",
+            f"--input-shape states a batch of {size}, and --batch {0 if batch is None else batch} {said}.",
+            hint="Leave --batch out, or write ? for the batch in the shape.",
+        )
+    return size
 
 
 def pin_ports(ports: Sequence[Port], shapes: Sequence[InputShape]) -> tuple[Port, ...]:
