@@ -10,6 +10,7 @@ import pytest
 
 from edgepack.documents import Accuracy, CheckDocument, LatencyMs, LayerError
 from edgepack.events import ignore_events
+from edgepack.quantize.conversion import refuse_conversion
 from edgepack.quantize.request import Request
 from edgepack.quantize.tune.bench import Bench
 from edgepack.quantize.tune.candidates import Candidate
@@ -20,6 +21,7 @@ from edgepack.target import Scheme, Target, load_target
 from edgepack.tuning import _measurement
 
 CPU, NPU = load_target("generic-cpu"), load_target("coral-usb")
+ETHOS = load_target("ethos-u65")
 MIXED = dataclasses.replace(CPU, quantization=dataclasses.replace(CPU.quantization, operators="vx"))
 TIMES = LatencyMs(1.0, 1.0, 1.0, None, 1.0, 1.0, 50)
 
@@ -83,6 +85,24 @@ def test_what_the_device_refuses_for_its_time_is_not_tried_in_other_scales() -> 
     """Another range makes no model faster: the search does not go on for it."""
     trials, _ = searched(NPU, lambda _: Measurement(TIMES, 0.0, refused="p95 latency is 9 ms, more than 1 ms."))
     assert [one.candidate.name for one in trials] == ["int8"]
+
+
+def test_an_integer_only_target_gets_its_worst_layers_in_16_bits() -> None:
+    """Where there is no float, 16-bit layers are tried, by the engine that can make them."""
+
+    def mended(candidate: Candidate) -> Measurement:
+        return Measurement(TIMES, 0.0 if "bad" in candidate.conversion.int16_layers else 0.5)
+
+    trials, _ = searched(ETHOS, mended)
+    choice = choose(trials, 0.01, ETHOS)
+    assert choice is not None
+    assert choice.trial.candidate.conversion.int16_layers == ("bad",)
+    assert choice.trial.candidate.name.endswith("bad in 16 bits")
+    for one in trials:
+        refuse_conversion(one.candidate.conversion)
+        assert not one.candidate.conversion.float_layers
+    nothing, _ = searched(ETHOS, lambda _: Measurement(TIMES, 0.5))
+    assert "its worst layers in 16 bits are not enough" in none_keeps(nothing, 0.01, ETHOS).message
 
 
 def checked(verdict: str, **conditions: bool) -> CheckDocument:

@@ -71,12 +71,17 @@ def variants(target: Target, scheme: Scheme, calibration_rows: int, engine: str 
 
 
 def apart(base: Candidate, layers: tuple[str, ...]) -> Candidate:
-    """The candidate with these layers in float.
-
-    Float, not 16 bits: TFLite's 16-bit kernels are reference code, far slower than float ones, and where the profile
-    has no float the accelerator has no 16 bits either.
-    """
+    """The candidate with these layers in float: on a CPU TFLite's 16-bit kernels are reference code, far slower."""
     return candidate(dataclasses.replace(base.conversion, float_layers=layers))
+
+
+def widened(base: Candidate, layers: tuple[str, ...]) -> Candidate:
+    """The candidate with 16-bit activations in these layers, which litert-quantizer alone can do.
+
+    For integer-only targets: some (Arm's Ethos-U) compute in 16 bits as well, and the target's list of operators says
+    which.
+    """
+    return candidate(dataclasses.replace(base.conversion, int16_layers=layers))
 
 
 def candidate(conversion: Conversion) -> Candidate:
@@ -90,10 +95,11 @@ def candidate(conversion: Conversion) -> Candidate:
         parts.append(f"{conversion.algorithm} weights")
     if conversion.calibration_rows is not None:
         parts.append(f"{conversion.calibration_rows} calibration samples")
-    if conversion.float_layers:
-        shown = [short_name(layer) for layer in conversion.float_layers[:_SHOWN_LAYERS]]
-        more = len(conversion.float_layers) - len(shown)
-        parts.append(" and ".join(shown) + (f" and {more} more" if more else "") + " in float")
+    for layers, how in ((conversion.float_layers, "in float"), (conversion.int16_layers, "in 16 bits")):
+        if layers:
+            shown = [short_name(layer) for layer in layers[:_SHOWN_LAYERS]]
+            more = len(layers) - len(shown)
+            parts.append(" and ".join(shown) + (f" and {more} more " if more else " ") + how)
     return Candidate(", ".join(parts), conversion)
 
 

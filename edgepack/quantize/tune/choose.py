@@ -75,7 +75,7 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
     if best is not None:
         layers = _worst_layers(best)
         told.append(f"The nearest, {best.candidate.name}, loses {best.drop:.4f}{_where(best)}.")
-        told += _cannot(target)
+        told += _cannot(target, trials)
         told += [f"The layers that it spoils most: {', '.join(layers)}."] if layers else []
     return GateFailed(
         "no-candidate-keeps-budget",
@@ -130,7 +130,7 @@ def _near_best(trials: list[Made], cost: Callable[[Made], float]) -> list[Made]:
 def _rank(trial: Made, target: Target) -> tuple[bool, bool, int]:
     conversion = trial.candidate.conversion
     own = conversion.scheme == target.quantization.scheme
-    return bool(conversion.float_layers), not own, _BY_SPEED.index(conversion.scheme)
+    return bool(conversion.float_layers or conversion.int16_layers), not own, _BY_SPEED.index(conversion.scheme)
 
 
 def _reason(chosen: Made, keeping: list[Made], trials: Sequence[Trial], max_drop: float, target: Target) -> str:
@@ -182,12 +182,16 @@ def _does_not_pay(chosen: Made, keeping: list[Made]) -> Made | None:
     return fastest
 
 
-def _cannot(target: Target) -> list[str]:
-    wanted = target.quantization
-    if wanted.float_fallback:
+def _cannot(target: Target, trials: Sequence[Trial]) -> list[str]:
+    """What would win the accuracy back, and why it does not here."""
+    if target.quantization.float_fallback:
         return []
-    only = f"{target.name} computes in {wanted.scheme} only"
-    return [f"{only}: no layer can be kept in float or 16 bits there, which is what would win the accuracy back."]
+    wide = [trial for trial in trials if trial.candidate.conversion.int16_layers]
+    only = f"{target.name} computes in {target.quantization.scheme} only: no layer can be kept in float there"
+    if made_of(wide):
+        return [f"{only}, and its worst layers in 16 bits are not enough."]
+    refused = "".join(f" 16 bits are refused: {trial.reason}" for trial in wide[:1])
+    return [f"{only}, which is what would win the accuracy back.{refused}"]
 
 
 def _way_out(target: Target, best: Made | None) -> str:

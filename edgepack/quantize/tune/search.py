@@ -1,4 +1,5 @@
-"""The search: each legal scheme, then other ways to the schemes that lost too much, then layers back to float.
+"""The search: each legal scheme, then other ways to the schemes that lost too much, then layers back to float, or
+to 16 bits where the target has no float.
 
 Whatever keeps the budget here is measured on the device, if there is one, before the next step: what it loses there
 decides whether the search goes on.
@@ -14,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 
 from edgepack.events import Event, Reporter
-from edgepack.quantize.conversion import TENSORFLOW
+from edgepack.quantize.conversion import LITERT, TENSORFLOW
 from edgepack.quantize.request import Request
 from edgepack.quantize.tune.bench import Bench, Lot, try_lot
-from edgepack.quantize.tune.candidates import Candidate, apart, first_candidates, variants
+from edgepack.quantize.tune.candidates import Candidate, apart, first_candidates, variants, widened
 from edgepack.quantize.tune.mixed import next_layers
 from edgepack.quantize.tune.trial import Made, Measurement, Refused, Trial, made_of
 from edgepack.target import Scheme, Target
@@ -25,6 +26,7 @@ from edgepack.target import Scheme, Target
 STEP = "tune"
 _LOT = 3
 _WORTHWHILE = 0.9
+_MOST_REFUSALS = 3
 # Of more layers than this, one that is in float for nothing costs little.
 _MOST_LAYERS_TO_PRUNE = 8
 
@@ -67,8 +69,12 @@ class Search:
         for scheme in (Scheme.INT8, Scheme.DYNAMIC):
             if self._lost(scheme):
                 self._try(variants(target, scheme, calibration_rows, self._engine))
-        if target.quantization.float_fallback and self._lost(Scheme.INT8):
-            self._mix(self._base(Scheme.INT8))
+        if self._lost(Scheme.INT8):
+            if target.quantization.float_fallback:
+                self._mix(self._base(Scheme.INT8), apart)
+            else:
+                by_litert = [one for one in self._of(Scheme.INT8) if one.candidate.conversion.engine == LITERT]
+                self._mix(min(by_litert, key=lambda one: one.drop, default=None), widened)
         return self.trials
 
     def _lost(self, scheme: Scheme) -> bool:
@@ -90,10 +96,11 @@ class Search:
             return legal[0]
         return best
 
-    def _mix(self, base: Made | None) -> None:
-        """The worst layers back to float, one, two, four ... more at a time, until the budget is kept.
+    def _mix(self, base: Made | None, treated: Callable[[Candidate, tuple[str, ...]], Candidate]) -> None:
+        """The worst layers back to float or 16 bits, one, two, four ... more at a time, until the budget is kept.
 
-        It ends where nothing is left to take, or the model is no smaller than one in float16 or float32 that keeps.
+        It ends where nothing is left to take, the target refused three in a row, or the model is no smaller than one
+        in float16 or float32 that keeps. Layers with which the target refuses it stay in int8.
         """
         if base is None:
             return
@@ -101,23 +108,29 @@ class Search:
         floats = [*self._of(Scheme.FLOAT16), *self._of(Scheme.FLOAT32)]
         most_bytes = min((trial.bytes for trial in floats if trial.keeps(self._max_drop)), default=None)
         taken: tuple[str, ...] = ()
+        barred: tuple[str, ...] = ()
+        refusals = 0
         layers, size, kept = base.layers, base.bytes, False
         while not kept:
-            more = next_layers(layers, feeds, taken, max(1, len(taken)))
-            if not more or (most_bytes is not None and size > most_bytes):
+            more = next_layers(layers, feeds, (*taken, *barred), max(1, len(taken)))
+            if not more or refusals == _MOST_REFUSALS or (most_bytes is not None and size > most_bytes):
                 return
-            taken += more
-            (trial,) = self._try([apart(base.candidate, taken)])
-            if isinstance(trial, Made):
+            (trial,) = self._try([treated(base.candidate, taken + more)])
+            if isinstance(trial, Refused):
+                barred, refusals = barred + more, refusals + 1
+            else:
+                taken, refusals = taken + more, 0
                 layers, size, kept = trial.layers or layers, trial.bytes, trial.within(self._max_drop)
         if len(taken) <= _MOST_LAYERS_TO_PRUNE:
-            self._prune(base.candidate, taken)
+            self._prune(base.candidate, taken, treated)
 
-    def _prune(self, base: Candidate, taken: tuple[str, ...]) -> None:
-        """Back to int8 with each layer that need not be in float after all."""
+    def _prune(
+        self, base: Candidate, taken: tuple[str, ...], treated: Callable[[Candidate, tuple[str, ...]], Candidate]
+    ) -> None:
+        """Back to int8 with each layer that need not be treated apart after all."""
         for name in taken:
             fewer = tuple(one for one in taken if one != name)
-            if fewer and any(one.keeps(self._max_drop) for one in made_of(self._try([apart(base, fewer)]))):
+            if fewer and any(one.keeps(self._max_drop) for one in made_of(self._try([treated(base, fewer)]))):
                 taken = fewer
 
     def _try(self, candidates: Iterable[Candidate]) -> list[Trial]:
