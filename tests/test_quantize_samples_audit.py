@@ -13,7 +13,7 @@ from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.audit import audit_samples
-from edgepack.quantize.checking import CheckedSamples, check_content
+from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap, refuse_uniform
 from edgepack.quantize.preprocessing import Preprocessing, preprocessing_from
 from edgepack.quantize.samples import open_samples
 
@@ -136,3 +136,42 @@ def test_mean_and_std_move_the_range() -> None:
     stated = Preprocessing((0.0, 1.0), (0.5, 0.4, 0.4), (0.25,))
     assert stated.limits == (-2.0, 2.4)
     assert Preprocessing().limits is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x": np.zeros((5, 3))}, "one value throughout"),
+        ({"x": np.arange(5.0)[:, None].repeat(3, axis=1)}, "one value throughout"),
+        ({"x": np.zeros((5, 3)), "m": np.ones((5, 1))}, "one value throughout"),
+        ({"x": np.tile(np.arange(3.0), (5, 1))}, "the same sample 5 times"),
+    ],
+)
+def test_samples_that_set_no_range_are_refused(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:
+    """Blank or copied rows would make a converter fail later, and the model be blamed."""
+    with pytest.raises(InputError, match=told) as refusal:
+        refuse_uniform(checked(tmp_path, **arrays))
+    assert refusal.value.code == "uniform-samples"
+
+
+def test_a_constant_mask_beside_real_samples_is_no_fault(tmp_path: Path) -> None:
+    """One input may be the same in all rows, numbers may come one a row, and one sample is a set of one."""
+    refuse_uniform(checked(tmp_path, x=numbers(5), mask=np.ones((5, 4))))
+    refuse_uniform(checked(tmp_path, x=np.arange(5.0)[:, None]))
+    refuse_uniform(checked(tmp_path, x=numbers(1)))
+
+
+def test_a_function_that_shuffles_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ranges are apart, and its rows are not: taking rows apart would be no cure."""
+    (tmp_path / "shuffling.py").write_text(
+        "import numpy as np\n"
+        "def samples():\n"
+        "    rows = np.arange(120.0).reshape(40, 3)\n"
+        "    return list(np.random.default_rng().permutation(rows))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    halves = [open_samples(f"shuffling:samples#{rows}") for rows in ("0:20", "20:40")]
+    first, second = (check_content(one, need_labels=False, report=ignore_events) for one in halves)
+    with pytest.raises(InputError, match="Fix the seed") as refusal:
+        refuse_overlap(first, second)
+    assert refusal.value.code == "overlap"

@@ -301,7 +301,7 @@ def _no_process(*arguments: object, **options: object) -> None:
 
 def test_samples_that_do_not_fit_the_model_are_told(small_models: Path, tmp_path: Path) -> None:
     """The shapes of the model are known once it is loaded; nothing is converted for samples of another shape."""
-    np.savez(tmp_path / "samples.npz", x=np.ones((5, 8, 1, 8), np.float32))
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).random((5, 8, 1, 8), np.float32))
     work = tmp_path / "work"
     work.mkdir()
     with pytest.raises(InputError, match=r"\[N, 8, 8, 1\]") as refusal:

@@ -14,6 +14,7 @@ from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.arrayfiles import ArrayFiles
 from edgepack.quantize.arrays import LABELS, SampleArray, chunk_rows
+from edgepack.quantize.functions import SampleFunction
 from edgepack.quantize.images import ImageFolder
 from edgepack.quantize.samples import Samples, content_digest, row_digests
 from edgepack.quantize.tables import CsvTable
@@ -46,7 +47,8 @@ class CheckedSamples:
     ``rows`` has a digest of each row's inputs as float32, so that the same sample is recognized in another file, under
     another name or type; ``digest`` is that of everything that decides what the model is fed: inputs as they are
     stored, names, shapes, types, preprocessing. ``constant`` holds the rows in which an input has one value throughout;
-    ``classes`` is how often each label occurs, None where there are none or they are no classes.
+    ``classes`` is how often each label occurs, None where there are none or they are no classes. ``blank``: all rows
+    have one value throughout, in every input.
     """
 
     samples: Samples
@@ -55,6 +57,7 @@ class CheckedSamples:
     spans: tuple[Span, ...] = ()
     constant: tuple[int, ...] = ()
     classes: tuple[tuple[int, int], ...] | None = None
+    blank: bool = False
 
 
 def check_content(samples: Samples, *, need_labels: bool, report: Reporter) -> CheckedSamples:
@@ -86,6 +89,8 @@ class _Reader:
         self._spans = {array.name: (math.inf, -math.inf) for array in arrays}
         self._constant: list[int] = []
         self._classes: Counter[int] | None = Counter()
+        self._varied = False
+        self._singles: set[str] = set()  # inputs of one number a row
 
     @property
     def done(self) -> int:
@@ -101,7 +106,11 @@ class _Reader:
             self._whole.update(rows.tobytes())
             flat = rows.reshape(len(rows), -1)
             if flat.shape[1] > 1:
-                self._constant += (int(row) + first for row in (flat == flat[:, :1]).all(axis=1).nonzero()[0])
+                constant = (flat == flat[:, :1]).all(axis=1)
+                self._constant += (int(row) + first for row in constant.nonzero()[0])
+                self._varied = self._varied or not bool(constant.all())
+            else:
+                self._singles.add(name)
             if flat.size:
                 low, high = self._spans[name]
                 self._spans[name] = min(low, float(flat.min())), max(high, float(flat.max()))
@@ -154,7 +163,24 @@ class _Reader:
             tuple(Span(name, low, high) for name, (low, high) in self._spans.items()),
             tuple(dict.fromkeys(self._constant)),
             None if self._classes is None else tuple(sorted(self._classes.items())),
+            not self._varied and all(self._spans[name][0] >= self._spans[name][1] for name in self._singles),
         )
+
+
+def refuse_uniform(calibration: CheckedSamples) -> None:
+    """Raise InputError "uniform-samples" where the rows show nothing of what the model will see."""
+    count = calibration.samples.rows
+    if calibration.blank:
+        fault = "holds one value throughout in every row"
+    elif count > 1 and len(set(calibration.rows)) == 1:
+        fault = f"holds the same sample {count} times"
+    else:
+        return
+    raise InputError(
+        "uniform-samples",
+        f"{calibration.samples.text} {fault}: no range can be set by that.",
+        hint="Calibrate with 100 to 500 typical samples; see how these were written.",
+    )
 
 
 def _require_finite(samples: Samples, name: str, rows: Array, first: int) -> None:
@@ -244,10 +270,13 @@ def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list
     elif shared < 2 or shared <= TOLERATED_SHARE * len(set(judging.rows)):
         return pairs
     shown = ", ".join(f"{a} = {b}" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+    hint = "Take rows apart, for example FILE#0:100 to calibrate and FILE#100:500 to evaluate."
+    if not both and isinstance(evaluation.store, SampleFunction) and calibration.is_of(evaluation):
+        hint = "Does it give another order each time it is called? Fix the seed, or do not shuffle."
     raise InputError(
         "overlap",
         f"{evaluation.text} shares {len(pairs)} {'row' if len(pairs) == 1 else 'rows'} with the calibration "
         f"{calibration.text} ({shown}): an accuracy over them would flatter.",
-        hint="Take rows apart, for example FILE#0:100 to calibrate and FILE#100:500 to evaluate.",
+        hint=hint,
         rows=[list(pair) for pair in pairs[:100]],
     )

@@ -14,7 +14,7 @@ from edgepack.files import check_output, require_regular
 from edgepack.metric import Metric, load_metric
 from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.audit import audit_samples
-from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
+from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap, refuse_uniform
 from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.request import Goal, Request, SourceOptions
@@ -73,6 +73,8 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         None if samples is None else check_content(samples, need_labels=samples is evaluation, report=report)
         for samples in opened
     )
+    if calibrating is not None and any(one.target.quantization.scheme in INTEGER_SCHEMES for one in request.goals):
+        refuse_uniform(calibrating)
     alike = (_repeated_rows(calibrating, judging), _repeated_rows(calibrating, checking))
     notes = (*filter(None, alike), *audit_samples(calibrating, judging or checking))
     return Job(
