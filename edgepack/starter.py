@@ -27,7 +27,8 @@ STARTER = """\
                                   # an .npz, a .csv, a folder of .npy or of images, or "module:function"
 
 [samples]                         # how images and CSV become the model's inputs; the other kinds are fed as they are
-# range = [0.0, 1.0]              # what pixels of 0 and 255 become: [0.0, 1.0] divides by 255, [0.0, 255.0] leaves them
+# range = [0.0, 1.0]              # what pixels of 0 and 255 become: [0.0, 1.0] divides by 255, [0.0, 255.0] keeps them;
+                                  # samples of every other kind are refused where they lie outside
 # mean = [0.485, 0.456, 0.406]    # taken away after that, then divided by std: one number, or one for each colour
 # std = [0.229, 0.224, 0.225]
 # size = [96, 96]                 # height and width of images; left out: what the model takes

@@ -172,7 +172,14 @@ def test_float_numbers_do_not_go_to_an_integer_accelerator() -> None:
 
 
 def test_an_open_size_is_an_error_where_an_accelerator_needs_fixed_ones() -> None:
-    """On a CPU it is a note, and so on a GPU profile without a delegate; an open batch is one to the Edge TPU only."""
+    """On a CPU it is a note, and so on a GPU profile without a delegate; an open batch is one to the Edge TPU only.
+
+    The cure is the option that pins just what is open.
+    """
+
+    def cure_of(model: TfliteModel) -> str:
+        return next(found.cure or "" for found in check_fit(model, CORAL).findings if found.code == "open-shape")
+
     model = chain("RELU")
     opened = dataclasses.replace(model.inputs[0], shape_signature=(-1, 4, 4, 8))
     model = dataclasses.replace(model, inputs=(opened,), tensors=(opened, *model.tensors[1:]))
@@ -180,8 +187,10 @@ def test_an_open_size_is_an_error_where_an_accelerator_needs_fixed_ones() -> Non
     assert said(model, load_target("generic-cpu"))["open-shape"] == "note"
     assert said(model, load_target("generic-gpu"))["open-shape"] == "note"
     assert said(model, load_target("android-gpu"))["open-shape"] == "note"
+    assert cure_of(model) == "Pin it where the model is converted: --batch 1."
     wide = dataclasses.replace(opened, shape_signature=(1, -1, 4, 8))
     model = dataclasses.replace(model, inputs=(wide,), tensors=(wide, *model.tensors[1:]))
+    assert "=1,?,4,8, a number for each ?." in cure_of(model)
     assert said(model, load_target("generic-gpu"))["open-shape"] == "note"
     assert said(model, load_target("android-gpu"))["open-shape"] == "error"
     assert said(model, load_target("ethos-u65"))["open-shape"] == "error"

@@ -108,6 +108,7 @@ def test_values_outside_the_stated_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 6 of 'x' holds 200") as refusal:
         checked(tmp_path, options={"range": [0, 1]}, x=rows)
     assert refusal.value.code == "outside-range"
+    assert "is what all other samples are held against" in refusal.value.hint
     assert checked(tmp_path, options={"range": [0, 200]}, x=rows).spans[0].high == 200
 
 

@@ -185,3 +185,9 @@ def test_ten_thousand_samples_do_not_live_in_memory(module: Any) -> None:
     rows, grown_mb = map(int, done.stdout.split())
     assert rows == 10_000
     assert grown_mb < 60
+
+
+def test_a_failed_function_is_told_with_the_line_that_shows_more(module: Any) -> None:
+    """The command in the hint can be pasted: it names the module and the function."""
+    name = module("def samples():\n    yield 1 / 0\n")
+    assert f"python -c 'import {name}; list({name}.samples())'" in refusal_of(f"{name}:samples").hint

@@ -140,7 +140,7 @@ def test_a_fraction_for_an_integer_input_is_told(tmp_path: Path) -> None:
 def test_an_unknown_class_is_told_with_its_line(tmp_path: Path) -> None:
     """Stated classes are all there are."""
     error = refusal_of(table(tmp_path, "a,b,y\n1,2,cat\n3,4,dgo\n"), classes=["cat", "dog"])
-    assert "line 3, column 'y': 'dgo' is none of the 2 classes. Did you mean 'dog'?" in error.message
+    assert "line 3, column 'y': 'dgo' is none of the 2 classes (cat, dog). Did you mean 'dog'?" in error.message
 
 
 def test_a_long_table_is_streamed(tmp_path: Path) -> None:
@@ -157,3 +157,12 @@ def test_a_long_table_is_streamed(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert rows == 10_000
     assert peak < 2e6
+
+
+def test_refusals_name_what_there_is(tmp_path: Path) -> None:
+    """Without a label's column the columns are named, and with a word that is no class the classes."""
+    unlabelled = opened(table(tmp_path, "ax,ay,activity\n1,2,3\n"))
+    with pytest.raises(InputError, match=r"has no labels \(its columns are ax, ay, activity\)"):
+        check_content(unlabelled, need_labels=True, report=ignore_events)
+    fault = refusal_of(table(tmp_path, "a,b,y\n1,2,cat\n", "cat.csv"), classes=["idle", "run"])
+    assert "'cat' is none of the 2 classes (idle, run)." in str(fault)

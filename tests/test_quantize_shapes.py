@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.errors import InputError
+from edgepack.errors import InputError, MisfitError
+from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
+from edgepack.quantize.checking import check_content
+from edgepack.quantize.refusals import advise_pins, require_fit
+from edgepack.quantize.samples import open_samples
 from edgepack.quantize.shapes import InputShape, parse_input_shapes, pin_ports, pinned_batch
 
 SIZES = st.lists(st.one_of(st.none(), st.integers(1, 10_000)), min_size=1, max_size=6)
@@ -69,11 +76,37 @@ def test_open_sizes_are_pinned_and_others_stay() -> None:
     [
         ("1,98,40", "names none"),
         ("aa=1,98,40", "Did you mean 'a'"),
-        ("a=1,98,41", r"is \?,\?,40"),
-        ("a=1,98", r"cannot be 1,98"),
+        ("a=1,98,41", r"is \?,\?,40 \(\? is open\), and cannot be 1,98,41: size 3 is fixed at 40, not 41\."),
+        ("a=1,98", r"cannot be 1,98: it has 3 sizes, not 2"),
     ],
 )
 def test_what_the_model_cannot_have_is_refused(text: str, told: str) -> None:
     """An unknown input, a fixed size, another rank: each with what the model has."""
     with pytest.raises(InputError, match=told):
         pin_ports(PORTS, parse_input_shapes([text]))
+
+
+def test_samples_of_another_shape_tell_the_shape_that_they_have(tmp_path: Path) -> None:
+    """The fault may be --input-shape: what fits stands in the hint, unless the model itself is contradicted."""
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 10, 4), np.float32))
+    samples = open_samples(tmp_path / "x.npz")
+
+    def hint(size: int, *texts: str) -> str:
+        with pytest.raises(InputError) as refusal:
+            require_fit(samples, (Port("seq", (None, size, 4), "float32"),), texts)
+        return refusal.value.hint
+
+    assert hint(8, "seq=1,8,4").endswith("Or correct --input-shape: seq=1,10,4 fits these samples.")
+    assert hint(8, "1,8,?").endswith("Or correct --input-shape: seq=1,10,4 fits these samples.")
+    assert "--input-shape" not in hint(8, "seq=1,?,4")
+    assert "--input-shape" not in hint(8)
+
+
+def test_a_pin_is_advised_once(tmp_path: Path) -> None:
+    """Where the samples say what to pin, the general advice of an open size is left out; other cures stay."""
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 10, 4), np.float32))
+    checked = check_content(open_samples(tmp_path / "x.npz"), need_labels=False, report=ignore_events)
+    findings = [{"code": "open-shape", "cure": "Pin it."}, {"code": "other", "cure": "Mend it."}]
+    error = MisfitError("conformance", "It does not fit.", hint="Pin it. Mend it.", findings=findings)
+    advise_pins(error, (Port("seq", (None, None, 4), "float32"),), checked)
+    assert error.hint == "The model leaves sizes open: pin them, --input-shape seq=1,10,4. Mend it."

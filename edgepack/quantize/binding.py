@@ -82,7 +82,7 @@ def _check_shape(samples: Samples, array: SampleArray, port: Port) -> None:
             f"{samples.place}: {array.name!r} has the shape {_shape(array.shape)}, "
             f"but the model's input {port.name!r} takes {_shape(('N', *wanted))}.",
             hint=_shape_hint(samples),
-            expected=list(port.shape), got=list(array.shape),
+            input=port.name, expected=list(port.shape), got=list(array.shape),
         )  # fmt: skip
     if array.rows < samples.stop:
         raise InputError(

@@ -16,6 +16,7 @@ from edgepack.quantize.arrayfiles import ArrayFiles
 from edgepack.quantize.arrays import LABELS, SampleArray, chunk_rows
 from edgepack.quantize.functions import SampleFunction
 from edgepack.quantize.images import ImageFolder
+from edgepack.quantize.labels import listed
 from edgepack.quantize.samples import Samples, content_digest, row_digests
 from edgepack.quantize.tables import CsvTable
 
@@ -137,7 +138,8 @@ class _Reader:
                 "outside-range",
                 f"{self._samples.place}: row {first + int(row)} of {name!r} holds {flat[row, column]:g}, and [samples] "
                 f"says that samples lie between {limits[0]:g} and {limits[1]:g}.",
-                hint="Scale the samples as in training, or correct range in [samples] of edgepack.toml.",
+                hint="Scale the samples as in training, or correct range in [samples] of edgepack.toml: it scales "
+                "images, and is what all other samples are held against; leave it out to feed them unchecked.",
                 row=first + int(row),
             )
 
@@ -204,8 +206,7 @@ def _check_labels(samples: Samples, needed: bool) -> None:
     labels = samples.named(LABELS)
     if labels is None:
         if needed:
-            have = ", ".join(array.name for array in samples.arrays) or "nothing"
-            fault = f"{samples.place} has no labels (there is {have})."
+            fault = f"{samples.place} has no labels ({_what_there_is(samples)})."
             raise InputError("no-labels", fault, hint=_label_hint(samples))
         return
     if labels.rows < samples.stop:
@@ -214,6 +215,12 @@ def _check_labels(samples: Samples, needed: bool) -> None:
             f"{samples.place} has {labels.rows} labels for {samples.stop} samples.",
             hint="One label a row.",
         )
+
+
+def _what_there_is(samples: Samples) -> str:
+    if isinstance(samples.store, CsvTable):
+        return f"its columns are {listed(samples.store.header)}"
+    return f"there is {', '.join(array.name for array in samples.arrays) or 'nothing'}"
 
 
 def _label_hint(samples: Samples) -> str:

@@ -210,9 +210,17 @@ def _open_shapes(model: TfliteModel, target: Target) -> Iterator[Finding]:
             yield Finding(
                 "open-shape", "error" if fixed else "note", name,
                 f"The input {name!r} has an open size: {list(tensor.shape_signature)}{why}.",
-                "Pin it: --batch 1, and no open sizes in the model." if fixed else
-                "A pinned one is faster, and accelerators ask for it: --batch 1, and no open sizes in the model.",
+                ("Pin it" if fixed else "A pinned one is faster, and accelerators ask for it")
+                + f" where the model is converted: {_pinning(name, tensor.shape_signature)}.",
             )  # fmt: skip
+
+
+def _pinning(name: str, signature: Sequence[int]) -> str:
+    """The option of `edgepack quantize` that leaves no size of an input open."""
+    if -1 not in signature[1:]:
+        return "--batch 1"
+    sizes = (1, *signature[1:])
+    return f"--input-shape {name}={','.join('?' if size == -1 else str(size) for size in sizes)}, a number for each ?"
 
 
 def _listed(names: list[str]) -> str:

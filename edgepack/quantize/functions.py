@@ -136,7 +136,8 @@ def _failed(text: str, number: int, at_start: bool, error: BaseException) -> Inp
     if at_start and isinstance(error, TypeError):
         hint = f"It is called without arguments and returns an iterable of samples. {_HINT}"
     else:
-        hint = "Mend the function; python -c 'import MODULE; list(MODULE.FUNCTION())' shows the whole traceback."
+        module, _, function = text.partition(":")
+        hint = f"Mend the function; python -c 'import {module}; list({module}.{function}())' shows the whole traceback."
     return InputError("samples-failed", f"{text} failed {where}: {told(error)}.", hint=hint)
 
 

@@ -105,7 +105,11 @@ def check_outputs(request: Request) -> None:
     places = [goal.output.resolve() for goal in request.goals]
     for goal in request.goals:
         if goal.output.suffix != ".tflite":
-            raise InputError("bad-output", f"{goal.output} is no name for a model.", hint="Name a file: -o OUT.tflite")
+            raise InputError(
+                "bad-output",
+                f"{goal.output} is no name for a model: it has to end in .tflite.",
+                hint=f"-o {goal.output.with_suffix('.tflite')}" if goal.output.name else "Name a file: -o OUT.tflite",
+            )
         for place, (what, is_ours) in places_beside(goal.output).items():
             check_output(place, what, is_ours, _inputs(request))
         if places.count(goal.output.resolve()) > 1:

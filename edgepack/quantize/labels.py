@@ -28,7 +28,7 @@ class Labelling:
         near = nearest(text, self.classes, limit=1)
         raise InputError(
             "bad-label",
-            f"{where}: {text!r} is none of the {len(self.classes)} classes."
+            f"{where}: {text!r} is none of the {len(self.classes)} classes ({listed(self.classes)})."
             + (f" Did you mean {near[0]!r}?" if near else ""),
             hint="Mend the label, or add the class to classes in [samples].",
             classes=list(self.classes),
@@ -56,6 +56,11 @@ def labelling_of(texts: Iterable[str], classes: Sequence[str], where: str) -> La
             hint="Name the column of the labels: label = ... in [samples].",
         )
     return Labelling(tuple(sorted(known)), "<i8")
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The names, the first of them where there are many."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def number_of(text: str, where: str) -> float:

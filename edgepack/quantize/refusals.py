@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from edgepack.errors import MisfitError
+from edgepack.errors import InputError, MisfitError
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import bind_inputs, fit_samples
 from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.request import Goal
+from edgepack.quantize.samples import Samples
+from edgepack.quantize.shapes import InputShape, parse_input_shapes
 
 
 def all_refused(refused: Sequence[tuple[Goal, MisfitError]], goals: int) -> MisfitError:
@@ -25,11 +28,45 @@ def all_refused(refused: Sequence[tuple[Goal, MisfitError]], goals: int) -> Misf
     )
 
 
-def pin_advice(inputs: Sequence[Port], samples: CheckedSamples | None) -> str | None:
-    """The options that pin what the model leaves open to what the samples have; None where nothing is open."""
+def advise_pins(error: MisfitError, inputs: Sequence[Port], samples: CheckedSamples | None) -> None:
+    """Add to the hint which options pin what the model leaves open to what the samples have; nothing where none is.
+
+    The advice takes the place of the general one that conformance gives for an open size.
+    """
     if samples is None or all(None not in port.shape[1:] for port in inputs):
-        return None
+        return
     bound = bind_inputs(fit_samples(samples.samples, inputs), inputs)
     sizes = {port.name: bound[port.name].shape[-len(port.shape[1:]) :] for port in inputs if port.shape[1:]}
     told = [f"--input-shape {name}={','.join(map(str, (1, *shape)))}" for name, shape in sizes.items()]
-    return f"The model leaves sizes open: pin them, {' '.join(told)}."
+    details: Mapping[str, Any] = error.details
+    findings = details.get("findings", ())
+    others = [found["cure"] for found in findings if found["code"] != "open-shape"]
+    advice = f"The model leaves sizes open: pin them, {' '.join(told)}."
+    error.hint = " ".join(dict.fromkeys(filter(None, [advice, *(others if findings else [error.hint])])))
+
+
+def require_fit(samples: Samples, inputs: Sequence[Port], input_shapes: Sequence[str]) -> None:
+    """Raise what :func:`fit_samples` does, with the shape to state where the fault may be an ``--input-shape``."""
+    try:
+        fit_samples(samples, inputs)
+    except InputError as error:
+        for shape in parse_input_shapes(input_shapes):
+            corrected = _corrected(shape, error.details)
+            if corrected:
+                error.hint = f"{error.hint} Or correct --input-shape: {corrected} fits these samples."
+        raise
+
+
+def _corrected(shape: InputShape, details: Mapping[str, Any]) -> str | None:
+    """The shape as the samples have it; None where they contradict more than the sizes that it states."""
+    name = details.get("input")
+    if name is None or shape.name not in (None, name):
+        return None
+    expected, got = details["expected"][1:], details["got"][1:]
+    if len(expected) != len(got) or len(shape.sizes) != len(got) + 1:
+        return None
+    stated = zip(expected, got, shape.sizes[1:], strict=True)
+    if any(want not in (None, have) and size is None for want, have, size in stated):
+        return None
+    batch = "?" if shape.sizes[0] is None else shape.sizes[0]
+    return f"{name}={','.join(map(str, (batch, *got)))}"

@@ -32,7 +32,7 @@ from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
 from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
-from edgepack.quantize.refusals import all_refused, pin_advice
+from edgepack.quantize.refusals import advise_pins, all_refused, require_fit
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
@@ -111,8 +111,7 @@ class Run:
             try:
                 made.append(self.make(goal, folder))
             except MisfitError as error:
-                advice = pin_advice(self._inputs, self._any_samples)
-                error.hint = " ".join(filter(None, [advice, error.hint]))
+                advise_pins(error, self._inputs, self._any_samples)
                 refused.append((goal, error))
         if len(self._job.goals) == 1 and refused:
             raise refused[0][1]
@@ -137,7 +136,7 @@ class Run:
             outputs = [port.shape for port in ports.outputs]
         self._reference = Reference(self._shop, self._inputs, job.options.batch)
         for checked in filter(None, (job.calibration, job.evaluation)):
-            fit_samples(checked.samples, self._inputs)
+            require_fit(checked.samples, self._inputs, job.options.input_shapes)
         if job.check_set is not None:
             refuse_large(fit_samples(job.check_set.samples, self._inputs))
         if job.evaluation is not None:

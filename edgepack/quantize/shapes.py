@@ -98,9 +98,21 @@ def _pin(port: Port, shape: InputShape) -> Port:
         raise InputError(
             "bad-input-shape",
             f"The input {port.name!r} of the model is {shown} (? is open), and cannot be "
-            f"{','.join('?' if size is None else str(size) for size in shape.sizes)}.",
+            f"{','.join('?' if size is None else str(size) for size in shape.sizes)}: {_misfit(port, shape)}.",
             hint=_GRAMMAR,
             expected=list(own),
         )
     sizes = (have if size is None else size for have, size in zip(own[1:], shape.sizes[1:], strict=True))
     return dataclasses.replace(port, shape=(own[0], *sizes))
+
+
+def _misfit(port: Port, shape: InputShape) -> str:
+    own, wanted = port.shape, shape.sizes
+    if len(own) != len(wanted):
+        return f"it has {len(own)} sizes, not {len(wanted)}"
+    fixed = [
+        f"size {place} is fixed at {have}, not {size}"
+        for place, (have, size) in enumerate(zip(own, wanted, strict=True), 1)
+        if place > 1 and None not in (have, size) and have != size
+    ]
+    return ", ".join(fixed)

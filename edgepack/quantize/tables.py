@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
-from edgepack.quantize.labels import Labelling, labelling_of, number_of
+from edgepack.quantize.labels import Labelling, labelling_of, listed, number_of
 from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.reading import reading
 from edgepack.strict_toml import nearest
@@ -207,10 +207,9 @@ def _place(path: Path, header: Sequence[str], name: str) -> int:
     if name in header:
         return list(header).index(name)
     near = nearest(name, header, limit=1)
-    shown = ", ".join(header[:8]) + (", ..." if len(header) > 8 else "")
     raise InputError(
         "bad-columns",
-        f"{path} has no column {name!r}; it has {shown}." + (f" Did you mean {near[0]!r}?" if near else ""),
+        f"{path} has no column {name!r}; it has {listed(header)}." + (f" Did you mean {near[0]!r}?" if near else ""),
         hint="Name columns as the first line of the file does: label and inputs in [samples] of edgepack.toml.",
     )
 
