@@ -175,8 +175,8 @@ class TunedCandidate:
     ``drop`` is that of this machine, or of the device where that is larger. ``reason`` is why a candidate that is not
     ``legal`` is none; its figures are None where it could not even be made. ``on_front``: no other legal candidate is
     as good in drop, bytes and latency and better in one. ``latency_ms`` is the device's, None where it was not measured
-    there, or where that says nothing: ``inconclusive`` is why. ``float_layers`` stayed in float, named by their output
-    tensors.
+    there, or where that says nothing: ``inconclusive`` is why. ``float_layers`` stayed in float and
+    ``int16_layers`` have 16-bit activations; both are named by their output tensors.
     """
 
     name: str
@@ -192,6 +192,7 @@ class TunedCandidate:
     chosen: bool
     float_layers: tuple[str, ...] = ()
     inconclusive: str | None = None
+    int16_layers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from test_quantize_conformance import target
 from edgepack.building import quantize
 from edgepack.errors import InputError, MisfitError
 from edgepack.quantize.legacy import upgrade_codes
+from edgepack.quantize.worker import _library
 from edgepack.target import Scheme
 from edgepack.tflite import buffer_regions, read_model
 
@@ -162,3 +163,31 @@ def test_a_model_far_from_its_source_is_noted_without_labels(
     (note,) = (found for found in made.conformance.findings if found.code == "far-from-float")
     assert "dB" in note.message
     assert "--eval" in note.cure
+
+
+def test_open_sizes_are_refused_without_sending_in_circles(
+    small_models: Path, float_model: Path, tmp_path: Path
+) -> None:
+    """A .tflite that leaves more than its batch open is told before anything starts, and so is pinning it too late."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(float_model.read_bytes(), 0))
+    (place,) = model.subgraphs[0].inputs
+    tensor = model.subgraphs[0].tensors[place]
+    tensor.shapeSignature = [1, -1, *list(tensor.shape)[2:]]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    source = tmp_path / "open.tflite"
+    source.write_bytes(builder.Output())
+    for asked, code in (({}, "open-sizes"), ({"input_shapes": ["1,8,8,1"]}, "bad-input-shape")):
+        with pytest.raises(InputError) as refusal:
+            quantize(source, target=target(), output=tmp_path / "out.tflite", **asked, **sets(small_models))
+        assert refusal.value.code == code
+        assert "SavedModel, .keras or .h5 that it was converted from" in refusal.value.hint
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_failure_names_the_library_whose_it_is() -> None:
+    """What litert-quantizer or the runtime says is not said to be TensorFlow's."""
+    assert _library({"verb": "convert", "conversion": {"engine": "litert"}}) == "litert-quantizer"
+    assert _library({"verb": "load", "kind": "tflite"}) == "litert-quantizer"
+    assert _library({"verb": "host"}) == "LiteRT"
+    assert _library({"verb": "convert", "conversion": {"engine": "tensorflow"}}) == "TensorFlow"

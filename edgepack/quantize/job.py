@@ -141,8 +141,8 @@ def _refuse_idle_options(source: Source, request: Request) -> None:
     if request.options.input_shapes and source.kind == TFLITE:
         raise InputError(
             "bad-input-shape",
-            f"{source.path} is a .tflite: the sizes of its inputs are settled.",
-            hint="Leave --input-shape out, or name the model that it was converted from.",
+            f"{source.path} is a .tflite: no size of its inputs can be pinned any more.",
+            hint="Give --input-shape with the SavedModel, .keras or .h5 that it was converted from, or leave it out.",
         )
 
 

@@ -263,7 +263,7 @@ def engine_of(job: Job) -> str:
 
 
 def _tflite_inputs(job: Job, model: TfliteModel) -> tuple[Port, ...]:
-    """The inputs of a float .tflite. Raises InputError "already-quantized"."""
+    """The inputs of a float .tflite. Raises InputError "already-quantized", "open-sizes"."""
     small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
     if small or any(tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs):
         raise InputError(
@@ -271,10 +271,20 @@ def _tflite_inputs(job: Job, model: TfliteModel) -> tuple[Port, ...]:
             f"{job.source.path} is quantized already ({', '.join(map(repr, small[:3])) or 'its inputs'}).",
             hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
         )
-    return tuple(
+    ports = tuple(
         Port(name, tuple(None if n == -1 else n for n in tensor.shape_signature), tensor.dtype)
         for name, tensor in model.named_inputs
     )
+    opened = next((port for port in ports if None in port.shape[1:]), None)
+    if opened is not None and (job.calibration or job.evaluation or job.check_set):
+        raise InputError(
+            "open-sizes",
+            f"{job.source.path} leaves sizes open at its input {opened.name!r} "
+            f"({','.join('?' if size is None else str(size) for size in opened.shape)}): as a .tflite it cannot be "
+            "fed with samples.",
+            hint="Name the SavedModel, .keras or .h5 that it was converted from, and pin them there: --input-shape.",
+        )
+    return ports
 
 
 def _dense_per_tensor(conversion: Conversion) -> Conversion:

@@ -32,7 +32,7 @@ from edgepack.errors import EdgepackError, InputError, InternalError, MisfitErro
 from edgepack.events import Event
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import padded, read_batches
-from edgepack.quantize.conversion import Conversion, conversion_from_json
+from edgepack.quantize.conversion import LITERT, Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.feeding import batches_of, by_row
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
@@ -270,11 +270,18 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         words = next((line.strip() for line in reversed(str(fault).splitlines()) if line.strip()), "")
         error = MisfitError(
             "tensorflow-failed",
-            f"TensorFlow failed to {request['verb']}: {type(fault).__name__}: {words[:300]}",
+            f"{_library(request)} failed to {request['verb']}: {type(fault).__name__}: {words[:300]}",
             hint="Something in the model is too much for it: try another scheme.",
         )
     told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
     _send(replies, "error", {"kind": type(error).__name__, **told})
+
+
+def _library(request: Mapping[str, Any]) -> str:
+    """Whose words a failure's are."""
+    if request.get("kind") == TFLITE or (request.get("conversion") or {}).get("engine") == LITERT:
+        return "litert-quantizer"
+    return "LiteRT" if request["verb"] in ("host", "layers", "ranges") else "TensorFlow"
 
 
 def _send(replies: IO[str], key: str, value: Mapping[str, Any]) -> None:

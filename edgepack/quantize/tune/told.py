@@ -35,5 +35,6 @@ def _told(trial: Trial, *, on_front: bool, chosen: bool) -> TunedCandidate:
         on_front=on_front,
         chosen=chosen,
         float_layers=conversion.float_layers,
+        int16_layers=conversion.int16_layers,
         inconclusive=measured.inconclusive if measured else None,
     )
