@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument, VerifyDocument
 from edgepack.errors import InputError
-from edgepack.events import Reporter, ignore_events
+from edgepack.events import Event, Reporter, ignore_events
 from edgepack.report import check_report_place
 from edgepack.report import report as write_report
 
@@ -215,7 +215,8 @@ def bundle(
     model, output = as_path("model", model), as_path("output", output)
     check_bundle_output(output, model)
     chosen = as_target(target)
-    _refuse_misfit(model, chosen if platforms is None else dataclasses.replace(chosen, platforms=tuple(platforms)))
+    held = chosen if platforms is None else dataclasses.replace(chosen, platforms=tuple(platforms))
+    _hold_against(model, held, report)
     with written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             model,
@@ -231,9 +232,11 @@ def bundle(
     return dataclasses.replace(document, path=str(output))
 
 
-def _refuse_misfit(model: Path, target: Target) -> None:
-    """Hold a .tflite of anybody's against the target; what is no .tflite is told when it is bundled."""
-    from edgepack.errors import InputError
+def _hold_against(model: Path, target: Target, report: Reporter) -> None:
+    """Refuse a .tflite of anybody's that the target cannot run; tell what is worth a note.
+
+    What is no .tflite is told when it is bundled.
+    """
     from edgepack.quantize.conformance import check_fit, refuse_misfit
     from edgepack.tflite import read_model
 
@@ -241,7 +244,10 @@ def _refuse_misfit(model: Path, target: Target) -> None:
         described = read_model(model)
     except InputError:
         return
-    refuse_misfit(check_fit(described, target), target)
+    fit = check_fit(described, target)
+    refuse_misfit(fit, target)
+    for found in fit.findings:
+        report(Event("bundle", f"note: {found.message}"))
 
 
 def inspect(path: str | Path) -> BundleDocument:

@@ -153,6 +153,29 @@ def test_a_bundle_that_was_packed_again_is_refused(
         open_bundle(tiny)
 
 
+def _escaping(archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
+    _as_is(archive, members)
+    archive.writestr("../evil", b"")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(("change", "told"), [(_escaping, r"'\.\./evil' is not allowed"), (_duplicate, "twice")])
+def test_the_error_names_the_entry(
+    tiny: Path, change: Callable[[zipfile.ZipFile, list[tuple[zipfile.ZipInfo, bytes]]], None], told: str
+) -> None:
+    """A path out of the bundle, or one that is there twice, is told as what it is."""
+    tiny.write_bytes(rezip(tiny.read_bytes(), change))
+    with pytest.raises(IntegrityError, match=told):
+        open_bundle(tiny)
+
+
+def test_an_empty_file_is_told_as_empty(tmp_path: Path) -> None:
+    """The commonest broken download."""
+    (tmp_path / "a.edgepack").touch()
+    with pytest.raises(InputError, match="is empty"):
+        open_bundle(tmp_path / "a.edgepack")
+
+
 @pytest.mark.parametrize("field_offset", [18, 22], ids=["stored size", "real size"])
 def test_a_lying_size_is_refused(tiny: Path, field_offset: int) -> None:
     """A header that claims gigabytes is held against the file before anything is read or allocated."""

@@ -138,6 +138,16 @@ def test_float16_weights_are_nothing_that_the_gpu_delegate_leaves(operator_model
     assert delegated_share(model, load_target("generic-gpu")) == 1.0
 
 
+def test_another_border_than_the_profiles_is_a_note() -> None:
+    """A float border runs on the CPU before an integer accelerator: bundling tells it, and refuses nothing."""
+    model = chain("QUANTIZE", "RELU", "DEQUANTIZE")
+    tensors = tuple(
+        dataclasses.replace(one, dtype="float32", scales=()) if one.index in (0, 3) else one for one in model.tensors
+    )
+    bordered = dataclasses.replace(model, tensors=tensors, inputs=tensors[:1], outputs=tensors[-1:])
+    assert said(bordered, on("vx"))["float-io"] == "note"
+
+
 def test_a_required_accelerator_that_would_find_nothing_is_an_error() -> None:
     """The model is refused before a board is asked; where the delegate is optional it is a note."""
     model = chain("TOPK_V2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -218,7 +219,7 @@ def _read_members(stream: BinaryIO, size: int, path: Path) -> tuple[Member, ...]
     stream.seek(directory_offset)
     members = layout.parse_directory(stream.read(directory_bytes), count)
     if members is None or members[0].name != MANIFEST_NAME:
-        raise _not_ours(stream, size, path, "its directory is not one that edgepack writes")
+        raise _not_ours(stream, size, path, _strange_member(path) or "its directory is not one that edgepack writes")
     fault = _members_fault(members, directory_offset)
     if fault:
         raise _damaged(path, fault)
@@ -226,10 +227,11 @@ def _read_members(stream: BinaryIO, size: int, path: Path) -> tuple[Member, ...]
 
 
 def _members_fault(members: Sequence[Member], directory_offset: int) -> str:
+    strange = _strange_name([member.name for member in members])
+    if strange is not None:
+        return strange
     position = 0
     for member in members:
-        if not safe_path(member.name):
-            return f"the path {member.name!r} is not allowed"
         if member.offset != position:
             return f"{member.name} does not follow the file before it"
         position = member.end
@@ -268,6 +270,27 @@ def _match(files: Sequence[FileEntry], members: Sequence[Member]) -> dict[str, E
     }
 
 
+def _strange_member(path: Path) -> str | None:
+    """What about the names in a ZIP's directory no bundle has; None where that is not it, or it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _strange_name(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None
+
+
+def _strange_name(names: Sequence[str]) -> str | None:
+    """The first name that leads out of the bundle, or is there twice."""
+    seen: set[str] = set()
+    for name in names:
+        if not safe_path(name):
+            return f"the path {name!r} is not allowed"
+        if name in seen:
+            return f"it holds {name!r} twice"
+        seen.add(name)
+    return None
+
+
 def _not_ours(stream: BinaryIO, size: int, path: Path, fault: str) -> InputError | IntegrityError:
     """A damaged bundle where one can be recognised from either end of the file, something else where not."""
     first = layout.local_header(Member(MANIFEST_NAME, 0, 0, 0))
@@ -281,10 +304,11 @@ def _not_ours(stream: BinaryIO, size: int, path: Path, fault: str) -> InputError
     ends_as_bundle = directory >= 0 and MANIFEST_NAME.encode() in tail[tail.find(layout.CENTRAL_MAGIC) :]
     if begins_as_bundle or ends_as_bundle:
         return _damaged(path, fault)
+    hint = "Make one with `edgepack bundle MODEL.tflite --target T ...`."
+    if not size:
+        return InputError("not-a-bundle", f"{path} is empty.", hint=f"If it was downloaded, do so again. {hint}")
     kind = "a ZIP, but no bundle" if begins_as_zip else "no bundle"
-    return InputError(
-        "not-a-bundle", f"{path} is {kind}.", hint="Make one with `edgepack bundle MODEL.tflite --target T ...`."
-    )
+    return InputError("not-a-bundle", f"{path} is {kind}.", hint=hint)
 
 
 def _damaged(path: Path, fault: str) -> IntegrityError:

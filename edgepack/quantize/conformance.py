@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from edgepack.documents import Conformance, Finding
@@ -42,9 +43,10 @@ def check_fit(model: TfliteModel, target: Target) -> Conformance:
     """What any .tflite has to be to run on the target, whatever scheme it was quantized with.
 
     The codes: "float-tensor", "per-channel-weights", "operator-version", "wrong-numbers", "custom-operator",
-    "tf-select", "nothing-delegated" (errors); "float-operator", "not-accelerated" (notes); "open-shape" (an error where
-    an accelerator needs fixed sizes, else a note). On a target with a compiler or a delegate, and without an operator
-    list, nobody can tell a custom operator that is theirs from one that is nobody's: there they pass.
+    "tf-select", "nothing-delegated" (errors); "float-operator", "not-accelerated", "float-io", "io-type" (notes: the
+    border that the profile asks for is how edgepack quantizes, not what a runtime refuses); "open-shape" (an error
+    where an accelerator needs fixed sizes, else a note). On a target with a compiler or a delegate, and without an
+    operator list, nobody can tell a custom operator that is theirs from one that is nobody's: there they pass.
     """
     accelerator = accelerator_of(target)
     if accelerator is not None:
@@ -53,7 +55,8 @@ def check_fit(model: TfliteModel, target: Target) -> Conformance:
         compiled = frozenset(operator.custom_name for operator in model.operators if operator.custom_name is not None)
     else:
         compiled = frozenset()
-    return _concluded(model, target, (), compiled)
+    border = tuple(dataclasses.replace(found, severity="note") for found in _border(model, target))
+    return _concluded(model, target, border, compiled)
 
 
 def _concluded(
