@@ -123,6 +123,10 @@ def whole_life(device: Device, folder: Path) -> None:
     first, second = releases
     assert edgepack.rollback(**device.where).current == first
     status = edgepack.status(**device.where)
-    assert (status.current, status.previous, status.candidate) == (first, None, second)
+    assert (status.current, status.previous, status.candidate) == (
+        first,
+        None,
+        None,
+    )  # what was fled from is no candidate
     assert [entry["to"] for entry in edgepack.history(**device.where).history] == [first, second, first]
     assert (device.root / "lib" / "edgepack_device.py").is_file()
