@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from deploying import this_machine
 
 import edgepack
 from edgepack.cli.main import run
+from edgepack.device import ConnectOptions
 from edgepack.errors import GateFailed, InputError
 from edgepack.metric import MAE, TOP1, Drop
 from edgepack.quantize.gate import OVER_BUDGET, UNSETTLED, judge_drop
@@ -74,6 +76,7 @@ def test_a_broken_budget_is_written_told_and_not_deployed(
             calibration="wild.npz#0:20",
             evaluation="wild.npz#20:120",
             budget={"max_accuracy_drop": 0.02},
+            options=ConnectOptions(python=sys.executable),
         )
     assert error.value.code == OVER_BUDGET
     assert not (tmp_path / "device").exists() or not list((tmp_path / "device").rglob("*.tflite"))

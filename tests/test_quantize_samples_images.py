@@ -148,7 +148,8 @@ def test_a_sub_folder_without_images_is_not_counted_in_silence(tmp_path: Path) -
     picture(tmp_path / "dog" / "a.png")
     (tmp_path / "cat").mkdir()
     assert "decides every label" in refusal_of(tmp_path).message
-    assert "none of the 2 classes. Did you mean 'cats'" in refusal_of(tmp_path, classes=["cats", "dog"]).message
+    told = refusal_of(tmp_path, classes=["cats", "dog"]).message
+    assert "none of the 2 classes (cats, dog). Did you mean 'cats'" in told
 
 
 def test_a_class_that_is_not_there_does_not_shift_the_others(tmp_path: Path) -> None:
