@@ -162,13 +162,17 @@ def test_a_name_from_edgepack_toml_is_told_as_such(
 
 @pytest.mark.parametrize("delay_seconds", [0.02, 0.1, 0.3])
 def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
-    """Ctrl-C right after the return key ends in exit 130, by the signal, or comes too late: no traceback of ours."""
+    """Ctrl-C right after the return key ends in exit 130, by the signal, or comes too late: no traceback of ours.
+
+    On a busy machine it may come before Python itself has started, which then says so and ends with 1.
+    """
     code = "import sys; from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     time.sleep(delay_seconds)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode in (0, 130, -signal.SIGINT)
+    python_was_not_up = process.returncode == 1 and (b"site" in said or b"Fatal Python error" in said)
+    assert process.returncode in (0, 130, -signal.SIGINT) or python_was_not_up, said
     assert b"edgepack/cli" not in said
 
 
