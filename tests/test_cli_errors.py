@@ -171,7 +171,7 @@ def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
     time.sleep(delay_seconds)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    python_was_not_up = process.returncode == 1 and (b"site" in said or b"Fatal Python error" in said)
+    python_was_not_up = process.returncode == 1 and b"edgepack" not in said
     assert process.returncode in (0, 130, -signal.SIGINT) or python_was_not_up, said
     assert b"edgepack/cli" not in said
 
