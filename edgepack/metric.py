@@ -22,14 +22,14 @@ from edgepack.statistics import (
     table_drop_interval,
 )
 from edgepack.usercode import FAILURES, load_function, told
+from edgepack.words import METRIC_HELP
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-HELP = "top1, top5, mae, roc-auc, or module:function of (outputs, labels)."
-_HINT = f"Write {HELP.removesuffix('.')} that returns a number, larger being better."
+_HINT = f"Write {METRIC_HELP.removesuffix('.')} that returns a number, larger being better."
 
 
 @dataclass(frozen=True, slots=True)

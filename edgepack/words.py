@@ -1,8 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and words that more than one module says."""
 
 from __future__ import annotations
 
 import math
+
+METRIC_HELP = "top1, top5, mae, roc-auc, or module:function of (outputs, labels)."
 
 # Beyond this a double has nothing more to tell of a time in milliseconds or of a share.
 _MOST_PLACES = 15

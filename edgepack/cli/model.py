@@ -13,8 +13,7 @@ from edgepack.cli.lazy import Table
 from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
-from edgepack.metric import HELP as METRIC_HELP
-from edgepack.words import size
+from edgepack.words import METRIC_HELP, size
 
 TargetOption = Annotated[
     str | None,
