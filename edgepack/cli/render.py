@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgepack import documents
 from edgepack.cli.tables import table
 from edgepack.words import size
 
 if TYPE_CHECKING:
+    from edgepack import documents
     from edgepack.demo import DemoDocument
     from edgepack.doctor import DoctorDocument
     from edgepack.target import Target

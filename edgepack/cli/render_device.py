@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgepack import documents
 from edgepack.cli.render import accuracy, bundled, quantized
 from edgepack.cli.tables import table
 from edgepack.words import shown_number, size
+
+if TYPE_CHECKING:
+    from edgepack import documents
 
 EXIT_CODE_OF_VERDICT = {"pass": 0, "fail": 1, "inconclusive": 3}
 
