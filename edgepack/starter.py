@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from pathlib import Path
 
 from edgepack.errors import InputError
+from edgepack.files import write_whole
 from edgepack.project import FILE_NAME
 
 STARTER = """\
@@ -92,15 +91,11 @@ def write_starter(folder: Path, *, force: bool = False, dry_run: bool = False) -
         raise InputError("exists", f"{path} is there already.", hint="Edit it, or give --force to overwrite it.")
     if dry_run:
         return path
-    partial = path.with_name(f".{FILE_NAME}.{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(starter(folder), encoding="utf-8")
-        partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise InputError(
             "output", f"{path} cannot be written: {error.strerror}.", hint="Name a folder of yours."
         ) from error
+    write_whole(path, starter(folder))
     return path

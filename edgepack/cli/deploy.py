@@ -16,7 +16,14 @@ from edgepack.cli.devices import (
     MinSecondsOption,
 )
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import BatchOption, InputShapeOption, MetricOption, SignatureOption, TargetOption
+from edgepack.cli.model import (
+    BatchOption,
+    CheckSetOption,
+    InputShapeOption,
+    MetricOption,
+    SignatureOption,
+    TargetOption,
+)
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
 
@@ -40,12 +47,7 @@ def add_commands(table: Table) -> None:
         evaluation: Annotated[
             str | None, typer.Option("--eval", metavar="SAMPLES", help="To measure accuracy, as of quantize.")
         ] = None,
-        check_set: Annotated[
-            str | None,
-            typer.Option(
-                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
-            ),
-        ] = None,
+        check_set: CheckSetOption = None,
         metric: MetricOption = "top1",
         batch: BatchOption = 1,
         signature: SignatureOption = None,

@@ -38,7 +38,20 @@ MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
 ]
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
+]
 SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FILE#100:500 takes rows."
+CalibrationOption = Annotated[
+    str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
+]
+CheckSetOption = Annotated[
+    str | None,
+    typer.Option("--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."),
+]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder.")
+]
 
 
 def add_commands(table: Table) -> None:
@@ -47,9 +60,7 @@ def add_commands(table: Table) -> None:
     @verb(table, "quantize", changes=True, long=True)
     def quantize(
         run: Run,
-        model: Annotated[
-            Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
-        ],
+        model: ModelArgument,
         target: Annotated[
             list[str] | None,
             typer.Option(
@@ -60,18 +71,11 @@ def add_commands(table: Table) -> None:
                 help="A profile's name or file; see `edgepack targets list`. Again for another one of the same model.",
             ),
         ] = None,
-        calibration: Annotated[
-            str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
-        ] = None,
+        calibration: CalibrationOption = None,
         evaluation: Annotated[
             str | None, typer.Option("--eval", metavar="SAMPLES", help=f"To measure accuracy: {SAMPLES_HELP}")
         ] = None,
-        check_set: Annotated[
-            str | None,
-            typer.Option(
-                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
-            ),
-        ] = None,
+        check_set: CheckSetOption = None,
         output: Annotated[
             Path | None,
             typer.Option(
@@ -85,10 +89,7 @@ def add_commands(table: Table) -> None:
         batch: BatchOption = 1,
         signature: SignatureOption = None,
         input_shape: InputShapeOption = None,
-        cache: Annotated[
-            bool,
-            typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
-        ] = True,
+        cache: CacheOption = True,
         diagnose: Annotated[
             bool,
             typer.Option("--diagnose", help="Show each layer's error, also where accuracy keeps to the budget."),

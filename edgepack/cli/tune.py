@@ -13,9 +13,13 @@ from edgepack.cli.lazy import Table
 from edgepack.cli.model import (
     SAMPLES_HELP,
     BatchOption,
+    CacheOption,
+    CalibrationOption,
+    CheckSetOption,
     InputShapeOption,
     MaxDropOption,
     MetricOption,
+    ModelArgument,
     ReportOption,
     SignatureOption,
     TargetOption,
@@ -35,13 +39,9 @@ def add_commands(table: Table) -> None:
     @verb(table, "tune", device=True, changes=True, long=True)
     def tune(
         run: Run,
-        model: Annotated[
-            Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
-        ],
+        model: ModelArgument,
         target: TargetOption = None,
-        calibration: Annotated[
-            str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
-        ] = None,
+        calibration: CalibrationOption = None,
         evaluation: Annotated[
             str | None, typer.Option("--eval", metavar="SAMPLES", help=f"Labelled, to judge by: {SAMPLES_HELP}")
         ] = None,
@@ -55,12 +55,7 @@ def add_commands(table: Table) -> None:
                 autocompletion=device_names,
             ),
         ] = None,
-        check_set: Annotated[
-            str | None,
-            typer.Option(
-                "--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."
-            ),
-        ] = None,
+        check_set: CheckSetOption = None,
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="OUT.tflite", help="Where to write the chosen model.")
         ] = None,
@@ -68,10 +63,7 @@ def add_commands(table: Table) -> None:
         batch: BatchOption = 1,
         signature: SignatureOption = None,
         input_shape: InputShapeOption = None,
-        cache: Annotated[
-            bool,
-            typer.Option("--cache/--no-cache", help="Take what the same content gave before from the cache folder."),
-        ] = True,
+        cache: CacheOption = True,
         report_file: ReportOption = None,
     ) -> int:
         """Find the smallest and fastest model that keeps an accuracy budget on a target."""
