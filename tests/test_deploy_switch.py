@@ -238,14 +238,15 @@ def test_a_release_that_is_not_there_is_named_with_those_that_are(device: Device
 
 
 def test_a_damaged_release_is_never_activated(device: Device, tmp_path: Path) -> None:
-    """A model that changed on the device after the push is found before the switch."""
+    """A model that changed on the device after the push is found before the switch, and by a dry run."""
     release = pushed(device, tmp_path, "1.0.0")
     model = device.release("tiny", release) / "model.tflite"
     model.chmod(0o644)
     model.write_bytes(model.read_bytes()[:-1] + b"!")
-    with pytest.raises(IntegrityError):
-        edgepack.activate(unchecked=True, **device.where)
-    assert loaded(device) is None
+    for dry_run in (True, False):
+        with pytest.raises(IntegrityError):
+            edgepack.activate(unchecked=True, dry_run=dry_run, **device.where)
+        assert loaded(device) is None
 
 
 def test_hooks_run_on_the_device_after_the_switch(device: Device, tmp_path: Path) -> None:

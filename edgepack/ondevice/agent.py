@@ -26,7 +26,8 @@ SIGTERM, SIGHUP or SIGINT, it kills its children and ends. What it was doing is 
 
 Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc.
 Those that change something (put, commit, activate, rollback, record, gc) need ``hello`` with ``"lock": true``; those
-with ``op``, an operation id, answer a known id with its stored result and do nothing.
+with ``op``, an operation id, answer a known id with its stored result and do nothing. With ``"dry_run": true``
+activate, rollback and gc only tell what they would do, by the same rules; that needs neither lock nor op.
 
 Rules of durability
 -------------------
@@ -1239,6 +1240,11 @@ class Request:
         self.args = header
         self.payload = payload
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether the host asks only what would happen."""
+        return self.args.get("dry_run") is True
+
     def read_body(self) -> None:
         """Takes the arguments out of the payload where they did not fit into the header."""
         if self.args.get("body") is not True:
@@ -1344,7 +1350,7 @@ class Agent:
         if self.root is None and request.verb != "hello":
             raise bad_request("The first request must be hello.")
         request.read_body()
-        looking = request.verb == "gc" and request.args.get("dry_run") is True
+        looking = request.dry_run and request.verb in ("activate", "rollback", "gc")
         if request.verb in ("put", "commit", "activate", "rollback", "record", "gc") and not looking:
             if self.lock_fd is None and self.lock_later is not None:
                 self.take_lock(self.home(), self.lock_later)
@@ -1474,7 +1480,9 @@ class Agent:
         return summarize(self.home(), self.known_app(request), HISTORY_KEPT)
 
     def replay(self, state: Dict[str, Any], request: Request) -> Optional[Dict[str, Any]]:
-        """The stored result of an operation that was done before; None for a new one."""
+        """The stored result of an operation that was done before; None for a new one, and for what is only asked."""
+        if request.dry_run:
+            return None
         stored = state["operations"].get(take_name(request.args, "op", NAME_PATTERN))
         if not isinstance(stored, dict):
             return None
@@ -1717,8 +1725,8 @@ class Agent:
     def switch(
         self, request: Request, app: str, state: Dict[str, Any], release: str, unchecked: bool
     ) -> Dict[str, Any]:
-        """Intent, swap, hooks, history; a hook that fails swaps back."""
-        root, op, hooks = self.home(), request.args["op"], Hooks(request.args.get("hooks"))
+        """Intent, swap, hooks, history; a hook that fails swaps back. A dry run does none of it."""
+        root, op, hooks = self.home(), request.args.get("op"), Hooks(request.args.get("hooks"))
         current = read_current(root, app)
         last = state["history"][-1] if state["history"] else {}
         interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
@@ -1735,18 +1743,21 @@ class Agent:
         if result["changed"]:
             entry = {"op": op, "verb": request.verb, "from": result["previous"], "to": release, "at": now()}
             entry.update(by=str(request.args.get("by", ""))[:200], unchecked=unchecked)
-            state["intent"] = entry
-            save_state(root, app, state)
-            if current != release:
-                point_current(root, app, release)
-            result["hooks"], failure = hooks.run(hook_environment(root, app, release))
-            if failure is not None:
-                self.swap_back(app, state, entry, hooks, failure)
-                raise failure
+            if not request.dry_run:
+                state["intent"] = entry
+                save_state(root, app, state)
+                if current != release:
+                    point_current(root, app, release)
+                result["hooks"], failure = hooks.run(hook_environment(root, app, release))
+                if failure is not None:
+                    self.swap_back(app, state, entry, hooks, failure)
+                    raise failure
             candidate = state["candidate"]
             conclude(state, entry, "done")
             result["withdrawn"] = candidate if state["candidate"] is None else None
             state["bad"] = [name for name in state["bad"] if name != release]
+        if request.dry_run:
+            return result
         state["operations"][op] = {"result": result}
         save_state(root, app, state)
         return result
@@ -1796,9 +1807,8 @@ class Agent:
         """
         root, app = self.home(), self.known_app(request)
         keep = take_size(request.args, "keep")
-        dry_run = request.args.get("dry_run") is True
         state = load_state(root, app)
-        done = None if dry_run else self.replay(state, request)
+        done = self.replay(state, request)
         if done is not None:
             return done
         current = read_current(root, app)
@@ -1811,7 +1821,7 @@ class Agent:
         folders = [release_folder(root, app, name) for name in removed]
         folders += self.unused_runtimes(root, without=folders)
         result = {"removed": removed, "bytes": freed_bytes(folders)}
-        if dry_run:
+        if request.dry_run:
             return result
         for folder in folders:
             self.discard(folder)
