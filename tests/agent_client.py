@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -243,22 +244,25 @@ class FakeRelease:
         }
 
 
-def find_pythons() -> list[str]:
-    """Every Python from 3.8 on that tests may run the device's side with; at least this one.
+@functools.cache
+def device_pythons() -> dict[str, str]:
+    """Every Python from 3.8 on that tests may run the device's side with, by version ("3.8"); at least this one.
 
-    ``EDGEPACK_TEST_PYTHONS`` (paths, separated as PATH is) names more of them.
+    Those on the PATH, those that pyenv keeps, and what ``EDGEPACK_TEST_PYTHONS`` names (paths, separated as PATH is).
     """
     named = os.environ.get("EDGEPACK_TEST_PYTHONS", "").split(os.pathsep)
     found = [shutil.which(f"python3.{minor}") for minor in range(8, 15)]
-    working = {}
-    for python in [*named, sys.executable, *found]:
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv").glob("versions/3.*/bin/python3")
+    working: dict[str, str] = {}
+    for python in [*named, sys.executable, *found, *sorted(map(str, kept))]:
         if python and os.access(python, os.X_OK):
-            answer = subprocess.run(
-                [python, "-I", "-c", "import sys; print(sys.version_info[:2] >= (3, 8), sys.version_info[:2])"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if answer.returncode == 0 and answer.stdout.startswith("True"):
-                working.setdefault(answer.stdout, python)
-    return list(working.values())
+            code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info >= (3, 8) else '')"
+            answer = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+            if answer.returncode == 0 and answer.stdout.strip():
+                working.setdefault(answer.stdout.strip(), python)
+    return dict(sorted(working.items(), key=lambda item: int(item[0].partition(".")[2])))
+
+
+def find_pythons() -> list[str]:
+    """The paths of :func:`device_pythons`."""
+    return list(device_pythons().values())

@@ -1,23 +1,10 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from agent_client import TINY, AgentClient, AgentFailure
+from agent_client import AgentClient, AgentFailure
 from ondevice_release import lay_out, model_release, run_program
-
-
-@pytest.fixture(scope="session")
-def toy_delegate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real delegate library, compiled from tests/data/toy_delegate.c."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (Debian: sudo apt install gcc libc6-dev)")
-    library = tmp_path_factory.mktemp("delegate") / "libtoydelegate.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, TINY / "toy_delegate.c"], check=True)
-    return library
 
 
 @pytest.mark.parametrize(
