@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from agent_client import AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
+from ondevice_release import lay_out, model_release, run_program
 
 
 def make_wheel(files: dict[str, bytes], *, name: str = "toy", damage: str = "", unlisted: str = "") -> bytes:
@@ -150,13 +152,11 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path: P
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
     """A file system of 3 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts: a disk that is small, full, read-only or noexec is a mount of the test's own")
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system needs root: mount said " + mounted.stderr.decode().strip())
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -229,13 +229,35 @@ def test_room_can_be_made_on_a_disk_that_is_full_to_the_brim(small_disk: Path) -
 
 
 def test_a_runtime_on_a_noexec_disk_is_refused_by_name(small_disk: Path) -> None:
-    """A folder from which no library can be loaded is found out during the push, not when the model runs."""
+    """A disk from which no library can be loaded is named, with the cure, before a byte moves; a plain model may go."""
     subprocess.run(["mount", "-o", "remount,noexec", str(small_disk)], check=True)
+    release = release_with_wheel(make_wheel({**TOY, "toy/native.so": b"\x7fELF"}))
+    wanted = [{"sha256": digest(data), "bytes": len(data)} for data in release.files.values()]
     with AgentClient(small_disk / "root") as agent:
         agent.hello()
+        with pytest.raises(AgentFailure, match=f"noexec: {small_disk} is mounted noexec") as refused:
+            agent.request("missing", app=release.app, files=wanted, runtime={"id": release.runtime_id})
+        assert f"remount,exec {small_disk}" in refused.value.error["hint"]
+        assert "--root" in refused.value.error["hint"]
         with pytest.raises(AgentFailure, match="noexec"):
-            agent.push(release_with_wheel(make_wheel({**TOY, "toy/native.so": b"\x7fELF"})))
+            agent.request("commit", **release.commit_arguments())
         assert agent.request("status", app="kws")["candidate"] is None
+        agent.push(FakeRelease())
+
+
+def test_a_runtime_that_has_become_noexec_is_named_by_the_loader(small_disk: Path, toy_delegate: Path) -> None:
+    """Where somebody mounts the disk noexec later, a program that loads the model learns which disk, and the cure."""
+    release = model_release()
+    release.runtime = {**(release.runtime or {}), "id": "0123456789abcdef", "dists": ["numpy"]}
+    lay_out(small_disk, release)
+    numpy = small_disk / "runtimes" / "0123456789abcdef" / "numpy" / "numpy"
+    numpy.mkdir(parents=True)
+    shutil.copy(toy_delegate, numpy / "native.abi3.so")
+    (numpy / "__init__.py").write_text("from . import native")
+    subprocess.run(["mount", "-o", "remount,noexec", str(small_disk)], check=True)
+    said = run_program(small_disk, "import edgepack_device; edgepack_device.load('tiny')", fails=True)
+    assert f"LoadError: {small_disk} is mounted noexec" in said
+    assert f"remount,exec {small_disk}" in said
 
 
 @pytest.mark.parametrize("damage", ["model.tflite", "manifest.json", "gone", "runtime"])

@@ -54,6 +54,7 @@ import platform
 import queue
 import re
 import select
+import shlex
 import shutil
 import signal
 import stat
@@ -1506,6 +1507,7 @@ class Agent:
         runtime = request.args.get("runtime")
         present = False
         if isinstance(runtime, dict) and runtime.get("id") is not None:
+            require_executable(root)
             present = is_runtime_whole(confined(root, "runtimes", take_name(runtime, "id", NAME_PATTERN)))
         return {"have": have, "runtime_present": present}
 
@@ -1645,6 +1647,7 @@ class Agent:
         root = self.home()
         runtime_id = take_name(runtime, "id", NAME_PATTERN)
         folder = confined(root, "runtimes", runtime_id)
+        require_executable(folder)
         if is_runtime_whole(folder):
             return
         make_folder(os.path.dirname(folder))
@@ -1658,7 +1661,6 @@ class Agent:
                 if self.find_content(root, {}, sha256, size) is None:
                     raise AgentError("digest-mismatch", f"The wheel {name} is not here, or not whole.", "Push again.")
                 unpack_wheel(archive, name, confined(staged, take_name(wheel, "dist", NAME_PATTERN)))
-            require_executable(staged)
             # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
             os.sync()
             if os.path.isdir(folder):
@@ -2114,13 +2116,18 @@ def require_memory(folder: str) -> None:
         )
 
 
-def require_executable(folder: str) -> None:
-    """Raises ``noexec`` where shared libraries may not be loaded from this file system."""
-    if os.statvfs(folder).f_flag & os.ST_NOEXEC and any(".so" in path for path in walk_files(folder)):
+def require_executable(path: str) -> None:
+    """Raises ``noexec`` where shared libraries may not be loaded from the file system of a path that may be to come."""
+    mount = os.path.realpath(path)
+    while not os.path.ismount(mount):
+        mount = os.path.dirname(mount)
+    if os.statvfs(mount).f_flag & os.ST_NOEXEC:
         raise AgentError(
             "noexec",
-            f"{folder} lies on a file system mounted noexec: the runtime's libraries cannot be loaded from it.",
-            "Choose another folder on the device with --root.",
+            f"{mount} is mounted noexec: the runtime's libraries cannot be loaded from {path}.",
+            f"Keep edgepack's folder on another file system with --root PATH, or allow it: sudo mount -o "
+            f"remount,exec {shlex.quote(mount)}",
+            mount=mount,
         )
 
 

@@ -34,6 +34,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -284,8 +285,23 @@ def import_first(packages: List[str], folders: Mapping[str, str], hint: str) -> 
             check_numpy(package, "This Python has")
             return numpy, importlib.import_module(MODULES[package]), package
         except ImportError as error:
+            check_executable(folders)
             failures.append(f"{package}: {error}")
     raise LoaderError("no-runtime", f"No TFLite runtime can be imported ({'; '.join(failures)}).", hint)
+
+
+def check_executable(folders: Mapping[str, str]) -> None:
+    """Raises LoaderError "noexec" where the runtime's libraries lie on a file system that lets none be loaded."""
+    for folder in folders.values():
+        mount = os.path.realpath(folder)
+        while not os.path.ismount(mount):
+            mount = os.path.dirname(mount)
+        if os.statvfs(mount).f_flag & os.ST_NOEXEC:
+            raise LoaderError(
+                "noexec",
+                f"{mount} is mounted noexec: the runtime's libraries cannot be loaded from {folder}.",
+                f"Push to another file system with --root PATH, or: sudo mount -o remount,exec {shlex.quote(mount)}",
+            )
 
 
 def package_version(package: str, release: Release) -> Optional[str]:
