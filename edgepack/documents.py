@@ -140,7 +140,8 @@ class QuantizeDocument:
     where they were asked for or accuracy dropped by more than the budget; ``layers_left_out`` counts those that have no
     equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad. ``report`` is the path
     of the page that shows all this, None where none was asked for. ``within_budget`` says whether accuracy dropped by
-    no more than the budget's ``max_accuracy_drop``, None where that is not known.
+    no more than the budget's ``max_accuracy_drop``, None where that is not known; ``max_drop`` is that limit, None
+    where there is none.
     """
 
     model: ModelInfo
@@ -158,6 +159,7 @@ class QuantizeDocument:
     first_bad_layer: str | None = None
     report: str | None = None
     within_budget: bool | None = None
+    max_drop: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -219,6 +221,26 @@ class TuneDocument:
     layers: tuple[LayerError, ...]
     metric: str
     device: str | None = None
+    report: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BrokenBudget:
+    """What ``tune`` found where no candidate keeps the budget: the ``details`` of its "no-candidate-keeps-budget".
+
+    ``message`` and ``hint`` are those of the error. ``nearest`` loses least of what the target and the device take
+    (None where they take nothing), ``spoiled`` are the errors of its layers. The rest is as in :class:`TuneDocument`.
+    """
+
+    message: str
+    hint: str
+    source: SourceInfo
+    target: str
+    max_drop: float
+    metric: str
+    candidates: tuple[TunedCandidate, ...]
+    nearest: TunedCandidate | None
+    spoiled: tuple[LayerError, ...] = ()
     report: str | None = None
 
 

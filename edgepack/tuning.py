@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import push
 from edgepack.device.opened import opened
 from edgepack.documents import CheckDocument, TuneDocument
-from edgepack.errors import DeviceFailure, EdgepackError, InputError, MisfitError
+from edgepack.errors import DeviceFailure, EdgepackError, GateFailed, InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.tune import Measurement, check_request
 from edgepack.quantize.tune import tune as run
+from edgepack.report import NONE_KEEPS, broken_budget
 from edgepack.report import report as write_report
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def tune(
     does, under an app name of its own (``app`` or the output's name, with ``-tune``), activated never and removed
     afterwards. With ``executor`` candidates are tried on it, a few to a task, each task with a worker process of its
     own; tasks and results are picklable, and models and samples have to be readable by their paths there.
-    ``report_file`` (OUT.html) is where one offline page goes that shows what was found. With ``dry_run`` nothing is
-    written here, and nothing goes to the device.
+    ``report_file`` (OUT.html) is where one offline page goes that shows what was found, also where no candidate keeps
+    the budget. With ``dry_run`` nothing is written here, and nothing goes to the device.
 
     Raises GateFailed where no candidate keeps the budget, with the nearest one named; InconclusiveError where the
     device's latency says nothing for any that does (throttled, emulated, unstable, too few runs); InputError about the
@@ -102,7 +103,10 @@ def tune(
         bed.require_fit()
     elif on is not None:
         report(Event(STEP, f"a dry run measures nothing on {on}"))
-    with building.written([place], dry_run=dry_run) as (made_at,):
+    with (
+        building.written([place], dry_run=dry_run) as (made_at,),
+        _reported_failure(None if dry_run else page_at),
+    ):
         goals = (Goal(chosen, made_at),)
         document = run(dataclasses.replace(request, goals=goals), measure=bed, executor=executor, report=report)
     placed = building.placed(document, place, page_at)
@@ -110,6 +114,19 @@ def tune(
     if page_at is not None and not dry_run:
         write_report(answer, output=page_at)
     return answer
+
+
+@contextlib.contextmanager
+def _reported_failure(page_at: Path | None) -> Iterator[None]:
+    """That no candidate keeps the budget has its page too, and the error says where."""
+    try:
+        yield
+    except GateFailed as error:
+        if page_at is not None and error.code == NONE_KEEPS:
+            error.details["report"] = str(page_at)
+            write_report(broken_budget(error.message, error.hint, error.details), output=page_at)
+            error.hint += f" What was tried: {page_at}."
+        raise
 
 
 class _TestBed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgepack.documents import (
     Accuracy,
+    BrokenBudget,
     Conformance,
     Finding,
     Histogram,
@@ -73,4 +74,14 @@ def tuned(count: int = 5, name: str = "int8") -> TuneDocument:
         chosen=f"{name}-2", reason=f"{name}-2 keeps the drop.", model=one.model, accuracy=one.accuracy, check_set=None,
         provenance=one.provenance, seconds=9.0, conformance=one.conformance, uncompiled=None, layers=one.layers,
         metric="top1", device="pi@kitchen",
+    )  # fmt: skip
+
+
+def broken(count: int = 5, name: str = "int8") -> BrokenBudget:
+    """What ``tune`` found where none of so many candidates keeps the budget."""
+    found = tuned(count, name)
+    return BrokenBudget(
+        message=f"The nearest, {name}-2, loses 0.0333.", hint="Allow --max-drop 0.034.", source=found.source,
+        target=found.target, max_drop=0.01, metric="top1", candidates=found.candidates, nearest=found.candidates[0],
+        spoiled=found.layers,
     )  # fmt: skip

@@ -195,6 +195,19 @@ def test_one_file_is_not_both_the_output_and_the_events(
     assert not Path("out.tflite").exists()
 
 
+@pytest.mark.parametrize("command", ["quantize", "tune"])
+@pytest.mark.parametrize("events", ["folder/../page.html", "out.check.npz", "out.provenance.json"])
+def test_no_event_log_takes_the_place_of_what_is_made(
+    model: Path, capsys: pytest.CaptureFixture[str], command: str, events: str
+) -> None:
+    """The page of --report and what goes beside -o are refused as --events before anything runs: exit 2."""
+    Path("folder").mkdir()
+    line = [command, "m.tflite", "-t", "generic-cpu", "-o", "out.tflite", "--report", "page.html", "--events", events]
+    assert run(line) == 2
+    assert f"{Path(events).name} is named by --events and" in said(capsys)
+    assert sorted(path.name for path in Path().iterdir()) == ["folder", "m.tflite"]
+
+
 @pytest.mark.parametrize("line", ["targets list", "targets list --json", "--help", "--version", "verify none --json"])
 @pytest.mark.parametrize(("redirect", "reason"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
 def test_standard_output_that_takes_nothing_is_told_in_a_sentence(line: str, redirect: str, reason: str) -> None:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_documents import ACCURACY, candidate, layers, quantized, tuned
+from report_documents import ACCURACY, broken, candidate, layers, quantized, tuned
 
 from edgepack.documents import Conformance, Finding, QuantizeSetDocument
 from edgepack.report.markup import escaped, shortened, tag
@@ -91,6 +91,27 @@ def test_the_pareto_front_and_every_candidate_are_on_the_page() -> None:
     assert page(dataclasses.replace(tuned(), candidates=untimed)).count("<polyline") == 1
 
 
+@pytest.mark.parametrize(
+    ("within", "said"), [(True, "kept"), (False, "NOT kept"), (None, "whether it is kept is not known")]
+)
+def test_the_budget_and_whether_it_was_kept_are_on_the_page(within: bool | None, said: str) -> None:
+    """Whoever reads the page need not remember what was asked."""
+    asked = dataclasses.replace(quantized(), max_drop=0.02, within_budget=within)
+    assert f"Budget: a drop of at most 0.02; {said} ." in words_on(asked)
+    assert "Budget: a drop of at most 0.05; kept ." in words_on(tuned())
+    assert "Budget" not in words_on(quantized())
+
+
+def test_a_budget_that_nothing_keeps_is_told_as_that() -> None:
+    """First that it failed, then what came nearest and what to do, then everything that was tried."""
+    told = words_on(broken())
+    assert "The budget is not kept Budget: top1 may drop by at most 0.01. No candidate keeps it." in told
+    assert "The nearest, int8-2, loses 0.0333. Allow --max-drop 0.034." in told
+    assert "not for this target; int8 is float." in told
+    assert "These are the layers of the nearest candidate." in told
+    assert "Chosen" not in told
+
+
 def test_what_was_not_measured_is_said() -> None:
     """Without samples to judge by, or layers, the page says that instead of showing an empty drawing."""
     told = words_on(dataclasses.replace(quantized(0), accuracy=None, conformance=Conformance(True)))
@@ -116,7 +137,9 @@ def test_several_targets_have_a_section_each() -> None:
     assert told.index("For coral-usb") < told.index("For generic-gpu")
 
 
-@pytest.mark.parametrize("document", [quantized(9, EVIL), tuned(5, EVIL)], ids=["quantize", "tune"])
+@pytest.mark.parametrize(
+    "document", [quantized(9, EVIL), tuned(5, EVIL), broken(5, EVIL)], ids=["quantize", "tune", "broken"]
+)
 def test_no_name_breaks_out_of_the_page(document: Reportable) -> None:
     """A tensor, file or candidate called <script> is shown as that text: no element, no attribute comes of it."""
     text = page(document)
@@ -130,7 +153,7 @@ def test_no_name_breaks_out_of_the_page(document: Reportable) -> None:
 
 def test_the_page_needs_no_network_and_no_script() -> None:
     """No address, no import, no script; and the browser is told to load and run nothing."""
-    for document in (quantized(), tuned()):
+    for document in (quantized(), tuned(), broken()):
         text = page(document)
         assert "://" not in text
         assert "@import" not in text
@@ -150,12 +173,13 @@ MANY_FINDINGS = Conformance(True, tuple(Finding(LONG, "note", LONG, LONG * 9, LO
         quantized(5_000, "model/block/" * 40),
         quantized(5_000, "\"'" * 300),
         tuned(5_000, "<&" * 300),
+        broken(5_000, "<&" * 300),
         dataclasses.replace(quantized(5_000), conformance=MANY_FINDINGS),
         QuantizeSetDocument((quantized(5_000, "ü" * 300),) * 12, 1.0),
         QuantizeSetDocument((dataclasses.replace(quantized(2_000, '"' * 999), conformance=MANY_FINDINGS),) * 200, 1.0),
         dataclasses.replace(tuned(900, '"' * 9_999), layers=layers(3_000, "'" * 9_999)),
     ],
-    ids=["layers", "names", "escapes", "candidates", "findings", "targets", "too-many-targets", "all"],
+    ids=["layers", "names", "escapes", "candidates", "broken", "findings", "targets", "too-many-targets", "all"],
 )
 def test_a_page_stays_below_500_kb(document: Reportable) -> None:
     """Whatever a document holds, its page can be mailed; it still reads from top to bottom."""

@@ -16,8 +16,10 @@ import edgepack
 from edgepack.cli.main import run
 from edgepack.documents import QuantizeSetDocument, to_json, to_json_value
 from edgepack.errors import InputError
+from edgepack.hostruntime import HostModel
 from edgepack.report.page import page
 from edgepack.report.reading import read_document
+from edgepack.tflite import read_model
 
 SEVERAL = QuantizeSetDocument((quantized(), quantized(0)), 1.0)
 
@@ -192,3 +194,25 @@ def test_tune_writes_a_page_with_its_candidates(tiny: list[str], capsys: pytest.
     Path("o.json").write_text(capsys.readouterr().out)
     assert Path("o.html").read_text(encoding="utf-8") == page(read_document(Path("o.json")))
     assert "float16" in Path("o.html").read_text(encoding="utf-8")
+
+
+def test_a_search_that_keeps_no_budget_has_its_page(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1 all the same; the page says it plainly, the error where the page is, and the kept error gives it again."""
+    with np.load("s.npz") as samples:
+        x = samples["x"]
+    (name, tensor), *_ = read_model(Path("m.tflite")).named_inputs
+    host = HostModel(Path("m.tflite"))
+    labels = [next(iter(host.run({name: row.reshape(tensor.shape)}).values())).argmax() for row in x]
+    np.savez("s.npz", x=x, y=np.array(labels))
+    words = ["tune", *tiny[1:], "-t", "stm32mp25-npu", "-o", "o.tflite", "--max-drop", "0", "--report", "o.html"]
+    assert run([*words, "--json", "--quiet"]) == 1
+    Path("o.json").write_text(capsys.readouterr().out)
+    error = json.loads(Path("o.json").read_text())["error"]
+    assert (error["code"], error["details"]["report"]) == ("no-candidate-keeps-budget", "o.html")
+    assert "What was tried: o.html." in error["hint"]
+    text = Path("o.html").read_text(encoding="utf-8")
+    assert "may drop by at most 0. No candidate keeps it." in text
+    assert error["details"]["nearest"]["name"] in text
+    assert not Path("o.tflite").exists()
+    assert run(["report", "o.json", "-o", "again.html"]) == 0
+    assert "No candidate keeps it." in Path("again.html").read_text(encoding="utf-8")

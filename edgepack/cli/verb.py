@@ -157,7 +157,7 @@ def verb(
             given = {key: values.pop(key) for key in shared}
             if device:
                 given["root_gives_way"] = _from_environment(context, "root")
-            _refuse_shared_output(given.get("events"), values.get("output"))
+            _refuse_shared_output(given.get("events"), values.get("output"), values.get("report_file"))
             with _run(given, device=device) as run:
                 try:
                     return command(run, **values)
@@ -220,12 +220,20 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
         )
 
 
-def _refuse_shared_output(events: Path | None, output: Path | None) -> None:
+def _refuse_shared_output(events: Path | None, output: Path | None, page: Path | None) -> None:
     """One file cannot hold what happens and what comes of it; the later would be written over the earlier."""
-    if events is not None and output is not None and events.resolve() == output.resolve():
-        raise InputError(
-            "bad-output", f"{output} is named by --events and by --output.", hint="Name a file for each of them."
-        )
+    if events is None:
+        return
+    taken = {place: f"by {option}" for option, place in (("--output", output), ("--report", page)) if place is not None}
+    if output is not None and output.suffix == ".tflite":
+        from edgepack.quantize.artifacts import places_beside
+
+        taken = dict.fromkeys(places_beside(output), f"goes beside {output}") | taken
+    for place, why in taken.items():
+        if events.resolve() == place.resolve():
+            raise InputError(
+                "bad-output", f"{place} is named by --events and {why}.", hint="Name a file for each of them."
+            )
 
 
 def _require_folder() -> None:

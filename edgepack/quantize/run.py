@@ -188,7 +188,7 @@ class Run:
             # What a compiler made of the operators hides in one.
             delegated_share=None if delivered.uncompiled else conformance.delegated_share,
         )
-        return Made(delivered, told, accuracy, self._inputs, checked, layers, gate.within)
+        return Made(delivered, told, accuracy, self._inputs, checked, layers, gate.within, max_drop)
 
     def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
         job = self._job

@@ -32,6 +32,7 @@ class Made:
     checked: Outputs | None
     layers: Layers | None
     within_budget: bool | None = None
+    max_drop: float | None = None
 
 
 def stage(
@@ -54,7 +55,7 @@ def stage(
     }
     document = QuantizeDocument(
         model=info,
-        source=SourceInfo(str(job.source.path), job.source.kind, job.source.bytes, job.source.sha256),
+        source=source_info(job),
         target=goal.target.name,
         conformance=made.conformance,
         accuracy=made.accuracy,
@@ -67,8 +68,14 @@ def stage(
         layers_left_out=made.layers.left_out if made.layers else 0,
         first_bad_layer=made.layers.first_bad if made.layers else None,
         within_budget=made.within_budget,
+        max_drop=made.max_drop,
     )
     return document, artifacts.Staged(folder, files)
+
+
+def source_info(job: Job) -> SourceInfo:
+    """What was quantized, as documents tell it."""
+    return SourceInfo(str(job.source.path), job.source.kind, job.source.bytes, job.source.sha256)
 
 
 def _write_check_set(job: Job, made: Made, folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgepack.report.reading import NONE_KEEPS, broken_budget
 from edgepack.report.writing import check_report_place, report
 
-__all__ = ["check_report_place", "report"]
+__all__ = ["NONE_KEEPS", "broken_budget", "check_report_place", "report"]

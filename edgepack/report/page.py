@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from edgepack import __version__
 from edgepack.documents import (
     Accuracy,
+    BrokenBudget,
     Conformance,
     Finding,
     ModelInfo,
@@ -28,7 +29,7 @@ from edgepack.report.markup import Markup, joined, shortened, tag
 from edgepack.report.style import STYLE
 from edgepack.words import size
 
-Reportable = QuantizeDocument | QuantizeSetDocument | TuneDocument
+Reportable = QuantizeDocument | QuantizeSetDocument | TuneDocument | BrokenBudget
 
 MOST_BYTES = 500_000
 GENERATOR = "edgepack"
@@ -51,6 +52,11 @@ def _page(document: Reportable, detail: Detail, most_sections: int = _MOST_SECTI
     if isinstance(document, TuneDocument):
         title = f"{_file_name(document.model.path, detail)} tuned for {shortened(document.target, detail.text)}"
         sections = [_tune_section(document, detail)]
+    elif isinstance(document, BrokenBudget):
+        title = (
+            f"{_file_name(document.source.path, detail)} keeps no budget on {shortened(document.target, detail.text)}"
+        )
+        sections = [_broken_section(document, detail)]
     else:
         models = document.models if isinstance(document, QuantizeSetDocument) else (document,)
         title = f"{_file_name(models[0].source.path, detail)} quantized" if models else "Nothing was quantized"
@@ -79,7 +85,7 @@ def _quantize_section(document: QuantizeDocument, detail: Detail) -> Markup:
         tag("h2", f"For {shortened(document.target, detail.text)}"),
         _facts(document.model, document.source, document.conformance, document.uncompiled, detail),
         _sizes(document.source, document.model),
-        _accuracy(document.accuracy, None),
+        _accuracy(document.accuracy, document.max_drop, document.within_budget),
         _findings(document.conformance.findings, detail),
         tag("h3", "Layer by layer"),
         layers_part(document.layers, document.first_bad_layer, document.layers_left_out, detail)
@@ -96,9 +102,9 @@ def _tune_section(document: TuneDocument, detail: Detail) -> Markup:
         chosen,
         _facts(document.model, document.source, document.conformance, document.uncompiled, detail, document.device),
         _sizes(document.source, document.model),
-        _accuracy(document.accuracy, document.max_drop),
+        _accuracy(document.accuracy, document.max_drop, within=True),
         tag("h3", "Candidates"),
-        _pareto(document, detail),
+        _pareto(document.candidates, document.max_drop, detail),
         _candidates(document.candidates, detail),
         _findings(document.conformance.findings, detail),
         tag("h3", "Layer by layer"),
@@ -109,6 +115,27 @@ def _tune_section(document: TuneDocument, detail: Detail) -> Markup:
 
 
 _WHOSE_LAYERS = "These are the layers of the first candidate that lost more than the budget, not of the chosen model."
+
+
+def _broken_section(document: BrokenBudget, detail: Detail) -> Markup:
+    budget = f"Budget: {document.metric} may drop by at most {document.max_drop:g}. No candidate keeps it."
+    return tag(
+        "section",
+        tag("h2", "The budget is not kept"),
+        tag("p", tag("strong", budget, class_="text-bad")),
+        tag("p", shortened(document.message, 4000)),
+        tag("p", shortened(document.hint, 1000)),
+        tag("h3", "Candidates"),
+        _pareto(document.candidates, document.max_drop, detail),
+        _candidates(document.candidates, detail),
+        tag("h3", "Layer by layer"),
+        joined((tag("p", _NEAREST_LAYERS, class_="note"), layers_part(document.spoiled, None, 0, detail)))
+        if document.spoiled
+        else tag("p", "No layer was compared.", class_="note"),
+    )
+
+
+_NEAREST_LAYERS = "These are the layers of the nearest candidate."
 
 
 def _facts(
@@ -143,8 +170,8 @@ def _sizes(source: SourceInfo, model: ModelInfo) -> Markup:
     return joined((tag("h3", "Size"), bars, tag("p", ratio, class_="note")))
 
 
-def _accuracy(accuracy: Accuracy | None, budget: float | None) -> Markup:
-    heading = tag("h3", "Accuracy")
+def _accuracy(accuracy: Accuracy | None, budget: float | None, within: bool | None) -> Markup:
+    heading = joined((tag("h3", "Accuracy"), *([] if budget is None else [_budget(budget, within)])))
     if accuracy is None:
         return joined((heading, tag("p", "Not measured: there were no labelled samples.", class_="note")))
     if accuracy.reference is None or accuracy.drop is None:
@@ -163,6 +190,12 @@ def _accuracy(accuracy: Accuracy | None, budget: float | None) -> Markup:
     if accuracy.needed_samples is not None:
         sentences.append(f"About {accuracy.needed_samples:,} samples settle whether it keeps to the budget.")
     return joined((heading, tag("p", shortened(" ".join(sentences), 800)), drop_line(accuracy, budget)))
+
+
+def _budget(budget: float, within: bool | None) -> Markup:
+    outcome = {True: "kept", False: "NOT kept", None: "whether it is kept is not known"}[within]
+    told = tag("strong", outcome, class_="text-bad" if within is False else None)
+    return tag("p", f"Budget: a drop of at most {budget:g}; ", told, ".")
 
 
 def _findings(findings: Sequence[Finding], detail: Detail) -> Markup:
@@ -188,9 +221,9 @@ def _errors_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda found: found.severity != "error")
 
 
-def _pareto(document: TuneDocument, detail: Detail) -> Markup:
-    shown = document.candidates[: detail.rows]
-    charts = [pareto_chart(shown, document.max_drop, by_latency=fast) for fast in (False, True)]
+def _pareto(candidates: Sequence[TunedCandidate], max_drop: float, detail: Detail) -> Markup:
+    shown = candidates[: detail.rows]
+    charts = [pareto_chart(shown, max_drop, by_latency=fast) for fast in (False, True)]
     drawn = [chart for chart in charts if chart is not None]
     return joined((*drawn, tag("p", _LEGEND, class_="note"))) if drawn else Markup("")
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from edgepack.documents import SCHEMA, QuantizeDocument, QuantizeSetDocument, TuneDocument
+from edgepack.documents import SCHEMA, BrokenBudget, QuantizeDocument, QuantizeSetDocument, TuneDocument
 from edgepack.errors import InputError
 from edgepack.files import MOST_JSON_BYTES, require_regular
 from edgepack.report.page import Reportable
 
+NONE_KEEPS = "no-candidate-keeps-budget"
+"""The code of tune's error that has a report, as a document has."""
 _HINT = "Name what `edgepack quantize --json` or `edgepack tune --json` printed."
 _LARGEST = 1 << 63
 T = TypeVar("T")
@@ -40,13 +42,23 @@ def read_document(path: Path) -> Reportable:
         _refuse(path, "it is no document of edgepack")
     if value["schema"] > SCHEMA:
         _refuse(path, f"its schema is {value['schema']}, and this edgepack knows {SCHEMA}")
-    kind = _kind(value)
-    if kind is None:
-        raise no_report(str(path))
     try:
+        failure = value.get("error")
+        if isinstance(failure, dict) and failure.get("code") == NONE_KEEPS:
+            return broken_budget(failure.get("message"), failure.get("hint"), failure.get("details"))
+        kind = _kind(value)
+        if kind is None:
+            raise no_report(str(path))
         return _value(kind, value, "")
     except _MisshapenError as fault:
         _refuse(path, str(fault))
+
+
+def broken_budget(message: Any, hint: Any, details: Any) -> BrokenBudget:
+    """What stands in tune's error that no candidate keeps the budget. Raises _MisshapenError."""
+    return _value(
+        BrokenBudget, {**(details if isinstance(details, dict) else {}), "message": message, "hint": hint}, ""
+    )
 
 
 def no_report(what: str) -> InputError:
@@ -94,7 +106,7 @@ def _shaped(hint: Any, told: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _value(typing.cast("type[Any]", hint), told, where)
     if typing.get_origin(hint) is tuple:
-        if not isinstance(told, list):
+        if not isinstance(told, (list, tuple)):
             raise _MisshapenError(f"{where} is no list")
         inner = typing.get_args(hint)[0]
         return tuple(_shaped(inner, one, f"{where}[{place}]") for place, one in enumerate(told))

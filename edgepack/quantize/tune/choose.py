@@ -84,6 +84,9 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
         nearest=best and _details([best])[0],
         layers=layers,
         candidates=_details(trials),
+        target=target.name,
+        max_drop=max_drop,
+        spoiled=[dataclasses.asdict(layer) for layer in best.layers] if best else [],
     )
 
 

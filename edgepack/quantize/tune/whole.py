@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tempfile
 import time
@@ -10,7 +11,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from edgepack.documents import QuantizeDocument, TuneDocument
-from edgepack.errors import InputError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.job import Job, check_outputs, prepare_job
 from edgepack.quantize.request import Request
@@ -21,6 +22,7 @@ from edgepack.quantize.tune.choose import Choice, choose, none_keeps
 from edgepack.quantize.tune.search import STEP, MeasureCandidate, Search
 from edgepack.quantize.tune.told import told
 from edgepack.quantize.tune.trial import Measure, Measurement, Trial, made_of
+from edgepack.quantize.writing import source_info
 
 
 def run_tune(request: Request, measure: Measure | None, executor: Executor | None, report: Reporter) -> TuneDocument:
@@ -35,10 +37,16 @@ def run_tune(request: Request, measure: Measure | None, executor: Executor | Non
         trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0)
         choice = choose(trials, max_drop, goal.target)
         if choice is None:
-            raise none_keeps(trials, max_drop, goal.target)
+            raise _none_keeps(job, trials, max_drop)
         report(Event(STEP, choice.reason))
         made = bench.write(choice.trial.candidate, goal.output)
     return _document(job, made, choice, trials, max_drop, time.perf_counter() - started)
+
+
+def _none_keeps(job: Job, trials: Sequence[Trial], max_drop: float) -> EdgepackError:
+    error = none_keeps(trials, max_drop, job.goals[0].target)
+    error.details |= {"source": dataclasses.asdict(source_info(job)), "metric": job.metric.name}
+    return error
 
 
 def check_request(request: Request) -> float:
