@@ -52,6 +52,10 @@ class RealSshd:
         self._start()
         return self
 
+    def wrapped(self, command: list[str]) -> list[str]:
+        """How the server is started: as it is."""
+        return command
+
     @property
     def host_key(self) -> str:
         """The host's public key, as in known_hosts: type, base64, comment."""
@@ -77,7 +81,10 @@ class RealSshd:
             command += ["-o", setting]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _SUPERVISOR, *command], stdin=subprocess.PIPE, stderr=log, start_new_session=True
+                [sys.executable, "-c", _SUPERVISOR, *self.wrapped(command)],
+                stdin=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + 20
         while True:
@@ -96,3 +103,40 @@ class RealSshd:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(20)
+
+
+# In a mount namespace of its own, so that this machine keeps its accounts and its /tmp: $1 becomes /etc/passwd, the
+# home $2 stays writable, /tmp does not; then the rest is started with umask 077.
+_AWKWARDLY = """
+mount --bind "$1" /etc/passwd
+mount --bind "$2" "$2"
+mount --rbind /tmp /tmp
+mount -o remount,bind,ro /tmp
+shift 2
+umask 077
+exec "$@"
+"""
+
+
+class AwkwardSshd(RealSshd):
+    """An sshd whose account has another login shell and an odd home folder, a read-only /tmp and umask 077; for root.
+
+    What the shell is called decides what BusyBox is: ``shell`` is its program, started as ``sh``.
+    """
+
+    def __init__(self, folder: Path, shell: str) -> None:
+        super().__init__(folder)
+        self.home = folder / 'The Pi\'s "own" $HOME'
+        self._shell = folder / "bin" / "sh"
+        self.home.mkdir(parents=True)
+        self._shell.parent.mkdir()
+        self._shell.symlink_to(shell)
+
+    def wrapped(self, command: list[str]) -> list[str]:
+        """Started where /etc/passwd is another one."""
+        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+        name, _, uid, gid, *_ = next(line for line in lines if line.startswith(f"{self.user}:")).split(":")
+        own = f"{name}:x:{uid}:{gid}::{self.home}:{self._shell}\n"
+        passwd = self.folder / "passwd"
+        passwd.write_text("".join([own, *(line for line in lines if not line.startswith(f"{self.user}:"))]))
+        return ["unshare", "--mount", "sh", "-euc", _AWKWARDLY, "sh", str(passwd), str(self.home), *command]
