@@ -176,6 +176,27 @@ def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
     assert b"edgepack/cli" not in said
 
 
+@pytest.mark.parametrize("imports", [1, 40, 110, 180, 230])
+def test_an_interrupt_of_an_import_is_one_document_or_none(imports: int) -> None:
+    """Ctrl-C at the Nth import, with --json: exit 130 with the error as the one document, or nothing; no traceback."""
+    code = (
+        "import os, signal, sys\n"
+        f"left = {imports}\n"
+        "def interrupt(event, values):\n"
+        "    global left\n"
+        "    left -= event == 'import'\n"
+        "    if left == 0:\n        left = -1\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "from edgepack.cli import entry\n"
+        "sys.argv = ['edgepack', 'targets', 'list', '--json']\n"
+        "sys.addaudithook(interrupt)\n"
+        "entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert not done.stdout or json.loads(done.stdout)["error"]["code"] == "interrupted"
+
+
 def test_an_interrupt_is_exit_130() -> None:
     """Ctrl-C in the middle of a command is told in a word, on stderr, with the exit code that shells expect."""
     code = (

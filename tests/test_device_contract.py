@@ -20,7 +20,7 @@ from test_device_session import gone
 
 from edgepack.device import ConnectOptions, DeviceAddress, open_session, open_transport
 from edgepack.device.transport import Channel, Transport
-from edgepack.errors import DeviceFailure
+from edgepack.errors import DeviceFailure, EdgepackError
 
 STAND_IN = zlib.compress(Path(__file__).with_name("stand_in_agent.py").read_bytes())
 PYTHON = shlex.quote(sys.executable)
@@ -194,6 +194,27 @@ class TestEveryTransport:
             session.request("babble", bytes=1_000_000)
             with pytest.raises(DeviceFailure, match="no room"):
                 session.request("refuse-early", (bytes(100_000) for _ in range(1000)), 100_000_000)
+
+    @pytest.mark.parametrize(
+        ("path", "exit_code", "said"),
+        [
+            ("/no/such/python3", 5, "/no/such/python3 cannot be started on"),
+            ("/etc/passwd", 5, "/etc/passwd cannot be started on"),
+            ("/bin/true", 4, "/bin/true on"),
+        ],
+    )
+    def test_a_python_that_is_none_is_told_by_its_path(
+        self, way: tuple[str, ConnectOptions], path: str, exit_code: int, said: str
+    ) -> None:
+        """--python with something else: exit 5 where it cannot be started, 4 where it starts no agent; and a way on."""
+        address, options = way
+        options = dataclasses.replace(options, python=path)
+        with pytest.raises(EdgepackError) as caught:
+            open_session(open_transport(DeviceAddress.parse(address), options), options, agent=STAND_IN)
+        assert caught.value.exit_code == exit_code
+        assert said in caught.value.message
+        assert "--python PATH" in caught.value.hint
+        assert exit_code == 5 or f"{path} --version" in caught.value.hint
 
     def test_an_agent_that_dies_is_told(self, way: tuple[str, ConnectOptions]) -> None:
         """When the agent dies in the middle, its last words are in the error."""

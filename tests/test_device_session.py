@@ -273,7 +273,7 @@ def test_the_bootstrap_survives_every_shell() -> None:
 @pytest.mark.parametrize("stderr", [b"", b"\xff\x00 words\n", b"EDGEPACK-PYTHON-TOO-OLD"])
 def test_every_failed_start_has_a_next_step(status: int | None, stderr: bytes) -> None:
     """However the start fails, the error says what to do next."""
-    error = start_error("pi@board", status, stderr, b"said")
+    error = start_error("pi@board", "python3", status, stderr, b"said")
     assert "pi@board" in error.message
     assert error.hint
 

@@ -6,9 +6,10 @@ import sys
 
 
 def entry() -> None:
-    """The ``edgepack`` command: :func:`edgepack.cli.main.main`, and quiet where Ctrl-C comes while it still loads."""
+    """The ``edgepack`` command: :func:`edgepack.cli.main.main`, and quiet wherever Ctrl-C comes."""
     try:
         from edgepack.cli.main import main
+
+        main()
     except KeyboardInterrupt:
         sys.exit(130)
-    main()

@@ -8,6 +8,7 @@ import shlex
 import zlib
 
 from edgepack.device.lost import connection_dropped
+from edgepack.device.options import DEFAULT_PYTHON
 from edgepack.errors import EdgepackError, MisfitError, UnreachableError
 
 TOO_OLD_EXIT_CODE = 97
@@ -36,11 +37,11 @@ def start_command(python: str) -> str:
     return f"exec {program} -I -u -c {shlex.quote(BOOTSTRAP)}"
 
 
-def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
+def start_error(device: str, python: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:
     """What to say when the channel ended before the agent's first word. Pure.
 
-    ``status`` is the exit status of the remote shell (127: no such program, 126: no permission, 97 and 98: the
-    bootstrap's own), ``said`` what came on its standard output.
+    ``python`` is the interpreter that was to be started, ``status`` the exit status of the remote shell (127: no such
+    program, 126: no permission, 97 and 98: the bootstrap's own), ``said`` what came on its standard output.
     """
     last = last_line(stderr) or last_line(said)
     too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
@@ -54,16 +55,19 @@ def start_error(device: str, status: int | None, stderr: bytes, said: bytes) -> 
     if status in (126, 127):
         return MisfitError(
             "no-python",
-            f"{device} has no Python that can be started: {last or 'no such program'}",
-            hint="Install it on the device (Debian: sudo apt install python3), or name it with --python PATH.",
+            f"{python} cannot be started on {device}: {last or 'no such program'}",
+            hint="Install Python on the device (Debian: sudo apt install python3), or name one that is there with "
+            f"--python PATH{'' if python == DEFAULT_PYTHON else ' (without it, edgepack takes python3)'}.",
         )
     if status == _CUT_SHORT_EXIT_CODE or status is None:
         return connection_dropped(device)
+    trial = f"{python} --version" if device.startswith("local:") else f"ssh {device} {python} --version"
     return UnreachableError(
         "no-agent",
-        f"Logged in to {device}, but the shell there did not start edgepack's agent (exit status {status})"
+        f"{python} on {device} ended without starting edgepack's agent (exit status {status})"
         + (f": {last}" if last else "."),
-        hint=f"Try `ssh {device} python3 --version`: it takes a shell that runs commands, and Python 3.8 or newer.",
+        hint=f"Try `{trial}`: it takes a login shell that runs commands, and Python 3.8 or newer. --python PATH names "
+        "another Python on the device.",
         exit_status=status,
     )
 

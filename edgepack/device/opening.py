@@ -37,7 +37,7 @@ def open_session(
         "who": who or operator_name(),
     }
     try:
-        session = Session(transport, transport.open(start_command(options.python)))
+        session = Session(transport, transport.open(start_command(options.python)), options.python)
     except BaseException:
         transport.close()
         raise

@@ -10,6 +10,7 @@ from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 
 DEFAULT_ROOT = "~/.edgepack"
+DEFAULT_PYTHON = "python3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ConnectOptions:
     transport: Literal["ssh", "openssh"] = "ssh"
     connect_timeout_s: float = 10.0
     root: str | None = None
-    python: str = "python3"
+    python: str = DEFAULT_PYTHON
     root_gives_way: bool = False
     report: Reporter = field(default=ignore_events, compare=False, repr=False)
 

@@ -41,12 +41,14 @@ class Session:
     session is over.
     """
 
-    def __init__(self, transport: Transport, channel: Channel) -> None:
+    def __init__(self, transport: Transport, channel: Channel, python: str) -> None:
+        """``python`` is the interpreter that the channel's command starts, for messages."""
         self.hello: dict[str, Any] = {}
         self.round_trips = 0
         self.bytes_sent = 0
         self._transport = transport
         self._channel = channel
+        self._python = python
         self._ids = itertools.count(1)
         self._inboxes: dict[int, queue.SimpleQueue[Frame | EdgepackError]] = {}
         self._inbox_lock = threading.Lock()
@@ -283,4 +285,5 @@ class Session:
     def _never_started(self, said: bytes) -> EdgepackError:
         """Why there never was an agent."""
         status = self._channel.wait(5.0)
-        return self._channel.failure() or start_error(self.description, status, self._channel.stderr_tail(), said)
+        tail = self._channel.stderr_tail()
+        return self._channel.failure() or start_error(self.description, self._python, status, tail, said)
