@@ -198,17 +198,24 @@ def bundle(
     platforms: Sequence[Platform] | None = None,
     with_runtime: bool = True,
     wheel_dir: str | Path | None = None,
+    sign: str | Path | None = None,
+    counter: int | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> BundleDocument:
     """Pack a .tflite, the check set beside it, the loader and the runtime's wheels into one reproducible file.
 
-    ``target`` is a profile's name, file or value; ``platforms`` bundles for those instead of the target's. With
-    ``dry_run`` the bundle is made in a temporary folder and thrown away, so that the document tells what would be
+    ``target`` is a profile's name, file or value; ``platforms`` bundles for those instead of the target's.
+
+    ``sign`` is an SSH key's file: the private one, or a public one whose private half is in ssh-agent. The signature
+    covers the manifest and lies outside of the release id. ``counter`` orders the releases for devices that are pinned;
+    it stands in the manifest, so another counter makes another release id.
+
+    With ``dry_run`` the bundle is made in a temporary folder and thrown away, so that the document tells what would be
     there.
 
-    Raises InputError about the model, the target, the names and the wheels, MisfitError where no runtime fits a
-    platform, and "conformance" where the target cannot run the model.
+    Raises InputError about the model, the target, the names, the wheels and the key, MisfitError where no runtime fits
+    a platform, and "conformance" where the target cannot run the model.
     """
     from edgepack.bundle.build import build_bundle, check_bundle_output
 
@@ -227,6 +234,8 @@ def bundle(
             platforms=platforms,
             with_runtime=with_runtime,
             wheel_dir=None if wheel_dir is None else Path(wheel_dir),
+            counter=counter,
+            sign_key=None if sign is None else as_path("sign", sign),
             report=report,
         )
     return dataclasses.replace(document, path=str(output))
@@ -257,11 +266,19 @@ def inspect(path: str | Path) -> BundleDocument:
     return document(open_bundle(as_path("path", path)))
 
 
-def verify(path: str | Path, *, report: Reporter = ignore_events) -> VerifyDocument:
-    """Recompute every digest of a bundle. Raises as :func:`inspect`, and IntegrityError "digest-mismatch"."""
+def verify(
+    path: str | Path, *, allowed_signers: str | Path | None = None, report: Reporter = ignore_events
+) -> VerifyDocument:
+    """Recompute every digest of a bundle and check its signature.
+
+    With ``allowed_signers``, a file as ``ssh-keygen -Y verify`` reads it, the bundle has to be signed by one of them;
+    without it, a signature has to be one of this content. Raises as :func:`inspect`, and IntegrityError
+    "digest-mismatch", "bad-signature", "unsigned", "foreign-signature", "signer-expired" or "wrong-namespace".
+    """
     from edgepack.bundle import verify_bundle
 
-    return verify_bundle(as_path("path", path), report)
+    signers = None if allowed_signers is None else as_path("allowed_signers", allowed_signers)
+    return verify_bundle(as_path("path", path), report, allowed_signers=signers)
 
 
 def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:

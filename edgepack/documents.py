@@ -262,8 +262,25 @@ class FileEntry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SignatureInfo:
+    """The signature of a bundle's manifest.
+
+    ``principal`` is the name that the file of allowed signers gives the key, None where it was not held against one.
+    ``fingerprint`` is the key's as ``ssh-keygen -l`` shows it, ``namespace`` what the signature was made for.
+    """
+
+    principal: str | None
+    fingerprint: str
+    key_type: str
+    namespace: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class BundleDocument:
-    """What a bundle holds; ``signature`` is None on an unsigned one."""
+    """What a bundle holds; ``signature`` is None on an unsigned one, and not checked here.
+
+    ``counter`` is the number that its maker counts releases with, None where there is none.
+    """
 
     path: str
     name: str
@@ -274,20 +291,25 @@ class BundleDocument:
     target: str
     platforms: tuple[Mapping[str, Any], ...]
     files: tuple[FileEntry, ...]
-    signature: Mapping[str, Any] | None
+    signature: SignatureInfo | None
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    counter: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifyDocument:
-    """What ``verify`` found: every digest was recomputed (a mismatch is an error, not a document)."""
+    """What ``verify`` found: every digest was recomputed (a mismatch is an error, not a document).
+
+    ``signature`` was checked: it is of this very content, and by one of the allowed signers where they were named.
+    """
 
     path: str
     release: str
     files: int
     bytes: int
-    signature: Mapping[str, Any] | None
+    signature: SignatureInfo | None
+    counter: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -310,7 +332,10 @@ class ByteCount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushDocument:
-    """What a push did; ``already_present`` means that the whole release was there before."""
+    """What a push did; ``already_present`` means that the whole release was there before.
+
+    ``signature`` is as in :class:`VerifyDocument`: checked before the device was called.
+    """
 
     app: str
     release: str
@@ -319,6 +344,7 @@ class PushDocument:
     round_trips: int
     seconds: float
     already_present: bool
+    signature: SignatureInfo | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Order:
     preprocessing: Mapping[str, Any] | None
     taken: SourceOptions
     metric: str
+    sign: Path | None = None
+    counter: int | None = None
 
 
 def source_of(source: str | Path | None, project: Project | None) -> Path:
@@ -94,8 +96,12 @@ def make_order(
     samples: Sets,
     taken: SourceOptions,
     metric: str,
+    signing: tuple[str | Path | None, int | None] = (None, None),
 ) -> Order:
-    """Flags before edgepack.toml; what is missing is told all at once. ``naming`` is target, name and version."""
+    """Flags before edgepack.toml; what is missing is told all at once.
+
+    ``naming`` is target, name and version, ``signing`` the key and the counter.
+    """
     settled = (project.target, project.name, project.version) if project else (None, None, None)
     wanted, app, release = naming
     wanted = wanted if wanted is not None else settled[0]
@@ -111,6 +117,7 @@ def make_order(
         )
     check_label(app, "name")
     check_label(release, "version")
+    key = project.sign.get("key") if project else None
     return Order(
         source=source,
         target=wanted if isinstance(wanted, Target) else load_target(wanted),
@@ -120,6 +127,8 @@ def make_order(
         preprocessing=project.samples if project else None,
         taken=taken,
         metric=metric,
+        sign=building.as_path("sign", signing[0]) if signing[0] is not None else key,
+        counter=signing[1],
     )
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack import building
+from edgepack.bundle.signature import require_key, require_signers
 from edgepack.check.measure import Measuring
 from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import verified_bundle
 from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument, to_json_value
-from edgepack.errors import GateFailed
+from edgepack.errors import GateFailed, InputError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.order import Order, Sets, make_order, needs_quantizing, refuse_idle_flags, source_of
 from edgepack.project import own_settings
@@ -61,6 +62,9 @@ def deploy(
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     unchecked: bool = False,
+    sign: str | Path | None = None,
+    counter: int | None = None,
+    allowed_signers: str | Path | None = None,
     options: ConnectOptions | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
@@ -77,6 +81,9 @@ def deploy(
     :func:`edgepack.check`; ``budget`` goes before the project's. With any of the latter, a release that is active and
     has passed is checked again.
 
+    ``sign`` and ``counter`` are those of :func:`edgepack.bundle`, ``allowed_signers`` that of :func:`edgepack.verify`;
+    key and allowed signers are the project's where they are not given.
+
     ``name`` names the app of a model; a bundle has to be of that app. Hooks and budget are never another app's than the
     project's.
 
@@ -90,15 +97,18 @@ def deploy(
         building.as_text("check_set", check_set),
     )
     taken = SourceOptions(batch, signature, tuple(input_shapes))
-    refuse_idle_flags(chosen, {"--target": target, "--version": version}, samples, taken)
+    making = {"--target": target, "--version": version, "--sign": sign, "--counter": counter}
+    refuse_idle_flags(chosen, making, samples, taken)
+    signers = allowed_signers if allowed_signers or not project else project.sign.get("allowed_signers")
     order, content = None, None
     if chosen.suffix == ".edgepack":
         # Before the device is called: of a damaged bundle, nothing reaches it.
-        content = verified_bundle(chosen, app=name, report=report)
-        app = content.manifest.name
+        content = verified_bundle(chosen, app=name, allowed_signers=signers, report=report)
+        app = content.bundle.manifest.name
     else:
-        order = make_order(chosen, project, (target, name, version), samples, taken, metric)
+        order = make_order(chosen, project, (target, name, version), samples, taken, metric, (sign, counter))
         app = order.name
+        _require_signing(order, signers)
     limits = {**(own_settings(project, app, "budget") or {}), **(budget or {})}
     measuring = Measuring(limits, metric, min_runs, min_seconds, max_seconds)
     measuring.refuse_unsound()
@@ -113,7 +123,11 @@ def deploy(
             built = build(order, folder, max_drop=limits.get("max_accuracy_drop"), unchecked=unchecked, report=report)
         shown = _placed(built, _kept_folder(project))
         outcome = deploy_release(
-            session, content or verified_bundle(built.path), policy=policy, dry_run=dry_run, report=report
+            session,
+            content or verified_bundle(built.path, allowed_signers=signers),
+            policy=policy,
+            dry_run=dry_run,
+            report=report,
         )
         return DeployDocument(
             device=session.description,
@@ -163,9 +177,30 @@ def build(
     path = folder / f"{stem}.edgepack"
     report(Event(STEP, f"bundle {path.name}"))
     bundled = building.bundle(
-        model, target=order.target, name=order.name, version=order.version, output=path, report=report
+        model,
+        target=order.target,
+        name=order.name,
+        version=order.version,
+        output=path,
+        sign=order.sign,
+        counter=order.counter,
+        report=report,
     )
     return Built(path, quantized, bundled)
+
+
+def _require_signing(order: Order, allowed_signers: str | Path | None) -> None:
+    """Before minutes are spent: the key and the file of allowed signers are there."""
+    if order.sign is not None:
+        require_key(order.sign)
+    if allowed_signers is not None:
+        require_signers(Path(allowed_signers))
+        if order.sign is None:
+            raise InputError(
+                "usage",
+                "Only signed bundles are taken here (--allowed-signers), and there is no key to sign this one with.",
+                hint="Name one with --sign KEY, or as key in [sign] of edgepack.toml.",
+            )
 
 
 def _over_budget(quantized: QuantizeDocument) -> GateFailed:

@@ -72,7 +72,8 @@ class Project:
     """An edgepack.toml, its paths resolved; None where it says nothing.
 
     ``calibration``, ``eval`` and ``check_set`` may end in ``#first:last``. ``samples`` holds the keys of its
-    ``[samples]`` table, ``budget`` the limits that it sets, ``ssh`` the keys of its ``[ssh]`` table.
+    ``[samples]`` table, ``budget`` the limits that it sets, ``sign`` the files that its ``[sign]`` table names
+    (``key``, ``allowed_signers``), ``ssh`` the keys of its ``[ssh]`` table.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Project:
     budget: Mapping[str, Any] = field(default_factory=dict)
     hooks: Hooks | None = None
     ssh: Mapping[str, Any] = field(default_factory=dict)
+    sign: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_project(folder: Path) -> Project | None:
@@ -102,9 +104,6 @@ def load_project(path: str | Path = FILE_NAME) -> Project:
     faults = find_faults(content, PROJECT)
     if "samples" in content and not faults:
         faults += samples_faults(content["samples"])
-    if "sign" in content and not faults:
-        # Better no bundle than one that its owner believes to be signed.
-        faults.append("sign: this version of edgepack signs no bundles yet, remove the table")
     refuse_faults(
         faults, code="bad-project", subject=str(path), hint="`edgepack init` in an empty folder shows every key."
     )
@@ -190,6 +189,7 @@ def _project(folder: Path, content: Mapping[str, Any]) -> Project:
         budget=content.get("budget", {}),
         hooks=Hooks(**hooks) if hooks else None,
         ssh=ssh,
+        sign={key: _resolve(folder, text) for key, text in content.get("sign", {}).items()},
         **samples,
     )
 

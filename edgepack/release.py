@@ -19,6 +19,7 @@ from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
+    from edgepack.deploy.push import VerifiedBundle
     from edgepack.device import Session
 
 STEP = "deploy"
@@ -48,7 +49,7 @@ class Outcome:
 
 def deploy_release(
     session: Session,
-    bundle: Bundle,
+    verified: VerifiedBundle,
     *,
     policy: ReleasePolicy | None = None,
     dry_run: bool = False,
@@ -64,8 +65,8 @@ def deploy_release(
     goes on from there.
     """
     policy = policy or ReleasePolicy()
-    _settle_bad(session, bundle, policy, report)
-    pushed = push_verified(bundle, session, dry_run=dry_run, report=report)
+    _settle_bad(session, verified.bundle, policy, report)
+    pushed = push_verified(verified, session, dry_run=dry_run, report=report)
     if dry_run:
         report(Event(STEP, "then it would be checked on the device, and activated if it passes"))
         return Outcome(pushed, None, None)

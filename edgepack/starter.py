@@ -51,6 +51,11 @@ STARTER = """\
 # health_timeout_s = 10.0
 # health_retries = 3
 
+[sign]                            # docs/security.md
+# key = "~/.ssh/id_ed25519"       # what `bundle` and `deploy` sign with; or a .pub whose private half is in ssh-agent
+# allowed_signers = "signers"     # `verify`, `push` and `deploy` take only what one of these signed; lines such as
+                                  # alice@example.com namespaces="edgepack" ssh-ed25519 AAAA...
+
 [ssh]                             # your ~/.ssh/config is honoured anyway
 # config = "ssh_config"
 # known_hosts = "known_hosts"

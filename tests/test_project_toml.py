@@ -117,10 +117,12 @@ def test_a_name_that_cannot_name_an_app_is_refused_early(tmp_path: Path, name: s
         load_project(written(tmp_path, f'[app]\nname = "{name}"\n'))
 
 
-def test_a_project_that_asks_for_a_signature_is_refused(tmp_path: Path) -> None:
-    """Nobody gets an unsigned bundle who asked for a signed one."""
-    with pytest.raises(InputError, match="signs no bundles yet"):
-        load_project(written(tmp_path, '[sign]\nkey = "id_ed25519"\n'))
+def test_the_files_to_sign_with_are_found_from_the_project(tmp_path: Path) -> None:
+    """[sign] names its files as the other tables do: beside the file, or in the home folder."""
+    project = load_project(written(tmp_path, '[sign]\nkey = "~/.ssh/id_ed25519"\nallowed_signers = "signers"\n'))
+    assert project.sign == {
+        "key": Path("~/.ssh/id_ed25519").expanduser(), "allowed_signers": tmp_path / "signers",
+    }  # fmt: skip
 
 
 def test_what_is_no_toml_says_where(tmp_path: Path) -> None:

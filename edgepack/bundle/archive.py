@@ -18,12 +18,14 @@ from edgepack.bundle.manifest import (
     MANIFEST_NAME,
     MAX_FILES,
     MAX_MANIFEST_BYTES,
+    SIGNATURE_NAME,
     Manifest,
     bad_manifest,
     parse,
     release_id,
     safe_path,
 )
+from edgepack.bundle.sshsig import MAX_SIGNATURE_BYTES, read_signature
 from edgepack.digest import PIECE, read_exactly, sha256_file
 from edgepack.documents import FileEntry
 from edgepack.errors import InputError, IntegrityError
@@ -48,7 +50,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: its structure is checked and its manifest parsed; the files' digests are not recomputed yet."""
+    """An opened bundle: its structure is checked and its manifest parsed; the files' digests are not recomputed yet.
+
+    ``signature`` is the text of the SSHSIG over ``manifest_bytes``, None on an unsigned one; it can be read, and
+    :func:`edgepack.bundle.signature.check_signature` says whether it is right.
+    """
 
     path: Path
     manifest: Manifest
@@ -56,6 +62,7 @@ class Bundle:
     release: str
     size: int
     entries: Mapping[str, Entry]
+    signature: bytes | None = None
 
     def open_entry(self, path: str) -> BinaryIO:
         """A stream of exactly that file's bytes; the caller closes it."""
@@ -135,19 +142,24 @@ def open_bundle(path: Path) -> Bundle:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             members = _read_members(stream, size, path)
-            content = _read_manifest(stream, members[0], path)
+            content = _read_text(stream, members[0], path)
+            signed = len(members) > 1 and members[1].name == SIGNATURE_NAME
+            signature = _read_text(stream, members[1], path) if signed else None
             _check_local_headers(stream, members, path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError("not-a-bundle", f"{path} cannot be read: {reason}.", hint="Name a .edgepack file.") from error
     manifest = parse(content)
+    if signature is not None:
+        read_signature(signature)
     return Bundle(
         path=path,
         manifest=manifest,
         manifest_bytes=content,
         release=release_id(content, manifest.version),
         size=size,
-        entries=_match(manifest.files, members[1:]),
+        entries=_match(manifest.files, members[2 if signed else 1 :]),
+        signature=signature,
     )
 
 
@@ -162,8 +174,15 @@ def is_bundle(path: Path) -> bool:
     return True
 
 
-def write_archive(stream: BinaryIO, manifest_bytes: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]]) -> None:
-    """Write the manifest, then the files in the manifest's order, each held against its entry on the way.
+def write_archive(
+    stream: BinaryIO,
+    manifest_bytes: bytes,
+    sources: Sequence[tuple[FileEntry, Path | bytes]],
+    signature: bytes | None = None,
+) -> None:
+    """Write the manifest, its signature if there is one, then the files in the manifest's order.
+
+    Each file is held against its entry on the way.
 
     Raises :class:`InputError` "changed-meanwhile" where a file is no longer what its entry says, "bundle-too-large"
     above 4 GiB.
@@ -175,8 +194,9 @@ def write_archive(stream: BinaryIO, manifest_bytes: bytes, sources: Sequence[tup
         )
     members = []
     offset = 0
-    manifest_entry = FileEntry(MANIFEST_NAME, len(manifest_bytes), hashlib.sha256(manifest_bytes).hexdigest())
-    for entry, source in [(manifest_entry, manifest_bytes), *sources]:
+    texts = {MANIFEST_NAME: manifest_bytes} | ({} if signature is None else {SIGNATURE_NAME: signature})
+    head = [(FileEntry(name, len(text), hashlib.sha256(text).hexdigest()), text) for name, text in texts.items()]
+    for entry, source in [*head, *sources]:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
             members.append(_write_member(stream, entry, content, offset))
         offset = members[-1].end
@@ -239,17 +259,21 @@ def _members_fault(members: Sequence[Member], directory_offset: int) -> str:
         return "there are bytes that belong to no file"
     if members[0].bytes > MAX_MANIFEST_BYTES:
         return "its manifest is larger than 1 MiB"
-    names = [member.name for member in members[1:]]
+    signed = len(members) > 1 and members[1].name == SIGNATURE_NAME
+    if signed and members[1].bytes > MAX_SIGNATURE_BYTES:
+        return "its signature is larger than 64 KiB"
+    names = [member.name for member in members[2 if signed else 1 :]]
     if names != sorted(names) or len({name.casefold() for name in names}) < len(names):
         return "its files are not in order, or two have the same name"
     return ""
 
 
-def _read_manifest(stream: BinaryIO, member: Member, path: Path) -> bytes:
+def _read_text(stream: BinaryIO, member: Member, path: Path) -> bytes:
+    """The manifest or its signature."""
     stream.seek(member.data_offset)
     content = read_exactly(stream, member.bytes)
     if len(content) != member.bytes or zlib.crc32(content) != member.crc:
-        raise _damaged(path, "its manifest was changed")
+        raise _damaged(path, f"its {member.name} was changed")
     return content
 
 

@@ -1,4 +1,8 @@
-"""Making a bundle: the same model, check set, options and runtimes.lock give the same bytes, on any machine and day."""
+"""Making a bundle: the same model, check set, options and runtimes.lock give the same bytes, on any machine and day.
+
+A signed bundle's bytes depend on the key as well, and on nothing else where the key is Ed25519 or RSA; an ECDSA key and
+a key in hardware (sk) sign differently every time. The release id never depends on the signature.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from typing import Any
 from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
 from edgepack.bundle.inspection import document
 from edgepack.bundle.manifest import (
+    MAX_COUNTER,
     MAX_MANIFEST_BYTES,
     MODEL_NAME,
     Manifest,
@@ -27,6 +32,7 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.recipe import make_recipe
 from edgepack.bundle.runtime import NUMPY_FOR
+from edgepack.bundle.signature import require_key, sign
 from edgepack.bundle.wheels import fetch_wheels
 from edgepack.digest import sha256_file
 from edgepack.documents import BundleDocument, FileEntry, canonical_json
@@ -61,16 +67,22 @@ def build_bundle(
     platforms: Sequence[Platform] | None = None,
     with_runtime: bool = True,
     wheel_dir: Path | None = None,
+    counter: int | None = None,
+    sign_key: Path | None = None,
     report: Reporter = ignore_events,
 ) -> BundleDocument:
     """Bundle a .tflite with its loader, its check set and provenance (where ``quantize`` left them) and its runtimes.
 
-    ``platforms`` replaces the target's; ``with_runtime=False`` leaves the wheels out. Nothing is at ``output`` before
-    the bundle is whole. Raises :class:`InputError` for the model, the names and the wheels, :class:`MisfitError`
-    where no runtime is locked for a platform.
+    ``platforms`` replaces the target's; ``with_runtime=False`` leaves the wheels out. ``counter`` goes into the
+    manifest, and so into the release id; the signature by ``sign_key`` lies beside it. Nothing is at ``output`` before
+    the bundle is whole. Raises :class:`InputError` for the model, the names, the wheels and the key,
+    :class:`MisfitError` where no runtime is locked for a platform.
     """
     check_label(name, "name")
     check_label(version, "version")
+    _check_counter(counter)
+    if sign_key is not None:
+        require_key(sign_key)
     check_bundle_output(output, model)
     report(Event("bundle", "reading the model"))
     described = read_model(model)
@@ -91,14 +103,19 @@ def build_bundle(
         platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in needs),
         files=tuple(entries.values()),
         provenance=provenance,
+        counter=counter,
     )
     content = serialize(manifest)
     if len(content) > MAX_MANIFEST_BYTES:
         raise InputError(
             "manifest-too-large", "The manifest would be larger than 1 MiB.", hint="Shorten the provenance."
         )
+    signature = None
+    if sign_key is not None:
+        report(Event("bundle", f"signing with {sign_key}"))
+        signature = sign(content, sign_key)
     report(Event("bundle", "packing"))
-    _write(output, content, [(entry, sources[path]) for path, entry in entries.items()])
+    _write(output, content, [(entry, sources[path]) for path, entry in entries.items()], signature)
     return document(open_bundle(output))
 
 
@@ -106,6 +123,15 @@ def check_bundle_output(output: Path, model: Path) -> None:
     """Refuse what cannot be written, or must not be written over. Raises InputError "bad-output"."""
     beside = [model.with_suffix(suffix) for suffix in (".check.npz", ".provenance.json")]
     check_output(output, "a bundle", is_bundle, [model, *beside])
+
+
+def _check_counter(counter: int | None) -> None:
+    if counter is not None and not 0 <= counter <= MAX_COUNTER:
+        raise InputError(
+            "bad-counter",
+            f"{counter} cannot be the counter of a release.",
+            hint=f"Write a number from 0 to {MAX_COUNTER}, higher with each release: --counter 7",
+        )
 
 
 def _provenance(model: Path) -> Mapping[str, Any] | None:
@@ -220,12 +246,14 @@ def _entry(path: str, source: Path | bytes) -> FileEntry:
     return FileEntry(path, source.stat().st_size, sha256_file(source))
 
 
-def _write(output: Path, manifest: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]]) -> None:
+def _write(
+    output: Path, manifest: bytes, sources: Sequence[tuple[FileEntry, Path | bytes]], signature: bytes | None
+) -> None:
     """Write beside the output, then rename: an interrupted run leaves what was there before."""
     staged = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
     try:
         with staged.open("xb") as stream:
-            write_archive(stream, manifest, sources)
+            write_archive(stream, manifest, sources, signature)
             stream.flush()
             os.fsync(stream.fileno())
         staged.replace(output)

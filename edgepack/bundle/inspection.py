@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.archive import Bundle, open_bundle
-from edgepack.documents import BundleDocument, VerifyDocument
+from edgepack.bundle.signature import check_signature
+from edgepack.bundle.sshsig import read_signature
+from edgepack.documents import BundleDocument, SignatureInfo, VerifyDocument
 from edgepack.events import Reporter, ignore_events
 
 
@@ -37,22 +39,38 @@ def document(bundle: Bundle) -> BundleDocument:
             for need in manifest.platforms
         ),
         files=manifest.files,
-        signature=None,
+        signature=_stated(bundle),
         model={"file": model.file, "scheme": model.scheme, "bytes": model.bytes, "sha256": model.sha256},
         budget=budget if isinstance(budget, dict) else {},
+        counter=manifest.counter,
     )
 
 
-def verify_bundle(path: Path, report: Reporter = ignore_events) -> VerifyDocument:
-    """Recompute every digest; a mismatch is an :class:`~edgepack.errors.IntegrityError`, not a document."""
+def _stated(bundle: Bundle) -> SignatureInfo | None:
+    """What the signature says of itself; whether it is right, :func:`verify_bundle` tells."""
+    if bundle.signature is None:
+        return None
+    found = read_signature(bundle.signature)
+    return SignatureInfo(None, found.fingerprint, found.key_type, found.namespace)
+
+
+def verify_bundle(
+    path: Path, report: Reporter = ignore_events, *, allowed_signers: Path | None = None
+) -> VerifyDocument:
+    """Recompute every digest and check the signature, against the allowed signers where they are named.
+
+    Whatever is not right is an :class:`~edgepack.errors.IntegrityError`, not a document.
+    """
     bundle = open_bundle(path)
+    signature = check_signature(bundle.manifest_bytes, bundle.signature, allowed_signers, str(path))
     bundle.verify(report)
     return VerifyDocument(
         path=str(path),
         release=bundle.release,
         files=len(bundle.entries),
         bytes=sum(entry.bytes for entry in bundle.entries.values()),
-        signature=None,
+        signature=signature,
+        counter=bundle.manifest.counter,
     )
 
 

@@ -19,9 +19,12 @@ from edgepack.target import Platform
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.json.sig"
+"""Beside the manifest, and so outside of what it lists: the release id is the same with and without it."""
 MODEL_NAME = "model.tflite"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 10_000
+MAX_COUNTER = (1 << 32) - 2
 MAX_FILE_BYTES = (1 << 32) - 2
 """What a ZIP without the zip64 extension can hold, and no more: one way to write a size, nothing to lie about."""
 
@@ -65,7 +68,10 @@ class PlatformNeed:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of manifest.json; ``extra`` keeps top-level fields that a newer edgepack wrote."""
+    """The content of manifest.json; ``extra`` keeps top-level fields that a newer edgepack wrote.
+
+    ``counter`` orders the releases of an app: a device that is pinned (docs/security.md) takes no lower one again.
+    """
 
     name: str
     version: str
@@ -192,7 +198,7 @@ def _build(value: dict[str, Any]) -> Manifest:
             FileEntry(_text(file["path"]), _size(file["bytes"]), _text(file["sha256"])) for file in _array(files)
         ),
         provenance=None if (provenance := value.pop("provenance")) is None else _table(provenance),
-        counter=None if (counter := value.pop("counter")) is None else _size(counter),
+        counter=None if (counter := value.pop("counter")) is None else _size(counter, MAX_COUNTER),
         extra=value,
     )
 
@@ -229,8 +235,8 @@ def _table(value: Any) -> dict[str, Any]:
     return value
 
 
-def _size(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_FILE_BYTES:
+def _size(value: Any, limit: int = MAX_FILE_BYTES) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
         raise TypeError("a size was expected")
     return value
 
@@ -249,7 +255,7 @@ def _files_fault(files: tuple[FileEntry, ...]) -> str:
         return f"it lists more than {MAX_FILES} files"
     paths = [file.path for file in files]
     for file in files:
-        if not safe_path(file.path) or file.path == MANIFEST_NAME:
+        if not safe_path(file.path) or file.path in (MANIFEST_NAME, SIGNATURE_NAME):
             return f"the path {file.path!r} is not allowed"
         if not _DIGEST.fullmatch(file.sha256):
             return f"{file.path} has no SHA-256"

@@ -13,6 +13,22 @@ from edgepack.cli.model import TargetOption
 from edgepack.cli.output import required
 from edgepack.cli.verb import Run, verb
 
+SignOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign", metavar="KEY", help="Sign with this SSH key: a file, or the public key of one in ssh-agent."
+    ),
+]
+CounterOption = Annotated[
+    int | None,
+    typer.Option("--counter", min=0, metavar="N", help="Higher with each release: pinned devices take none twice."),
+]
+AllowedSignersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--allowed-signers", metavar="FILE", help="Take it only if one of these signed it, as `ssh-keygen -Y verify`."
+    ),
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")]
 
 
@@ -36,6 +52,8 @@ def add_commands(table: Table) -> None:
         without_runtime: Annotated[
             bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
         ] = False,
+        sign: SignOption = None,
+        counter: CounterOption = None,
     ) -> int:
         """Pack model, loader, check set and the runtime's wheels into one reproducible file."""
         from edgepack import bundle as make_bundle
@@ -44,6 +62,7 @@ def add_commands(table: Table) -> None:
         if project is not None:
             name = project.name if name is None else name
             version = project.version if version is None else version
+            sign = project.sign.get("key") if sign is None else sign
         app_name = required(name, "--name")
         app_version = required(version, "--version")
         document = make_bundle(
@@ -54,6 +73,8 @@ def add_commands(table: Table) -> None:
             output=output or Path(f"{app_name}-{app_version}.edgepack"),
             wheel_dir=wheel_dir,
             with_runtime=not without_runtime,
+            sign=sign,
+            counter=counter,
             dry_run=run.dry_run,
             report=run.report,
         )
@@ -82,9 +103,9 @@ def add_commands(table: Table) -> None:
         return run.answer(document, render.inspected(document))
 
     @verb(table, "verify", long=True)
-    def verify(run: Run, file: BundleArgument) -> int:
-        """Recompute every digest of a bundle."""
+    def verify(run: Run, file: BundleArgument, allowed_signers: AllowedSignersOption = None) -> int:
+        """Recompute every digest of a bundle and check its signature."""
         from edgepack import verify as verify_bundle
 
-        document = verify_bundle(file, report=run.report)
+        document = verify_bundle(file, allowed_signers=allowed_signers or run.allowed_signers, report=run.report)
         return run.answer(document, render.verified(document))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepack.cli import render_device
+from edgepack.cli.bundles import AllowedSignersOption, CounterOption, SignOption
 from edgepack.cli.devices import (
     BudgetOption,
     DeviceArgument,
@@ -59,6 +60,9 @@ def add_commands(table: Table) -> None:
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,
+        sign: SignOption = None,
+        counter: CounterOption = None,
+        allowed_signers: AllowedSignersOption = None,
     ) -> int:
         """Quantize, bundle, push, check and activate in one go, from edgepack.toml or flags."""
         from edgepack import deploy as deploy_model
@@ -83,6 +87,9 @@ def add_commands(table: Table) -> None:
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             unchecked=unchecked,
+            sign=sign,
+            counter=counter,
+            allowed_signers=allowed_signers,
             options=run.connect_options,
             dry_run=run.dry_run,
             report=run.report,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepack.cli import render_device
+from edgepack.cli.bundles import AllowedSignersOption
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import MetricOption
@@ -81,6 +82,7 @@ def _add_push_and_check(table: Table) -> None:
         run: Run,
         file: Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")],
         device: DeviceArgument,
+        allowed_signers: AllowedSignersOption = None,
     ) -> int:
         """Stage and verify a release on a device and make it the candidate; activate nothing."""
         from edgepack import push as push_bundle
@@ -92,7 +94,13 @@ def _add_push_and_check(table: Table) -> None:
                 hint=f"The file first: edgepack push {device} {file}",
             )
         document = push_bundle(
-            file, device, app=run.app, options=run.connect_options, dry_run=run.dry_run, report=run.report
+            file,
+            device,
+            app=run.app,
+            allowed_signers=allowed_signers or run.allowed_signers,
+            options=run.connect_options,
+            dry_run=run.dry_run,
+            report=run.report,
         )
         return run.answer(document, render_device.pushed(document, dry_run=run.dry_run))
 

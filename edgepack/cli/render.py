@@ -131,6 +131,8 @@ def bundled(document: documents.BundleDocument, *, dry_run: bool = False) -> str
         ["bundle", f"{document.path}  ({size(document.bytes)})"],
         ["release", document.release],
         ["target", document.target],
+        *([] if document.counter is None else [["counter", str(document.counter)]]),
+        *([] if document.signature is None else [["signed by", signer(document.signature)]]),
         *(["platform", _platform(platform)] for platform in document.platforms),
     ]
     return table(rows)
@@ -145,7 +147,8 @@ def inspected(document: documents.BundleDocument) -> str:
         ["target", document.target],
         ["model", f"{document.model.get('scheme')}, {size(document.model.get('bytes'))}"],
         ["budget", budget or "none"],
-        ["signature", "none" if document.signature is None else str(document.signature.get("signer"))],
+        ["signature", "none" if document.signature is None else f"{signer(document.signature)} (not checked: verify)"],
+        *([] if document.counter is None else [["counter", str(document.counter)]]),
         ["sha256", document.sha256],
         *(["platform", _platform(platform)] for platform in document.platforms),
     ]
@@ -165,9 +168,17 @@ def _short(value: object) -> str:
     return text if len(text) <= _COLUMN else text[: _COLUMN - 1] + "…"
 
 
+def signer(signature: documents.SignatureInfo) -> str:
+    """Who signed: by the name that the allowed signers give the key, or by the key alone."""
+    return f"{signature.principal} ({signature.fingerprint})" if signature.principal else signature.fingerprint
+
+
 def verified(document: documents.VerifyDocument) -> str:
     """What verify found."""
-    signed = "unsigned" if document.signature is None else f"signed by {document.signature.get('signer')}"
+    signed = "unsigned"
+    if document.signature is not None:
+        known = "" if document.signature.principal else ", held against no allowed signers"
+        signed = f"signed by {signer(document.signature)}{known}"
     return (
         f"{document.path}: whole. {document.files} files, {size(document.bytes)}, release {document.release}, {signed}."
     )

@@ -127,6 +127,11 @@ class Run:
             return self.app
         return self.project.name
 
+    @property
+    def allowed_signers(self) -> Path | None:
+        """Who may have signed bundles, by edgepack.toml."""
+        return self.project.sign.get("allowed_signers") if self.project else None
+
     def answer(self, document: Any, text: str, exit_code: int = 0) -> int:
         """Print the document (``--json``) or the text for people on stdout, and hand on the exit code."""
         if self.as_json:

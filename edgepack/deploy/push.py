@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle import Bundle, open_bundle
+from edgepack.bundle.signature import check_signature
 from edgepack.deploy.staging import Piece, Staging, plan_staging
 from edgepack.device.opened import opened
-from edgepack.documents import ByteCount, PushDocument
+from edgepack.documents import ByteCount, PushDocument, SignatureInfo
 from edgepack.errors import DeviceFailure, InputError, IntegrityError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 
@@ -34,13 +35,15 @@ def push(
     device: str | DeviceAddress | Session,
     *,
     app: str | None = None,
+    allowed_signers: str | Path | None = None,
     options: ConnectOptions | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> PushDocument:
     """Bring a bundle's release to a device and make it the candidate.
 
-    ``app`` is what the bundle has to be for; the bundle knows its app itself, so it may be left out.
+    ``app`` is what the bundle has to be for; the bundle knows its app itself, so it may be left out. With
+    ``allowed_signers`` (as :func:`edgepack.verify` takes them) it has to be signed by one of them.
 
     Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only
     files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies every
@@ -51,14 +54,28 @@ def push(
     the device and its disk can do: UnreachableError, LockedError, DeviceFailure.
     """
     started = time.monotonic()
-    content = verified_bundle(bundle, app=app, report=report)
-    with opened(device, options, app=content.manifest.name, lock=not dry_run, report=report) as session:
+    content = verified_bundle(bundle, app=app, allowed_signers=allowed_signers, report=report)
+    with opened(device, options, app=content.bundle.manifest.name, lock=not dry_run, report=report) as session:
         document = push_verified(content, session, dry_run=dry_run, report=report)
     return dataclasses.replace(document, seconds=round(time.monotonic() - started, 3))
 
 
-def verified_bundle(path: str | Path, *, app: str | None = None, report: Reporter = ignore_events) -> Bundle:
-    """An opened bundle whose every digest was recomputed, for ``app`` where one is named, for a device at all."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerifiedBundle:
+    """A bundle whose every digest was recomputed, and who signed it (None: nobody, and nobody had to)."""
+
+    bundle: Bundle
+    signature: SignatureInfo | None
+
+
+def verified_bundle(
+    path: str | Path,
+    *,
+    app: str | None = None,
+    allowed_signers: str | Path | None = None,
+    report: Reporter = ignore_events,
+) -> VerifiedBundle:
+    """The bundle in that file, verified: for ``app`` where one is named, by an allowed signer where there are such."""
     content = open_bundle(Path(path))
     if app is not None and app != content.manifest.name:
         raise InputError(
@@ -68,15 +85,18 @@ def verified_bundle(path: str | Path, *, app: str | None = None, report: Reporte
         )
     _require_deployable(content)
     report(Event(STEP, f"verifying {content.path.name}"))
+    signers = None if allowed_signers is None else Path(allowed_signers)
+    signature = check_signature(content.manifest_bytes, content.signature, signers, str(path))
     content.verify()
-    return content
+    return VerifiedBundle(content, signature)
 
 
 def push_verified(
-    content: Bundle, session: Session, *, dry_run: bool = False, report: Reporter = ignore_events
+    verified: VerifiedBundle, session: Session, *, dry_run: bool = False, report: Reporter = ignore_events
 ) -> PushDocument:
     """As :func:`push`, of what :func:`verified_bundle` gave, in a session that is open: a fleet verifies once."""
     started = time.monotonic()
+    content = verified.bundle
     staging = plan_staging(content, session.facts)
     report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
     already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
@@ -89,6 +109,7 @@ def push_verified(
         round_trips=session.round_trips,
         seconds=round(time.monotonic() - started, 3),
         already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
+        signature=verified.signature,
     )
 
 
