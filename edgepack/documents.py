@@ -314,12 +314,18 @@ class VerifyDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProbeDocument:
-    """What a device is; ``fits`` names the built-in profiles that fit, ``missing`` what stands in the way of others."""
+    """What a device is; ``fits`` names the profiles that fit, best first, ``missing`` what stands in the way of others.
+
+    ``warnings`` are troubles of the device itself, each with ``what`` and ``mend``; ``notes`` say which facts could not
+    be read, and why. What could not be read is None in ``facts``.
+    """
 
     device: str
     facts: Mapping[str, Any]
     fits: tuple[str, ...]
     missing: tuple[Mapping[str, str], ...]
+    warnings: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -53,11 +53,17 @@ class AgentClient:
     """Speaks the protocol to an agent in a child process."""
 
     def __init__(
-        self, root: Path, *, python: str = sys.executable, env: Mapping[str, str] | None = None, kill_at: int = 0
+        self,
+        root: Path,
+        *,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        kill_at: int = 0,
+        agent: Path = AGENT,
     ) -> None:
         """``kill_at`` makes the agent die of SIGKILL at its Nth call that changes the disk."""
         self.root = root
-        program = ["-c", DYING_AGENT, str(AGENT), str(kill_at)] if kill_at else [str(AGENT)]
+        program = ["-c", DYING_AGENT, str(agent), str(kill_at)] if kill_at else [str(agent)]
         self.process = subprocess.Popen(
             [python, "-I", "-u", *program],
             stdin=subprocess.PIPE,

@@ -6,13 +6,18 @@ import ast
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Literal
 
+import device_texts as texts
 import pytest
+from real_sshd import RealSshd
 
 import edgepack
-from edgepack.deploy.probe import LOOKED_FOR, find_gaps
+from edgepack.cli.render_probe import probed
+from edgepack.deploy.ailments import find_ailments
+from edgepack.deploy.probe import LOOKED_FOR, find_gaps, rank, read_facts
 from edgepack.device import ConnectOptions, DeviceFacts
-from edgepack.documents import to_json, to_json_value
+from edgepack.documents import ProbeDocument, to_json, to_json_value
 from edgepack.target import Target, list_targets, load_target
 
 TARGETS = Path(__file__).parents[1] / "targets"
@@ -29,12 +34,47 @@ def test_a_raspberry_pi_fits_its_profile() -> None:
     [
         ("x86-64", {}, "x86_64 (this device's system is aarch64)", ""),
         ("raspberry-pi-4", {"libc": "glibc-2.31"}, "glibc-2.36 or newer (this device has glibc-2.31)", ""),
+        (
+            "raspberry-pi-4",
+            {"python": "3.9.2", "libc": "glibc-2.31", "os": "Debian GNU/Linux 11 (bullseye)"},
+            "Python 3.11 or 3.13 (this is 3.9)",
+            "install Debian 12 (Raspberry Pi OS of the same name) there",
+        ),
+        (
+            "raspberry-pi-4",
+            {"libc": "musl-1.2.4"},
+            "glibc (this device has musl-1.2.4, for which no runtime has wheels)",
+            "install a system with glibc",
+        ),
+        (
+            "raspberry-pi-4",
+            {"arch": "armv7l", "machine": "aarch64"},
+            "aarch64 (this device's system is armv7l: 32-bit, on a 64-bit kernel)",
+            "",
+        ),
         ("raspberry-pi-4", {"python": "3.9.2"}, "Python 3.11 or 3.13 (this is 3.9)", ""),
         (
             "raspberry-pi-4",
             {"python": "3.9.2", "pythons": ("/usr/bin/python3.9", "/usr/local/bin/python3.11")},
             "Python 3.11 or 3.13 (this is 3.9)",
             "--python /usr/local/bin/python3.11",
+        ),
+        (
+            "raspberry-pi-4",
+            {
+                "python": "3.12.1",
+                "pythons": ("/opt/my python/bin/python3",),
+                "python_versions": {"/opt/my python/bin/python3": "3.13.1"},
+                "libc": "glibc-2.41",
+            },
+            "Python 3.11 or 3.13 (this is 3.12)",
+            "--python '/opt/my python/bin/python3'",
+        ),
+        (
+            "raspberry-pi-4",  # that Python would not help: its wheels want a newer C library
+            {"python": "3.12.1", "pythons": ("/usr/bin/python3.13",)},
+            "Python 3.11 or 3.13 (this is 3.12)",
+            "",
         ),
         ("stm32mp25-npu", {}, "the library libvx_delegate.so.2 (of the board's vendor)", ""),
         ("imx8m-plus-npu", {}, "the library libvx_delegate.so (of the board's vendor)", ""),
@@ -99,6 +139,104 @@ def test_the_host_knows_what_the_agent_looks_for() -> None:
     assert values == [LOOKED_FOR]
 
 
+PI_4 = "Raspberry Pi 4 Model B Rev 1.5"
+
+
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        (PI_4, ["raspberry-pi-4", "generic-cpu"]),
+        ("Raspberry Pi Zero 2 W Rev 1.0", ["raspberry-pi-zero-2w", "generic-cpu"]),
+        ("Raspberry Pi 5 Model B Rev 1.0", ["raspberry-pi-5", "generic-cpu"]),
+        (None, ["generic-cpu"]),
+    ],
+)
+def test_the_best_profile_comes_first(model: str | None, first: list[str]) -> None:
+    """The board's own profile, then those for any computer, then those of other boards."""
+    fits = [target for target in list_targets() if not find_gaps(target, PI)]
+    names = [target.name for target in sorted(fits, key=lambda target: rank(target, model))]
+    assert names[: len(first)] == first
+    assert rank(load_target("coral-usb"), model) < rank(load_target("raspberry-pi-4"), model)
+    assert rank(load_target("x86-64"), model) < rank(load_target("generic-cpu"), model)
+
+
+def seen(**more: object) -> dict[str, object]:
+    """What the agent of a Raspberry Pi 4 sends for a probe."""
+    facts = {**dataclasses.asdict(PI), "machine": "aarch64", "cpus": 4, "pythons": ["/usr/bin/python3.9", "/x/python3"]}
+    facts |= {"model": PI_4 + "\0", "cpu_features": texts.PI_4.split("Features\t: ")[1].split("\n")[0].split()}
+    said = {
+        "cpu": texts.PI_4,
+        "os_release": texts.BULLSEYE,
+        "throttled": "throttled=0x50000",
+        "ssh": "OpenSSH_9.2p1, x",
+    }
+    said |= {"python /usr/bin/python3.9": "3.9.2 64\n", "python /x/python3": "3.11.2 32\n"}
+    return {"facts": {**facts, **more}, "texts": said, "time_s": 2000.1, "notes": []}
+
+
+def test_a_raspberry_pi_is_told_as_a_person_wants_to_know_it() -> None:
+    """Board, cores, what they can do, Pythons that load the same wheels, throttling, clock, SSH: from its own texts."""
+    facts = read_facts(seen(), "SSH-2.0-OpenSSH_9.2p1 Debian-2", (1000.0, 1000.2))
+    wanted = {
+        "model": PI_4,
+        "cpu": ["Cortex-A72"],
+        "debian": 11,
+        "python_versions": {"/usr/bin/python3.9": "3.9.2"},
+        "throttling": {"now": (), "since_boot": ("undervoltage", "throttled")},
+        "clock": {"skew_s": 1000.0, "within_s": 0.1},
+        "openssh": {"server": "OpenSSH_9.2p1 Debian-2", "client": "OpenSSH_9.2p1"},
+    }
+    assert {key: facts[key] for key in wanted} == wanted
+    text = probed(ProbeDocument("pi@kiosk", facts, ("raspberry-pi-4",), (), find_ailments(facts)))
+    for line in (
+        "4 cores, Cortex-A72; no dot product, no fp16",
+        "since it started, its supply voltage was too low at times",
+        "its clock is 17 min ahead of this machine's; mend: sudo timedatectl set-ntp true",
+        "--target raspberry-pi-4",
+    ):
+        assert line in text
+
+
+def test_what_an_older_agent_does_not_tell_is_not_known() -> None:
+    """A device with an agent of its own that sends facts only is probed all the same."""
+    facts = read_facts({"facts": seen()["facts"]}, None, (0.0, 0.0))
+    assert facts["throttling"] is None
+    assert facts["clock"] is None
+    assert facts["pythons"] == ["/usr/bin/python3.9", "/x/python3"]
+    assert find_ailments({}) == ()
+    assert probed(ProbeDocument("pi", {}, (), ()))
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "mend"),
+    [
+        ({"throttling": {"now": ("throttled",), "since_boot": ("throttled",)}}, "throttles it now", "heat sink"),
+        ({"undervoltage": True}, "its supply voltage is too low now", "power supply"),
+        (
+            {"power": [{"type": "Battery", "status": "Discharging"}, {"type": "Mains", "online": "0"}]},
+            "it runs on battery",
+            "plug it in",
+        ),
+        ({"thermal": [{"name": "cpu", "temperature_c": 84.6}, {"temperature_c": None}]}, "85 °C", "fan"),
+        ({"memory_available_bytes": 50_000_000}, "only 50 MB of memory are free", "stop other programs"),
+        ({"disk_free_bytes": 50_000_000}, "only 50 MB of disk are free", "edgepack gc"),
+        ({"clock": {"skew_s": -86400.0 * 20, "within_s": 1.0}}, "its clock is 20 days behind", "set-ntp true"),
+    ],
+)
+def test_a_device_s_own_troubles_are_told_with_what_mends_them(facts: dict[str, object], what: str, mend: str) -> None:
+    """Throttling, undervoltage, battery, heat, memory, disk, clock: each has its sentence and its cure."""
+    [found] = find_ailments(facts)
+    assert what in found["what"]
+    assert mend in found["mend"]
+
+
+def test_a_device_in_order_has_no_troubles() -> None:
+    """Plugged in, cool, in step: nothing to say."""
+    power = [{"type": "Battery", "status": "Discharging"}, {"type": "Mains", "online": "1"}]
+    thermal = [{"name": "cpu", "temperature_c": 47.0}]
+    assert find_ailments({"power": power, "thermal": thermal, "clock": {"skew_s": 50.0, "within_s": 1.0}}) == ()
+
+
 def test_probing_this_machine_tells_what_it_is(tmp_path: Path) -> None:
     """Facts come from the device itself; every built-in profile is in one of the two lists; the document is JSON."""
     found = edgepack.probe(f"local:{tmp_path}/none", options=ConnectOptions(python=sys.executable))
@@ -107,3 +245,24 @@ def test_probing_this_machine_tells_what_it_is(tmp_path: Path) -> None:
     assert {"raspberry-pi-4", "x86-64", "coral-usb", "android-gpu"} <= named
     assert not set(found.fits) & {gap["target"] for gap in found.missing}
     assert to_json(to_json_value(found))
+    assert found.facts["cpu"]
+    assert found.facts["openssh"]["client"]
+    assert abs(found.facts["clock"]["skew_s"]) <= found.facts["clock"]["within_s"]
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.sshd
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_a_probe_of_a_real_sshd_takes_one_round_trip(sshd: RealSshd, transport: Literal["ssh", "openssh"]) -> None:
+    """One question, one answer; what is told is the same when an open session is asked, and names its SSH server."""
+    options = dataclasses.replace(sshd.options, transport=transport)
+    with edgepack.connect(sshd.address, options, look=True) as session:
+        found = edgepack.probe(session)
+        assert session.round_trips == 1
+    with edgepack.connect(sshd.address, options) as session:
+        again = edgepack.probe(session)
+    alone = edgepack.probe(sshd.address, options=options)
+    assert found.fits == again.fits == alone.fits
+    for key in ("python", "cpu", "python_versions", "openssh", "libc"):
+        assert found.facts[key] == again.facts[key] == alone.facts[key]
+    assert found.facts["openssh"]["server"].startswith("OpenSSH_")

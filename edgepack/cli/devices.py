@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli import render_device
+from edgepack.cli import render_device, render_probe
 from edgepack.cli.bundles import AllowedSignersOption
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
@@ -57,7 +57,7 @@ def _add_reading_commands(table: Table) -> None:
         from edgepack import probe as probe_device
 
         document = probe_device(device, options=run.connect_options)
-        return run.answer(document, render_device.probed(document))
+        return run.answer(document, render_probe.probed(document))
 
     @verb(table, "status", device=True)
     def status(run: Run, device: DeviceArgument) -> int:

@@ -152,24 +152,6 @@ def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
     return f"{document.app}: removed {', '.join(document.removed)}; {size(document.bytes)} freed."
 
 
-def probed(document: documents.ProbeDocument) -> str:
-    """What a device is."""
-    facts = document.facts
-    installed = ", ".join(f"{name} {version}" for name, version in (facts.get("installed") or {}).items())
-    rows = [
-        ["device", document.device],
-        ["is", _device(facts)],
-        ["system", f"{facts.get('os')}, {facts.get('cpus')} CPUs, {size(facts.get('memory_bytes'))} memory"],
-        ["free disk", size(facts.get("disk_free_bytes"))],
-        ["installed", installed or "no numpy, no TFLite runtime"],
-        ["fits", ", ".join(document.fits) or "no built-in profile"],
-    ]
-    missing = [
-        [str(gap.get("target")), str(gap.get("missing")), str(gap.get("mend") or "")] for gap in document.missing
-    ]
-    return table(rows) + ("\n\n" + table(missing, ["profile", "missing", "mend"]) if missing else "")
-
-
 def deployed(document: documents.DeployDocument, *, dry_run: bool) -> str:
     """Everything in one go, step by step."""
     parts = []

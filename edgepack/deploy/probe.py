@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import TYPE_CHECKING
+import shlex
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle.runtime import NUMPY_FOR, numpy_fits, platform_fits
+from edgepack.deploy import devicetexts
+from edgepack.deploy.ailments import find_ailments
+from edgepack.device.facts import DeviceFacts
 from edgepack.device.opened import opened
 from edgepack.documents import ProbeDocument
 from edgepack.errors import MisfitError
 from edgepack.target import Platform, Target, list_targets, version_tuple
 
 if TYPE_CHECKING:
-    from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
+    from edgepack.device import ConnectOptions, DeviceAddress, Session
 
 LOOKED_FOR = (
     "libedgetpu.so.1",
@@ -32,27 +39,96 @@ _DELEGATE_PACKAGES = {
     "https://github.com/feranick/libedgetpu/releases, copied to the device; Google's own crashes with this runtime)"
 }
 
+# Python and C library of Debian's releases. https://packages.debian.org/python3 https://packages.debian.org/libc6
+_DEBIAN = {11: ("3.9", "glibc-2.31"), 12: ("3.11", "glibc-2.36"), 13: ("3.13", "glibc-2.41")}
+
 # PyPI has no NumPy wheel for armv7l: such a device needs Debian's.
 _ARCHS_WITHOUT_NUMPY_WHEEL = ("armv7l",)
 
 
 def probe(device: str | DeviceAddress | Session, *, options: ConnectOptions | None = None) -> ProbeDocument:
-    """Log in, look, change nothing. ``fits`` names the profiles that a bundle for this device can be made with.
+    """Log in, look, change nothing: one round trip. ``fits`` names the profiles that fit, best first.
 
     Each line of ``missing`` has ``target``, ``missing`` (what stands in the way) and ``mend`` (a command, or "").
     """
-    with opened(device, options) as session:
-        facts = session.facts
-        told = session.hello.get("facts") or {}
-        name = session.description
-    fits = []
-    missing = []
-    for target in list_targets():
-        gaps = find_gaps(target, facts)
-        if not gaps:
-            fits.append(target.name)
-        missing += [{"target": target.name, "missing": what, "mend": mend} for what, mend in gaps]
-    return ProbeDocument(name, dict(told), tuple(fits), tuple(missing))
+    with opened(device, options, look=True) as session:
+        seen, between = session.hello, session.hello_between
+        if "texts" not in seen:  # a session that was opened for something else
+            asked_at = time.time()
+            seen = session.request("probe").result
+            between = (asked_at, time.time())
+        name, server = session.description, session.server
+    told = read_facts(seen, server, between)
+    facts = DeviceFacts.from_json(told)
+    gaps = [(target, find_gaps(target, facts)) for target in list_targets()]
+    fits = sorted((target for target, found in gaps if not found), key=lambda target: rank(target, told.get("model")))
+    return ProbeDocument(
+        device=name,
+        facts=told,
+        fits=tuple(target.name for target in fits),
+        missing=tuple(
+            {"target": target.name, "missing": what, "mend": mend} for target, found in gaps for what, mend in found
+        ),
+        warnings=find_ailments(told),
+        notes=tuple(str(note) for note in seen.get("notes") or ()),
+    )
+
+
+def read_facts(seen: Mapping[str, Any], server: str | None, between: tuple[float, float]) -> dict[str, Any]:
+    """What the agent saw, with what its texts say read into values; pure. ``between``: asked and answered (Unix time).
+
+    Older agents send no texts: what these would tell is then None or empty.
+    """
+    facts = dict(seen.get("facts") or {})
+    texts = {str(name): str(text) for name, text in (seen.get("texts") or {}).items()}
+    cpuinfo = texts.get("cpu", "")
+    asked = {path: devicetexts.python_version(texts.get(f"python {path}", "")) for path in facts.get("pythons") or ()}
+    told = DeviceFacts.from_json(facts)
+    loads_same = {
+        path: answer[0]
+        for path, answer in asked.items()
+        if answer and answer[1] in (None, told.userland_bits) and version_tuple(answer[0]) >= (3, 8)
+    }
+    throttled = devicetexts.throttling(texts.get("throttled", ""))
+    release = devicetexts.os_release(texts.get("os_release", ""))
+    facts |= {
+        "model": devicetexts.board_name(told.model, cpuinfo),
+        "kernel_bits": told.kernel_bits,
+        "userland_bits": told.userland_bits,
+        "libc": devicetexts.libc_of_ldd(texts.get("ldd", "")) or told.libc,
+        "debian": devicetexts.debian_release(release),
+        "cpu": list(devicetexts.cpu_names(cpuinfo)),
+        "instructions": devicetexts.instructions(told.cpu_features),
+        "throttling": None if throttled is None else {"now": throttled.now, "since_boot": throttled.since_boot},
+        "clock": devicetexts.clock_skew(*between, seen.get("time_s")),
+        "openssh": {
+            "server": devicetexts.ssh_version(server) or devicetexts.ssh_version(texts.get("sshd")),
+            "client": devicetexts.ssh_version(texts.get("ssh")),
+        },
+    }
+    if texts:
+        facts["python_versions"] = loads_same
+        facts["pythons"] = list(loads_same)
+    return facts
+
+
+def rank(target: Target, model: str | None) -> tuple[int, str]:
+    """The order of profiles that fit: an accelerator that is there, this very board, any computer, other boards.
+
+    A profile is meant for the board (``model``, as the device tree names it) that has its name's words in its own.
+    """
+    words = _squashed(re.sub(r"-(32bit|npu|gpu)$", "", target.name))
+    if target.delegate.required:
+        return 0, target.name
+    if words in _squashed(model or ""):
+        return 1, target.name
+    if words in (_squashed(platform.arch) for platform in target.platforms):
+        return 2, target.name
+    return 3 if words.startswith("generic") else 4, target.name
+
+
+def _squashed(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
@@ -63,7 +139,8 @@ def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
     same_arch = [platform for platform in target.platforms if platform.arch == device.arch]
     if not same_arch:
         archs = " or ".join(sorted({platform.arch for platform in target.platforms}))
-        return [(f"{archs} (this device's system is {device.arch})", "")]
+        mixed = ": 32-bit, on a 64-bit kernel" if (facts.userland_bits, facts.kernel_bits) == (32, 64) else ""
+        return [(f"{archs} (this device's system is {device.arch}{mixed})", "")]
     fitting = [platform for platform in same_arch if platform_fits(platform, device)]
     gaps = [] if fitting else [_platform_gap(same_arch, facts)]
     delegate = target.delegate
@@ -92,17 +169,34 @@ def require_fit(target: Target, session: Session) -> None:
 
 
 def _platform_gap(platforms: list[Platform], facts: DeviceFacts) -> tuple[str, str]:
+    """What is missing where Python or C library do not fit, and what mends it: another Python, a newer Debian."""
     device = facts.platform
+    if device.libc.startswith("musl"):
+        return f"glibc (this device has {device.libc}, for which no runtime has wheels)", "install a system with glibc"
     same_python = [platform for platform in platforms if platform.python == device.python]
     if same_python:
         oldest = min((platform.libc for platform in same_python), key=version_tuple)
-        return f"{oldest} or newer (this device has {device.libc})", ""
+        return f"{oldest} or newer (this device has {device.libc})", _newer_debian(platforms, facts)
     pythons = sorted({platform.python for platform in platforms}, key=version_tuple)
-    other = next((path for path in facts.pythons if _python_of(path) in pythons), None)
-    return f"Python {' or '.join(pythons)} (this is {device.python})", f"--python {other}" if other else ""
+    missing = f"Python {' or '.join(pythons)} (this is {device.python})"
+    for path in facts.pythons:
+        other = dataclasses.replace(device, python=_minor_version(facts, path))
+        if any(platform_fits(platform, other) for platform in platforms):
+            return missing, f"--python {shlex.quote(path)}"
+    return missing, _newer_debian(platforms, facts)
 
 
-def _python_of(path: str) -> str:
-    """The "3.11" of ``/usr/bin/python3.11``; "" where the name tells none."""
-    found = re.search(r"python(3\.\d+)$", path)
-    return found.group(1) if found else ""
+def _newer_debian(platforms: list[Platform], facts: DeviceFacts) -> str:
+    """The first newer Debian that has what one of the platforms needs; "" where there is none, or no Debian here."""
+    here = re.match(r"(?:Debian|Raspbian) GNU/Linux (\d+)", facts.os)
+    for number, (python, libc) in _DEBIAN.items():
+        there = Platform(python, facts.arch, libc)
+        if here and number > int(here.group(1)) and any(platform_fits(platform, there) for platform in platforms):
+            return f"install Debian {number} (Raspberry Pi OS of the same name) there"
+    return ""
+
+
+def _minor_version(facts: DeviceFacts, path: str) -> str:
+    """The "3.11" of a Python that said its version, else of a name such as ``/usr/bin/python3.11``; "" for neither."""
+    found = re.match(r"3\.\d+", facts.python_versions.get(path, "")) or re.search(r"(?<=python)3\.\d+$", path)
+    return found.group() if found else ""

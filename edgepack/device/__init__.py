@@ -28,13 +28,18 @@ __all__ = [
 
 
 def connect(
-    address: str | DeviceAddress, options: ConnectOptions | None = None, *, app: str | None = None, lock: bool = False
+    address: str | DeviceAddress,
+    options: ConnectOptions | None = None,
+    *,
+    app: str | None = None,
+    lock: bool = False,
+    look: bool = False,
 ) -> Session:
     """Log in to a device and start the agent there.
 
-    ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed. Raises
-    InputError (a bad address), UnreachableError (no way there, login refused), IntegrityError (host key), MisfitError
-    (no Python there), LockedError.
+    ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed;
+    ``look`` asks at once for all that a probe wants to know. Raises InputError (a bad address), UnreachableError (no
+    way there, login refused), IntegrityError (host key), MisfitError (no Python there), LockedError.
     """
     place = DeviceAddress.parse(address) if isinstance(address, str) else address
     options = options or ConnectOptions()
@@ -45,7 +50,7 @@ def connect(
             f"{place} names a folder of its own, and --root another: {options.root}.",
             hint="Leave one of them out.",
         )
-    return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root)
+    return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root, look=look)
 
 
 def open_transport(address: DeviceAddress, options: ConnectOptions) -> Transport:

@@ -15,7 +15,8 @@ class DeviceFacts:
 
     ``arch`` is that of the userland ("aarch64", "armv7l", "x86_64"), which is what wheels are chosen by; ``machine`` is
     the kernel's word for it. Sizes in bytes. ``installed`` maps distributions (numpy, tflite-runtime, ai-edge-litert)
-    to versions.
+    to versions, ``python_versions`` the paths of ``pythons`` (those beside this one) to versions, as far as a probe
+    asked.
     """
 
     python: str
@@ -40,6 +41,7 @@ class DeviceFacts:
     throttled_source: str | None = None
     emulated: bool = False
     pythons: tuple[str, ...] = ()
+    python_versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -49,8 +51,9 @@ class DeviceFacts:
         known = {name: facts[name] for name in names & facts.keys()}
         for name in ("cpu_features", "delegates", "pythons"):
             known[name] = tuple(known.get(name) or ())
-        known["installed"] = dict(known.get("installed") or {})
-        for name in ("python", "arch", "libc"):
+        for name in ("installed", "python_versions"):
+            known[name] = dict(known.get(name) or {})
+        for name in ("python", "arch", "libc", "machine", "os"):
             known[name] = str(known.get(name) or "")
         return cls(**known, extra={name: value for name, value in facts.items() if name not in names})
 
@@ -58,3 +61,13 @@ class DeviceFacts:
     def platform(self) -> Platform:
         """The platform that a runtime is chosen for: "3.11", "aarch64", "glibc-2.36"."""
         return Platform(python=".".join(self.python.split(".")[:2]), arch=self.arch, libc=self.libc)
+
+    @property
+    def kernel_bits(self) -> int | None:
+        """Word size of the kernel, where it can be told: a 64-bit one may carry a 32-bit system."""
+        return {"aarch64": 64, "x86_64": 64, "armv7l": 32, "armv6l": 32, "i686": 32}.get(self.machine)
+
+    @property
+    def userland_bits(self) -> int | None:
+        """Word size of the Python that answered, and so of the wheels that it can load."""
+        return {"aarch64": 64, "x86_64": 64, "armv7l": 32, "armv6l": 32, "i686": 32}.get(self.arch)

@@ -10,6 +10,7 @@ class LocalTransport:
 
     def __init__(self, root: str | None = None) -> None:
         self.description = f"local:{root or ''}"
+        self.server: str | None = None
         self._channels: list[ProcessChannel] = []
 
     def open(self, command: str) -> ProcessChannel:

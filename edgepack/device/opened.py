@@ -28,6 +28,7 @@ def opened(
     *,
     app: str | None = None,
     lock: bool = False,
+    look: bool = False,
     report: Reporter = ignore_events,
 ) -> Iterator[Session]:
     """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is).
@@ -41,7 +42,7 @@ def opened(
         yield device
         return
     try:
-        with connect(device, options, app=app, lock=lock) as session:
+        with connect(device, options, app=app, lock=lock, look=look) as session:
             for name, kept in (session.hello.get("rebuilt") or {}).items():
                 report(Event("device", _REBUILT.format(app=name, device=session.description, kept=kept)))
             yield session

@@ -21,13 +21,14 @@ def open_session(
     who: str | None = None,
     root: str | None = None,
     agent: bytes | None = None,
+    look: bool = False,
 ) -> Session:
     """Start the agent on a device and shake hands.
 
     ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without
-    it, nothing is created on the device. ``who`` is told to others who want the lock meanwhile. ``agent`` replaces the
-    agent's deflated source (for tests). The session owns the transport: closing it closes both, and so does a failed
-    start.
+    it, nothing is created on the device. ``look`` makes ``hello`` tell all that a probe wants to know. ``who`` is told
+    to others who want the lock meanwhile. ``agent`` replaces the agent's deflated source (for tests). The session owns
+    the transport: closing it closes both, and so does a failed start.
     """
     hello = {
         "protocol": PROTOCOL,
@@ -35,6 +36,7 @@ def open_session(
         "app": app,
         "lock": lock,
         "who": who or operator_name(),
+        "look": look,
     }
     try:
         session = Session(transport, transport.open(start_command(options.python)), options.python)

@@ -128,6 +128,7 @@ class OpenSshTransport:
         if identity and not identity.is_file():
             raise InputError("no-identity", f"There is no private key {identity}.", hint="Name one with -i.")
         self.description = str(address)
+        self.server: str | None = None  # ssh keeps it to itself
         self._address, self._options = address, options
         self._argv = [program, *ssh_arguments(address, options)]
         self._channels: list[OpenSshChannel] = []

@@ -12,6 +12,7 @@ import itertools
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -35,15 +36,16 @@ class Session:
     """A conversation with the agent on one device; made by
     :func:`edgepack.device.opening.open_session` or :func:`edgepack.device.connect`.
 
-    ``hello`` is the result of the first request: ``facts``, ``root``, ``apps``. ``round_trips`` counts how often the
-    host had to wait for the device, ``bytes_sent`` everything written to the channel, the agent's source included.
-    Calls come from one thread at a time. After "connection-lost", or an error while a payload was under way, the
-    session is over.
+    ``hello`` is the result of the first request (``facts``, ``root``, ``apps``), asked and answered at the two times of
+    this machine's clock in ``hello_between``. ``round_trips`` counts how often the host had to wait for the device,
+    ``bytes_sent`` everything written to the channel, the agent's source included. Calls come from one thread at a time.
+    After "connection-lost", or an error while a payload was under way, the session is over.
     """
 
     def __init__(self, transport: Transport, channel: Channel, python: str) -> None:
         """``python`` is the interpreter that the channel's command starts, for messages."""
         self.hello: dict[str, Any] = {}
+        self.hello_between: tuple[float, float] = (0.0, 0.0)
         self.round_trips = 0
         self.bytes_sent = 0
         self._transport = transport
@@ -64,6 +66,11 @@ class Session:
     def description(self) -> str:
         """The device's address, for messages."""
         return self._transport.description
+
+    @property
+    def server(self) -> str | None:
+        """What the device's SSH server calls itself ("SSH-2.0-OpenSSH_9.2p1 …"); None where that is not known."""
+        return self._transport.server
 
     @property
     def facts(self) -> DeviceFacts:
@@ -187,9 +194,11 @@ class Session:
         ]
         self._threads[0].start()
         try:
+            asked_at = time.time()
             with self._write_lock:
                 self._write(first)
             self.hello = self.receive(id_, timeout_s=START_TIMEOUT_S).result
+            self.hello_between = (asked_at, time.time())
         except DeviceFailure as error:
             if error.code == "timeout":
                 raise UnreachableError("no-answer", error.message, hint=error.hint) from None

@@ -61,6 +61,10 @@ class Transport(Protocol):
     def description(self) -> str:
         """The device's address, for messages."""
 
+    @property
+    def server(self) -> str | None:
+        """The identification of the device's SSH server (RFC 4253, 4.2); None without one, or where nobody tells."""
+
     def open(self, command: str) -> Channel:
         """Start ``command`` through the device's shell. Raises UnreachableError, IntegrityError or DeviceFailure."""
 

@@ -84,6 +84,7 @@ DISK_MARGIN = 1024 * 1024
 OPERATIONS_KEPT = 64
 HISTORY_KEPT = 200
 OUTPUT_TAIL = 4096
+LOOK_S = 10.0  # how long the programs that a probe asks may take, together
 MEMORY_FOR_RUNTIME = 64 * 1024 * 1024
 MEASURE_SLACK_S = 600.0
 
@@ -104,6 +105,9 @@ DELEGATES = (
     "libtensorflowlite_gpu_delegate.so",
     "libQnnTFLiteDelegate.so",
 )
+THROTTLED_FILE = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+PYTHON_NAME = re.compile(r"python3(?:\.(?:[89]|\d\d))?")
+PYTHONS_KEPT = 16
 RUNTIME_PACKAGES = ("numpy", "tflite-runtime", "ai-edge-litert")
 
 
@@ -470,26 +474,58 @@ def installed_versions() -> Dict[str, str]:
     return versions
 
 
-def find_delegates() -> List[str]:
-    """The accelerator libraries of :data:`DELEGATES` that the dynamic linker would find."""
+def find_delegates() -> Dict[str, str]:
+    """The accelerator libraries of :data:`DELEGATES` that this Python's dynamic linker would find, and where."""
     folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     for base in ("/usr/local/lib", "/usr/lib", "/lib", "/usr/lib64", "/opt/lib"):
         folders += [base, os.path.join(base, f"{platform.machine()}-linux-gnu"), f"{base}/arm-linux-gnueabihf"]
-    return [name for name in DELEGATES if any(os.path.exists(os.path.join(folder, name)) for folder in folders)]
+    for path in ["/etc/ld.so.conf", *list_folder("/etc/ld.so.conf.d")]:
+        folders += [line.strip() for line in read_text(path).splitlines() if line.startswith("/")]
+    places = ((name, os.path.join(folder, name)) for folder in reversed(folders) for name in DELEGATES)
+    found = {name: path for name, path in places if os.path.exists(path) and is_loadable(path)}
+    return {name: found[name] for name in DELEGATES if name in found}
+
+
+def is_loadable(path: str) -> bool:
+    """False for a library of the other word size, which a 32-bit system on a 64-bit kernel may have beside its own."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(5)  # elf(5): the fifth byte is 1 for 32 bits, 2 for 64
+    except OSError:
+        return False
+    return not head.startswith(b"\x7fELF") or head[4:] == bytes([struct.calcsize("P") // 4])
 
 
 def throttled_source() -> Optional[str]:
     """Where this device tells whether it is throttled; None where it does not."""
-    path = "/sys/devices/platform/soc/soc:firmware/get_throttled"
-    if os.access(path, os.R_OK):
-        return path
+    if os.access(THROTTLED_FILE, os.R_OK):
+        return THROTTLED_FILE
     return shutil.which("vcgencmd") or None
 
 
 def find_pythons() -> List[str]:
-    """The paths of the Pythons (``python3.N``) on PATH."""
-    found = (shutil.which(f"python3.{minor}") for minor in range(8, 20))
-    return [path for path in found if path]
+    """The Pythons besides this one, each once: those on PATH first, then the usual folders and version managers."""
+    home = os.path.expanduser("~")
+    folders = [*os.environ.get("PATH", "").split(":"), "/usr/local/bin", "/usr/bin", "/opt/bin", f"{home}/.local/bin"]
+    for parent in ("/opt", f"{home}/.pyenv/versions", f"{home}/.local/share/uv/python", home):
+        folders += [f"{folder}/bin" for folder in list_folder(parent)]
+    found: Dict[str, str] = {}
+    for folder in folders:
+        # A shim only starts the Pythons of a version manager, which are found themselves.
+        for path in [] if os.path.basename(folder) in ("", "shims") else reversed(list_folder(folder)):
+            real = os.path.realpath(path) if PYTHON_NAME.fullmatch(os.path.basename(path)) else ""
+            if PYTHON_NAME.fullmatch(os.path.basename(real)) and os.access(path, os.X_OK):
+                found.setdefault(real, path)
+    found.pop(os.path.realpath(sys.executable), None)
+    return list(found.values())[:PYTHONS_KEPT]
+
+
+def list_folder(path: str) -> List[str]:
+    """The paths in a folder, sorted; none where it is not there."""
+    try:
+        return [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    except OSError:
+        return []
 
 
 def os_name() -> str:
@@ -504,32 +540,171 @@ def current_umask() -> str:
     return found.group(1) if found else "unknown"
 
 
-def read_facts(root: str) -> Dict[str, Any]:
-    """What this device is; read only, in some ten milliseconds."""
-    return {
-        "python": platform.python_version(),
-        "executable": sys.executable,
-        "arch": userland_arch(),
-        "machine": platform.machine(),
-        "libc": libc_name(),
-        "system": platform.system(),
-        "release": platform.release(),
-        "os": os_name(),
-        "hostname": os.uname().nodename,
-        "model": read_text("/proc/device-tree/model").strip() or None,
-        "cpus": len(os.sched_getaffinity(0)),
-        "cpu_features": cpu_features(),
-        "memory_bytes": memory_bytes("MemTotal"),
-        "memory_available_bytes": memory_bytes("MemAvailable"),
-        "disk_free_bytes": free_bytes(root),
-        "home": os.path.expanduser("~"),
-        "umask": current_umask(),
-        "installed": installed_versions(),
-        "delegates": find_delegates(),
-        "throttled_source": throttled_source(),
-        "emulated": is_emulated(),
-        "pythons": find_pythons(),
+def read_facts(root: str) -> Tuple[Dict[str, Any], List[str]]:
+    """What this device is (read only, in some ten milliseconds), and why parts of it are not known."""
+    readers: Dict[str, Callable[[], Any]] = {
+        "python": platform.python_version,
+        "executable": lambda: sys.executable,
+        "arch": userland_arch,
+        "machine": platform.machine,
+        "libc": libc_name,
+        "system": platform.system,
+        "release": platform.release,
+        "os": os_name,
+        "hostname": lambda: os.uname().nodename,
+        "model": lambda: read_text("/proc/device-tree/model").strip() or None,
+        "cpus": lambda: len(os.sched_getaffinity(0)),
+        "cpu_features": cpu_features,
+        "memory_bytes": lambda: memory_bytes("MemTotal"),
+        "memory_available_bytes": lambda: memory_bytes("MemAvailable"),
+        "disk_free_bytes": lambda: free_bytes(root),
+        "home": lambda: os.path.expanduser("~"),
+        "umask": current_umask,
+        "installed": installed_versions,
+        "delegates": lambda: list(find_delegates()),
+        "throttled_source": throttled_source,
+        "emulated": is_emulated,
+        "pythons": find_pythons,
     }
+    return read_each(readers)
+
+
+def read_each(readers: Dict[str, Callable[[], Any]]) -> Tuple[Dict[str, Any], List[str]]:
+    """Each fact by itself: one that cannot be read is None, and a note says why."""
+    facts: Dict[str, Any] = dict.fromkeys(readers)
+    troubles = {name: read_one(facts, name, read) for name, read in readers.items()}
+    return facts, [f"{name}: {trouble}"[:300] for name, trouble in troubles.items() if trouble]
+
+
+def read_one(facts: Dict[str, Any], name: str, read: Callable[[], Any]) -> str:
+    """Reads one fact; returns what kept it from being read, "" where nothing did."""
+    try:
+        facts[name] = read()
+    except Exception as error:  # noqa: BLE001 (a fact that cannot be read must not take the others with it)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+# ---------------------------------------------------------------------------------- what more a probe wants to know
+
+# The host reads these texts (edgepack/deploy/devicetexts.py): here they are only fetched, all at once, bounded in time.
+VERSION_IN_PATH = re.compile(r"/[^/]*?(3\.\d+\.\d+)[^/]*/bin/[^/]+")
+CPU_LINE = re.compile(r"(?:model name|CPU implementer|CPU part|CPU revision|Model|Hardware|Revision|vendor_id)\s*:")
+TELL_PYTHON = 'import struct,sys;print("%d.%d.%d"%sys.version_info[:3],struct.calcsize("P")*8)'
+
+
+def look(root: str) -> Dict[str, Any]:
+    """All that ``probe`` shows: the facts, the texts that the host reads more from, and what could not be read."""
+    deadline = time.monotonic() + LOOK_S
+    asked = {name: start_asking(argv) for name, argv in programs_to_ask().items()}
+    facts, notes = read_facts(root)
+    more, troubles = read_each(
+        {
+            "delegate_paths": find_delegates,
+            "thermal": thermal_zones,
+            "power": power_supplies,
+            "undervoltage": undervoltage,
+            "governor": governor,
+        }
+    )
+    texts = {
+        "cpu": "" if is_emulated() else unique_lines(read_text("/proc/cpuinfo", 1024 * 1024), CPU_LINE),
+        "os_release": read_text("/etc/os-release", 4096),
+        "throttled": read_text(THROTTLED_FILE, 64).strip(),
+    }
+    for path in facts["pythons"] or []:
+        version = VERSION_IN_PATH.search(path)
+        texts[f"python {path}"] = version.group(1) if version else ""
+    for name, program in asked.items():
+        text, trouble = hear(program, deadline)
+        texts[name] = text
+        # Some sshd and ldd know no option for their version, complain, and tell it all the same.
+        if trouble and not (text and name in ("sshd", "ldd")):
+            troubles.append(f"{name}: {trouble}")
+    return {"facts": {**facts, **more}, "texts": texts, "notes": notes + troubles, "time_s": time.time()}
+
+
+def unique_lines(text: str, wanted: Any) -> str:
+    """The lines that hold what is wanted, each once: 64 cores say the same 64 times."""
+    return "\n".join(dict.fromkeys(line for line in text.splitlines() if wanted.search(line)))[:8192]
+
+
+def programs_to_ask() -> Dict[str, List[str]]:
+    """The programs that tell what no file does, by the name that the host knows their answer by."""
+    search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin:/opt/vc/bin"
+    commands = {"ssh": ["ssh", "-V"], "sshd": ["sshd", "-V"]}
+    if not is_emulated() and not os.access(THROTTLED_FILE, os.R_OK):
+        commands["throttled"] = ["vcgencmd", "get_throttled"]
+    if libc_name() == "musl":
+        commands["ldd"] = ["ldd", "--version"]
+    asked = {}
+    for name, argv in commands.items():
+        program = shutil.which(argv[0], path=search)
+        if program:
+            asked[name] = [program, *argv[1:]]
+    for path in find_pythons():
+        if VERSION_IN_PATH.search(path) is None:
+            asked[f"python {path}"] = [path, "-I", "-S", "-c", TELL_PYTHON]
+    return asked
+
+
+def start_asking(argv: List[str]) -> Any:
+    """The started program and the reader of its output, or the ``OSError`` where it cannot be started."""
+    try:
+        child = CHILDREN.start(argv, stdin=subprocess.DEVNULL, env=dict(os.environ, LC_ALL="C"), cwd="/")
+    except OSError as error:
+        return error
+    return child, Tail(child.stdout)
+
+
+def hear(asked: Any, deadline: float) -> Tuple[str, str]:
+    """A program's answer and what was wrong with it ("" where nothing was); one that hangs is ended."""
+    if isinstance(asked, OSError):
+        return "", str(asked.strerror)
+    child, tail = asked
+    tail.join(deadline - time.monotonic())
+    try:
+        code = child.wait(max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        CHILDREN.kill(child)
+        return "", f"did not answer in {LOOK_S:g} s"
+    CHILDREN.done(child)
+    return tail.text(), f"ended with {code}" if code else ""
+
+
+def thermal_zones(system: str = "/sys") -> List[Dict[str, Any]]:
+    """Where the kernel tells temperatures; under qemu-user they would be the host's."""
+    zones = []
+    for zone in [] if is_emulated() else list_folder(f"{system}/class/thermal"):
+        degrees = read_text(f"{zone}/temp").strip()
+        if os.path.basename(zone).startswith("thermal_zone"):
+            known = re.fullmatch(r"-?\d{1,9}", degrees) is not None
+            name = read_text(f"{zone}/type").strip()[:64]
+            zones.append({"name": name, "temperature_c": int(degrees) / 1000 if known else None})
+    return zones
+
+
+def power_supplies(system: str = "/sys") -> List[Dict[str, Any]]:
+    """Batteries and mains as the kernel tells them (sysfs-class-power); words and numbers as they stand there."""
+    supplies = []
+    for folder in [] if is_emulated() else list_folder(f"{system}/class/power_supply"):
+        told = {name: read_text(f"{folder}/{name}").strip()[:64] for name in ("type", "status", "online", "capacity")}
+        supplies.append({"name": os.path.basename(folder), **{key: value for key, value in told.items() if value}})
+    return supplies
+
+
+def undervoltage(system: str = "/sys") -> Optional[bool]:
+    """Whether a Raspberry Pi's supply is too weak now (driver rpi_volt); None where no driver tells."""
+    for folder in [] if is_emulated() else list_folder(f"{system}/class/hwmon"):
+        if read_text(f"{folder}/name").strip() == "rpi_volt":
+            return read_text(f"{folder}/in0_lcrit_alarm").strip() == "1"
+    return None
+
+
+def governor(system: str = "/sys") -> Optional[str]:
+    """Who sets the CPU's clock rate: "performance", "ondemand" and the like."""
+    path = f"{system}/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    return None if is_emulated() else read_text(path).strip()[:64] or None
 
 
 # --------------------------------------------------------------------------------------- releases, and one app's state
@@ -982,9 +1157,13 @@ class Tail:
             for chunk in iter(lambda: os.read(self._stream.fileno(), 65536), b""):
                 self._kept = (self._kept + chunk)[-OUTPUT_TAIL:]
 
+    def join(self, seconds: float) -> None:
+        """Waits for the end of the output, at most so long."""
+        self._thread.join(max(seconds, 0.0))
+
     def text(self) -> str:
         """The last 4 KiB, once the child is gone; what a daemon that it left behind writes is not waited for."""
-        self._thread.join(1.0)
+        self.join(1.0)
         if not self._thread.is_alive():
             self._stream.close()
         return self._kept.decode("utf-8", "replace")
@@ -1389,8 +1568,12 @@ class Agent:
                 self.take_lock(root, who)
         self.root = root
         apps = {app: summarize(root, app, history=10) for app in list_apps(root)}
-        facts = read_facts(root)
-        return {"protocol": PROTOCOL, "root": root, "facts": facts, "apps": apps, "rebuilt": self.rebuilt}
+        if args.get("look") is True:
+            seen = look(root)
+        else:
+            facts, notes = read_facts(root)
+            seen = {"facts": facts, "notes": notes}
+        return {"protocol": PROTOCOL, "root": root, "apps": apps, "rebuilt": self.rebuilt, **seen}
 
     def take_lock(self, root: str, who: str) -> None:
         """Takes the lock of a root, which is the kernel's (flock): it falls with the process, so none is ever stale."""
@@ -1442,8 +1625,8 @@ class Agent:
                     remove_tree(path)
 
     def probe(self, request: Request) -> Dict[str, Any]:
-        """What this device is."""
-        return {"facts": read_facts(self.home())}
+        """What this device is, and all that ``hello`` tells of it with ``look``."""
+        return look(self.home())
 
     def choose_app(self, request: Request) -> str:
         """The app that a request is about; it may stay unnamed where the device holds just one."""

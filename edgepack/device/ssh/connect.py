@@ -59,6 +59,11 @@ class SshTransport:
         return self._description
 
     @property
+    def server(self) -> str:
+        """The identification that the device's SSH server sent."""
+        return str(self._connection.remote_version)
+
+    @property
     def cipher(self) -> str:
         """The cipher that was agreed on."""
         return str(self._connection.local_cipher)
