@@ -79,29 +79,29 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSshd]:
         yield running
 
 
-def _empty_cache(folder: Path) -> str:
+def _give_empty_cache(patch: pytest.MonkeyPatch, factory: pytest.TempPathFactory) -> None:
     """A cache folder with nothing in it but the wheels that were fetched before: those are the same for ever."""
     from edgepack.bundle.wheels import wheel_cache
 
-    wheels = wheel_cache().resolve()
+    folder, wheels = factory.mktemp("cache"), wheel_cache().resolve()
     wheels.mkdir(parents=True, exist_ok=True)
     (folder / "edgepack").mkdir()
     (folder / "edgepack" / "wheels").symlink_to(wheels)
-    return str(folder)
+    patch.setenv("XDG_CACHE_HOME", str(folder))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache_of_this_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What an earlier run or another module made is not what this one tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", _empty_cache(tmp_path_factory.mktemp("cache")))
+        _give_empty_cache(patch, tmp_path_factory)
         yield
 
 
 @pytest.fixture(autouse=True)
 def _cache_of_this_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor what another test made."""
-    monkeypatch.setenv("XDG_CACHE_HOME", _empty_cache(tmp_path_factory.mktemp("cache")))
+    _give_empty_cache(monkeypatch, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,29 @@ def test_a_fault_leaves_the_worker_working(worker: WorkerProcess, small_models: 
         load(worker, small_models / "images.npz", "keras-3")
     assert refusal.value.code == "unreadable-model"
     assert load(worker, small_models / "module", "saved-model")["outputs"][0]["name"] == "out"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("rm -r variables", "its folder variables/ is missing or incomplete"),
+        ("rm variables/*data*", "its folder variables/ is missing or incomplete"),
+        ("truncate -s -9 variables/*data*", "what its folder variables/ holds is cut short or garbled"),
+        ("truncate -s 999 saved_model.pb", "its saved_model.pb is cut short or garbled"),
+    ],
+)
+def test_a_damaged_saved_model_is_told_in_a_clause(
+    worker: WorkerProcess, small_models: Path, tmp_path: Path, damage: str, said: str
+) -> None:
+    """What is missing or cut short, and none of TensorFlow's words; those are in the log whose path is printed."""
+    model = tmp_path / "module"
+    shutil.copytree(small_models / "module", model)
+    subprocess.run(["/bin/sh", "-c", damage], cwd=model, check=True)
+    with pytest.raises(InputError) as refusal:
+        load(worker, model, "saved-model")
+    assert refusal.value.message == f"{model} (saved-model) cannot be loaded: {said}."
+    assert "Traceback" in Path(str(refusal.value.details["log"])).read_text()
+    assert f"The whole log: {refusal.value.details['log']}" in refusal.value.hint
 
 
 def test_calibration_tells_how_far_it_is(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:

@@ -75,13 +75,17 @@ def test_what_is_no_model_is_told(small_models: Path, tmp_path: Path) -> None:
     assert code_of(small_models / "only.weights.h5") == "weights-only"
 
 
-@pytest.mark.parametrize("name", ["keras2.h5", "keras3.keras"])
-def test_a_model_cut_short_is_told(small_models: Path, tmp_path: Path, name: str) -> None:
-    """Half a file is exit 2 before TensorFlow sees it."""
+@pytest.mark.parametrize(
+    ("name", "said"), [("keras2.h5", "bytes only"), ("keras3.keras", "as a ZIP archive it is cut short or garbled")]
+)
+def test_a_model_cut_short_is_told(small_models: Path, tmp_path: Path, name: str, said: str) -> None:
+    """Half a file is exit 2 before TensorFlow sees it, in our words and not a library's."""
     half = tmp_path / name
     content = (small_models / name).read_bytes()
     half.write_bytes(content[: len(content) // 2])
     assert code_of(half) == "broken-model"
+    with pytest.raises(InputError, match=said):
+        identify_source(half)
 
 
 def test_code_inside_a_model_is_not_run(small_models: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a converter printed before it failed, kept where the message can point to it."""
+"""What TensorFlow or a converter printed before it failed, kept where the message can point to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from edgepack.cachefolder import cache_folder
 from edgepack.errors import EdgepackError
 
-# The converters' own failures; everything else says by itself what is wrong.
-_FAILURES = ("conversion-failed", "converter-crashed", "tensorflow-failed", "unsupported-operators")
+# The libraries' own failures; everything else says by itself what is wrong.
+_FAILURES = ("conversion-failed", "converter-crashed", "tensorflow-failed", "unreadable-model", "unsupported-operators")
 _MOST_LOGS = 20
 _MOST_BYTES = 4 << 20  # a log's end says what happened
 
@@ -21,7 +21,7 @@ def log_folder() -> Path:
 
 
 def with_log(error: EdgepackError, log: Path) -> EdgepackError:
-    """The error with the path of a kept copy of ``log`` in its hint and details, where it is a converter's failure.
+    """The error with the path of a kept copy of ``log`` in its hint and details, where it is a library's failure.
 
     Where the copy cannot be written, or nothing was printed, the error comes back as it is.
     """
@@ -30,7 +30,7 @@ def with_log(error: EdgepackError, log: Path) -> EdgepackError:
     with contextlib.suppress(OSError):
         kept = _keep(log)
         if kept is not None:
-            hint = f"{error.hint} The converter's whole log: {kept}".strip()
+            hint = f"{error.hint} The whole log: {kept}".strip()
             return type(error)(error.code, error.message, hint=hint, **{**error.details, "log": str(kept)})
     return error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _hdf5_kind(path: Path) -> str:
         with h5py.File(path, "r") as file:
             version, config = file.attrs.get("keras_version", "2"), file.attrs.get("model_config")
     except (OSError, RuntimeError, ValueError, KeyError) as fault:
-        raise _broken(path, str(fault)) from fault
+        raise _broken(path, _hdf5_damage(str(fault))) from fault
     if config is None:
         raise InputError(
             "weights-only",
@@ -101,6 +102,12 @@ def _hdf5_kind(path: Path) -> str:
         )
     _refuse_lambda(path, _json(path, config))
     return "keras-3-h5" if _text(version).startswith("3") else "keras-2-h5"
+
+
+def _hdf5_damage(words: str) -> str:
+    """What the HDF5 library says of a damaged file, in a clause."""
+    cut = re.search(r"truncated file: eof = (\d+),.* stored_eof = (\d+)", words)
+    return f"of its {int(cut[2]):,} bytes only {int(cut[1]):,} are there" if cut else "as an HDF5 file it is garbled"
 
 
 def _keras_kind(path: Path) -> str:
@@ -113,7 +120,7 @@ def _keras_kind(path: Path) -> str:
                 raise _broken(path, "its configuration is too large")
             config, metadata = (_json(path, archive.read(name)) for name in ("config.json", "metadata.json"))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as fault:
-        raise _broken(path, str(fault)) from fault
+        raise _broken(path, "as a ZIP archive it is cut short or garbled") from fault
     _refuse_lambda(path, config)
     version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else "3"
     return "keras-2" if _text(version).startswith("2") else "keras-3"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,11 +46,7 @@ def load_trained(path: Path, kind: str, signature: str | None = None) -> Trained
     except (InputError, ImportError):
         raise
     except Exception as fault:  # TensorFlow and Keras raise anything
-        raise InputError(
-            "unreadable-model",
-            f"{path} ({kind}) cannot be loaded: {_first_line(fault)}.",
-            hint="If it needs your own classes, export it as a SavedModel with them at hand: model.export('folder').",
-        ) from fault
+        raise _unreadable(path, kind, fault) from fault
     for port in trained.inputs:
         if not re.fullmatch(r"(float|int|uint)[0-9]+|bool", port.dtype) or not port.shape:
             raise InputError(
@@ -60,9 +57,28 @@ def load_trained(path: Path, kind: str, signature: str | None = None) -> Trained
     return trained
 
 
-def _first_line(fault: Exception) -> str:
-    text = str(fault).strip() or type(fault).__name__
-    return text.splitlines()[0].rstrip(".")[:300]
+# What TensorFlow 2.21, Keras 3 and tf_keras say of damaged files, and what it means.
+_DAMAGE = (
+    ("TensorSliceReader|variables[^ ]*; No such file", "its folder variables/ is missing or incomplete"),
+    ("Read less bytes|an sstable|[Cc]hecksum|DataLoss", "what its folder variables/ holds is cut short or garbled"),
+    ("Cannot parse file|Wire format", "its saved_model.pb is cut short or garbled"),
+    ("Expected a model.weights", "its weights are missing"),
+    ("truncated file|synchronously", "its weights are cut short or garbled"),
+)
+
+
+def _unreadable(path: Path, kind: str, fault: Exception) -> InputError:
+    """Why a model cannot be loaded, in a clause; all of the library's words are in the worker's log."""
+    words = " ".join(str(fault).split()) or type(fault).__name__
+    damage = next((meaning for pattern, meaning in _DAMAGE if re.search(pattern, words)), None)
+    clause = re.split(r"[.;:] ", words)[0].rstrip(".")
+    return InputError(
+        "unreadable-model",
+        f"{path} ({kind}) cannot be loaded: {damage or textwrap.shorten(clause, 160, placeholder=' …')}.",
+        hint="It is damaged: save or copy it again from the training program."
+        if damage
+        else "If it needs your own classes, export it as a SavedModel with them at hand: model.export('folder').",
+    )
 
 
 def _load_saved_model(path: Path, kind: str, wanted: str | None) -> TrainedModel:

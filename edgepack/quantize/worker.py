@@ -270,7 +270,7 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         words = next((line.strip() for line in reversed(str(fault).splitlines()) if line.strip()), "")
         error = MisfitError(
             "tensorflow-failed",
-            f"{_library(request)} failed to {request['verb']}: {type(fault).__name__}: {words[:300]}",
+            f"{_library(request)} failed to {request['verb']}: {type(fault).__name__}: {words[:160]}",
             hint="Something in the model is too much for it: try another scheme.",
         )
     told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}

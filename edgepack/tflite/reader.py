@@ -83,7 +83,9 @@ def _opened(path: Path) -> Iterator[_Reader]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 try:
                     yield _Reader(path, view)
-                except (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError) as fault:
+                except (struct.error, IndexError, TypeError, KeyError, OverflowError, UnicodeError) as fault:
+                    raise _broken(path, f"its tables point beyond its {len(view):,} bytes, or are garbled") from fault
+                except ValueError as fault:  # the reader's own
                     raise _broken(path, str(fault)) from fault
     except OSError as fault:
         raise InputError(
