@@ -72,6 +72,21 @@ def test_without_a_check_set_latency_is_measured_all_the_same(tmp_path: Path) ->
     assert result["runs"] >= 64
 
 
+def test_a_model_of_any_size_is_measured_at_the_size_of_its_check_set(tmp_path: Path) -> None:
+    """Open sizes are those of the check set; without one, the model that needs them is refused by name."""
+    check = {"input/image": np.random.default_rng(3).uniform(0, 1, (5, 12, 10, 1)).astype(np.float32)}
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello_and_push(model_release("tiny_open", check=check))
+        result = agent.request("measure", app=None, release=None, options=QUICK)
+        _, payload = agent.request_with_payload("collect", token=result["outputs"])
+        with np.load(io.BytesIO(payload)) as outputs:
+            assert outputs["device/output_0"].shape == (5, 10, 8, 2)
+        assert result["peak_rss_bytes"] > 10e6
+        agent.push(model_release("tiny_open"))
+        with pytest.raises(AgentFailure, match=r"bad-check-set.*\[1, -1, -1, 1\]"):
+            agent.request("measure", app=None, release=None, options=QUICK)
+
+
 def test_time_runs_out_before_enough_runs(tmp_path: Path) -> None:
     """A measurement that cannot make its runs in the time given says so instead of going on."""
     result, _ = measure(tmp_path, model_release(), min_runs=100_000_000, max_seconds=0.3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_client import FakeRelease, find_pythons
-from ondevice_release import lay_out, model_release, run_program
+from ondevice_release import PACKAGES, installed_runtime, lay_out, model_release, run_program
 
 LOAD = "import edgepack_device, numpy as np\nmodel = edgepack_device.load('tiny')\n"
 
@@ -95,6 +96,59 @@ result = shapes
     assert result == [[1, 3], [7, 3], [7, 3], [2, 3], [1, 3]]
 
 
+def test_a_model_of_any_size_takes_each_picture_as_it_is(tmp_path: Path) -> None:
+    """Where the model leaves height and width open, each call has its own, several pictures too; too small is said."""
+    lay_out(tmp_path, model_release("tiny_open"))
+    body = """
+picture = np.random.default_rng(0).uniform(0, 1, (1, 6, 9, 1)).astype(np.float32)
+three = np.concatenate([picture, picture[:, ::-1], picture[:, :, ::-1]])
+expected = [model.predict(x[None]) for x in three]
+shapes = [list(model.predict(np.zeros((h, w, 1))).shape) for h, w in ((3, 3), (20, 4), (6, 9))]
+same = bool(np.array_equal(model.predict(three), np.concatenate(expected)))
+said = []
+for wrong in (np.zeros((1, 1, 1, 1)), np.zeros((1, 6, 9, 3)), np.zeros((0, 6, 9, 1)), np.zeros(5)):
+    try:
+        model.predict(wrong)
+    except ValueError as error:
+        said.append(str(error))
+raw = model.predict_raw(np.zeros((1, 5, 5, 1), np.int8))
+again = bool(np.array_equal(model.predict(picture), expected[0]))
+result = [shapes, same, said, raw.shape, again, model.info()["inputs"]]
+"""
+    shapes, same, said, raw, again, inputs = run_program(tmp_path, LOAD + body)
+    assert shapes == [[1, 1, 1, 2], [1, 18, 2, 2], [1, 4, 7, 2]]
+    assert same
+    assert "cannot resize the model to [1, 1, 1, 1]" in said[0]
+    assert [message.split(" The")[0].rpartition(" takes ")[2] for message in said[1:]] == [
+        "the shape [1, -1, -1, 1], not [1, 6, 9, 3]. model.inputs tells all that the model takes.",
+        "the shape [1, -1, -1, 1], not [0, 6, 9, 1]. model.inputs tells all that the model takes.",
+        "the shape [1, -1, -1, 1], not [5]. model.inputs tells all that the model takes.",
+    ]
+    assert raw == [1, 3, 3, 2]
+    assert again
+    assert inputs[0]["shape"] == [1, -1, -1, 1]
+
+
+def test_a_model_keeps_its_interpreter_and_its_memory(float32: Path) -> None:
+    """Thousands of calls, of changing batch sizes, run on the interpreter that was loaded and take no more memory."""
+    body = """
+def resident_kib():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+def ask(times):
+    for i in range(times):
+        n = 1 + i % 50
+        model.predict(left=np.ones((n, 3)), right=np.ones((n, 3)))
+interpreter = model._interpreter
+ask(500)
+before = resident_kib()
+ask(4000)
+result = [resident_kib() - before, model._interpreter is interpreter]
+"""
+    grown_kib, same = run_program(float32, LOAD + body)
+    assert same
+    assert grown_kib < 2048
+
+
 def test_inputs_of_different_numbers_of_samples_are_told_both(float32: Path) -> None:
     """A model of a fixed batch size runs batch after batch; where its inputs disagree, each one's count is said."""
     body = """
@@ -145,21 +199,53 @@ result = [message, model.predict(np.zeros((1, 8, 8, 1))).shape[1]]
     assert outputs == 4
 
 
-def test_threads_may_share_a_model(int8: Path) -> None:
-    """Many threads on one model get the same results as one after the other."""
-    result = run_program(
-        int8,
-        LOAD
-        + """
+@pytest.mark.parametrize("isolated", [False, True])
+def test_threads_may_share_a_model(isolated: bool, float32: Path) -> None:
+    """Many threads on one model, each with other batch sizes, get the same results as one after the other."""
+    body = f"""
+import edgepack_device, numpy as np
 from concurrent.futures import ThreadPoolExecutor
-xs = np.random.default_rng(0).uniform(0, 1, (400, 1, 8, 8, 1)).astype(np.float32)
-expected = [model.predict(x) for x in xs]
+model = edgepack_device.load("tiny", isolated={isolated})
+draw = np.random.default_rng(0)
+asked = [dict(left=draw.normal(size=(n, 3)), right=draw.normal(size=(n, 3))) for n in draw.integers(1, 9, 400)]
+expected = [model.predict(x) for x in asked]
 with ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(model.predict, xs))
-result = all(np.array_equal(a, b) for a, b in zip(found, expected))
-""",
-    )
-    assert result is True
+    found = list(pool.map(model.predict, asked))
+result = all(np.array_equal(a[name], b[name]) for a, b in zip(found, expected) for name in ("total", "product"))
+"""
+    assert run_program(float32, body) is True
+
+
+def test_threads_may_load_at_once(tmp_path: Path) -> None:
+    """Threads that load models at the same moment all get theirs, with the runtime that the release brought."""
+    package = installed_runtime()
+    for model, app in (("tiny_int8", "one"), ("tiny_float", "two")):
+        release = model_release(model, app=app)
+        release.runtime = {**(release.runtime or {}), "id": "0123456789abcdef", "dists": ["numpy", "runtime"]}
+        lay_out(tmp_path, release)
+    folder = tmp_path / "runtimes" / "0123456789abcdef"
+    for dist, module in (("numpy", "numpy"), ("runtime", PACKAGES[package])):
+        (folder / dist).mkdir(parents=True)
+        there = Path(str(importlib.util.find_spec(module).origin)).parent
+        for part in there.parent.glob(f"{module}*"):
+            (folder / dist / part.name).symlink_to(part)
+    body = """
+sys.path[:] = [path for path in sys.path if "site-packages" not in path]
+import edgepack_device, threading
+sys.setswitchinterval(1e-5)
+before, start, names, failed = list(sys.path), threading.Barrier(6), [], []
+def load(app):
+    start.wait()
+    try:
+        names.append(edgepack_device.load(app).info()["app"])
+    except Exception as error:
+        failed.append(str(error))
+threads = [threading.Thread(target=load, args=(app,)) for app in ("one", "two") * 3]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+result = [failed, sorted(names), sys.path == before]
+"""
+    assert run_program(tmp_path, body) == [[], ["one"] * 3 + ["two"] * 3, True]
 
 
 def test_a_damaged_model_is_never_loaded(tmp_path: Path) -> None:
@@ -251,17 +337,19 @@ except ValueError as error:
     assert "takes float32, not complex128" in run_program(tmp_path, LOAD + body)
 
 
-def test_closing_frees_the_model(int8: Path) -> None:
-    """A closed model says so instead of crashing."""
+def test_closing_frees_the_model(float32: Path) -> None:
+    """A closed model says so instead of crashing, whatever the size of what it is given."""
     body = """
 with model:
     pass
-try:
-    model.predict(np.zeros((1, 8, 8, 1)))
-except Exception as error:
-    result = [type(error).__name__, error.code]
+result = []
+for n in (1, 7):
+    try:
+        model.predict(left=np.ones((n, 3)), right=np.ones((n, 3)))
+    except Exception as error:
+        result.append([type(error).__name__, error.code])
 """
-    assert run_program(int8, LOAD + body) == ["LoaderError", "closed"]
+    assert run_program(float32, LOAD + body) == [["LoaderError", "closed"]] * 2
 
 
 def test_a_folder_that_is_no_release_is_named(tmp_path: Path) -> None:

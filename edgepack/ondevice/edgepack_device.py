@@ -17,12 +17,15 @@ process.
 from __future__ import annotations
 
 import os
+import threading
 import types
 from typing import Any, Dict, Optional
 
-DOOR_VERSION = 1
+DOOR_VERSION = 2
 
 _loaders: Dict[str, Any] = {}
+# Importing a runtime changes sys.path for a moment, and several threads may load at once.
+_loading = threading.Lock()
 
 
 class LoadError(Exception):
@@ -44,11 +47,12 @@ def load(app: str, *, root: Optional[str] = None, isolated: bool = False, thread
     :class:`LoadError`.
     """
     folder = _find_release(root or os.path.dirname(os.path.dirname(os.path.abspath(__file__))), app)
-    loader = _loader_of(folder)
-    try:
-        return (loader.IsolatedModel if isolated else loader.Model)(folder, threads=threads)
-    except loader.LoaderError as error:
-        raise LoadError(error.code, error.message, error.hint) from error
+    with _loading:
+        loader = _loader_of(folder)
+        try:
+            return (loader.IsolatedModel if isolated else loader.Model)(folder, threads=threads)
+        except loader.LoaderError as error:
+            raise LoadError(error.code, error.message, error.hint) from error
 
 
 def _find_release(root: str, app: str) -> str:

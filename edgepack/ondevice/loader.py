@@ -333,7 +333,7 @@ def load_delegate(runtime: Any, target: Mapping[str, Any]) -> Tuple[List[Any], O
 def open_interpreter(
     release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]
 ) -> Tuple[Any, Optional[int]]:
-    """An interpreter with its tensors allocated, and how many operators the delegates took.
+    """An interpreter, and how many operators the delegates took.
 
     What the runtime refuses is LoaderError "runtime-refused". The operators are counted before the tensors are
     allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left.
@@ -342,15 +342,29 @@ def open_interpreter(
         interpreter = runtime.Interpreter(
             model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
         )
-        delegated = count_delegated(interpreter)
-        interpreter.allocate_tensors()
+        return interpreter, count_delegated(interpreter)
     except (ValueError, RuntimeError, ImportError) as error:
-        raise LoaderError(
-            "runtime-refused",
-            f"{runtime.__name__.split('.')[0]} does not take this model: {error}",
-            "Quantize it for a target whose runtime knows its operators, and push that.",
-        ) from None
-    return interpreter, delegated
+        raise refused(runtime, error) from None
+
+
+def allocate(interpreter: Any, runtime: Any) -> bool:
+    """Allocates the tensors; False where the model leaves sizes open that it cannot do without (a picture's, say)."""
+    try:
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        if any(-1 in details.get("shape_signature", ()) for details in interpreter.get_input_details()):
+            return False
+        raise refused(runtime, error) from None
+    return True
+
+
+def refused(runtime: Any, error: Exception) -> LoaderError:
+    """What the runtime said against the model."""
+    return LoaderError(
+        "runtime-refused",
+        f"{runtime.__name__.split('.')[0]} does not take this model: {error}",
+        "Quantize it for a target whose runtime knows its operators, and push that.",
+    )
 
 
 def count_delegated(interpreter: Any) -> Optional[int]:
@@ -523,11 +537,13 @@ class Model:
         self.threads = threads or self.release.threads
         delegates, self.delegate = load_delegate(runtime, self.release.target)
         self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
+        allocated = allocate(self._interpreter, runtime)
         self.load_ms = (time.perf_counter() - imported) * 1e3
         inputs, outputs = named_details(self._interpreter)
         self.inputs = tuple(TensorInfo(name, details, self._numpy) for name, details in inputs)
         self.outputs = tuple(TensorInfo(name, details, self._numpy) for name, details in outputs)
-        self._shapes = [tuple(int(n) for n in details["shape"]) for _, details in inputs]
+        # The sizes that the tensors are allocated for; none before the first call where the model leaves them open.
+        self._shapes = [tuple(int(n) for n in details["shape"]) for _, details in inputs] if allocated else []
         self._single = len(self.inputs) == 1 and len(self.outputs) == 1
         self._lock = threading.Lock()
 
@@ -613,6 +629,12 @@ class Model:
 
     def zeros(self) -> List[Any]:
         """One zero tensor per input, in the model's own dtypes and current shapes."""
+        if not self._shapes:
+            raise LoaderError(
+                "bad-check-set",
+                f"The model leaves sizes open ({self.inputs}), and there is no check set to take them from.",
+                CHECK_SET_HINT,
+            )
         return [self._numpy.zeros(shape, info.dtype) for info, shape in zip(self.inputs, self._shapes)]
 
     # -- one inference
@@ -648,13 +670,20 @@ class Model:
 
     def _run(self, tensors: List[Any]) -> List[Any]:
         """Sets the inputs, invokes, returns copies of the outputs; the caller holds the lock."""
-        interpreter = self._interpreter
-        if interpreter is None:
-            raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
+        interpreter = self._opened()
         for info, tensor in zip(self.inputs, tensors):
             interpreter.set_tensor(info.index, tensor)
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise InputMismatch(f"The runtime cannot run the model on this input: {error}") from None
         return [interpreter.get_tensor(info.index) for info in self.outputs]
+
+    def _opened(self) -> Any:
+        """The interpreter of a model that is not closed."""
+        if self._interpreter is None:
+            raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
+        return self._interpreter
 
     def _run_other_shape(self, arrays: List[Any]) -> List[Any]:
         """Runs arrays whose shapes are not the current ones: resized, or one batch at a time."""
@@ -675,15 +704,18 @@ class Model:
         for info, shape in zip(self.inputs, shapes):
             if not self._allows(info, shape) or 0 in shape:
                 raise InputMismatch(f"The input {info.name!r} takes the shape {list(info.shape)}, not {list(shape)}.")
+        interpreter = self._opened()
         try:
             for info, shape in zip(self.inputs, shapes):
-                self._interpreter.resize_tensor_input(info.index, list(shape))
-            self._interpreter.allocate_tensors()
+                interpreter.resize_tensor_input(info.index, list(shape))
+            interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             for info, shape in zip(self.inputs, self._shapes):
-                self._interpreter.resize_tensor_input(info.index, list(shape))
-            self._interpreter.allocate_tensors()
-            raise InputMismatch(f"The runtime cannot resize the model to {shapes}: {error}") from None
+                interpreter.resize_tensor_input(info.index, list(shape))
+            if self._shapes:
+                interpreter.allocate_tensors()
+            told = ", ".join(str(list(shape)) for shape in shapes)
+            raise InputMismatch(f"The runtime cannot resize the model to {told}: {error}") from None
         self._shapes = list(shapes)
 
     def _run_in_batches(self, arrays: List[Any]) -> List[Any]:
@@ -693,12 +725,14 @@ class Model:
         if len(set(counts)) > 1:
             told = ", ".join(f"{info.name!r} {n}" for info, n in zip(self.inputs, counts))
             raise InputMismatch(f"Every input needs a row for each sample, and these have different numbers: {told}.")
-        size, count = self._shapes[0][0] if self._shapes[0] else 0, counts[0]
-        for info, array, shape in zip(self.inputs, arrays, self._shapes):
-            if not shape or array.shape[1:] != shape[1:] or shape[0] != size or not count:
+        size, count = self.batch_size, counts[0]
+        shapes = [(size, *array.shape[1:]) for array in arrays]
+        for info, array, shape in zip(self.inputs, arrays, shapes):
+            if not count or not array.ndim or not self._allows(info, shape):
                 raise InputMismatch(
                     f"The input {info.name!r} takes the shape {list(info.shape)}, not {list(array.shape)}."
                 )
+        self._resize(shapes)
         parts = []
         for start in range(0, count, size):
             blocks = [array[start : start + size] for array in arrays]
@@ -710,6 +744,22 @@ class Model:
         return [numpy.concatenate(list(column)) for column in zip(*parts)]
 
     # -- for the measurement
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples one call of the interpreter takes; 1 where the model leaves that open."""
+        shape = self.inputs[0].shape
+        return shape[0] if shape and shape[0] > 0 else 1
+
+    @property
+    def shapes(self) -> List[Tuple[int, ...]]:
+        """The shapes that the inputs have now."""
+        return self._shapes
+
+    def fit(self, shapes: List[Tuple[int, ...]]) -> None:
+        """Gives the inputs these shapes; raises :class:`InputMismatch` where the model has others."""
+        with self._lock:
+            self._resize([tuple(shape) for shape in shapes])
 
     def set_raw(self, tensors: List[Any]) -> None:
         """Sets the inputs without running; only the measurement uses it, which is alone with the model."""
@@ -1038,16 +1088,16 @@ class CheckSet:
     def tensors(self, limit: int) -> List[List[Any]]:
         """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
         model = self._model
-        shapes = [tensor.shape for tensor in model.zeros()]
-        size = shapes[0][0] if shapes[0] else 1
+        size = model.batch_size
         if self.samples < size:
-            return self._random(shapes, limit)
+            return self._random([tensor.shape for tensor in model.zeros()], limit)
+        try:
+            model.fit([(size, *array.shape[1:]) for array in self.inputs])
+        except InputMismatch as error:
+            raise LoaderError("bad-check-set", f"check.npz does not fit: {error.message}", CHECK_SET_HINT) from None
         batches = []
         for start in range(0, min(self.samples - size + 1, limit * size), size):
             blocks = [info.accept(a[start : start + size]) for info, a in zip(model.inputs, self.inputs)]
-            if [block.shape for block in blocks] != shapes:
-                found = f"check.npz holds samples of other shapes ({blocks[0].shape}) than the model's."
-                raise LoaderError("bad-check-set", found, CHECK_SET_HINT)
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
@@ -1072,7 +1122,7 @@ class CheckSet:
         """The model's outputs over the whole check set, and the references to hold them against."""
         numpy, model = self._numpy, self._model
         columns: Dict[str, List[Any]] = {info.name: [] for info in model.outputs}
-        step = max(model.zeros()[0].shape[:1] or (1,))
+        step = model.batch_size
         for start in range(0, self.samples, step):
             named = {i.name: array[start : start + step] for i, array in zip(model.inputs, self.inputs)}
             result = model.predict(named)
@@ -1151,21 +1201,24 @@ def peak_rss_bytes() -> Optional[int]:
     return int(found.group(1)) * 1024 if found else None
 
 
-def measure_peak(release: Release, output: str, threads: Optional[int]) -> Optional[int]:
+def measure_peak(model: Model, output: str) -> Optional[int]:
     """The peak memory of a process that does nothing but load the model and run it; no timed run shares it."""
     path = os.path.join(output, "peak.json")
+    release = model.release
     argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "peak", path]
-    if threads:
-        argv += ["--threads", str(threads)]
+    argv += ["--shapes", json.dumps(model.shapes)]
+    if model.threads:
+        argv += ["--threads", str(model.threads)]
     with contextlib.suppress(OSError):
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
     value = read_json(path).get("peak_rss_bytes")
     return int(value) if value else None
 
 
-def write_peak(path: str, threads: Optional[int]) -> int:
+def write_peak(path: str, threads: Optional[int], shapes: List[Tuple[int, ...]]) -> int:
     """The child of :func:`measure_peak`."""
     model = Model(HERE, threads)
+    model.fit(shapes)
     for _ in range(3):
         model.set_raw(model.zeros())
         model.bare_invoke()()
@@ -1223,7 +1276,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "import_ms": model.import_ms,
         "load_ms": model.load_ms,
         "first_ms": first_ms,
-        "peak_rss_bytes": measure_peak(model.release, output, threads),
+        "peak_rss_bytes": measure_peak(model, output),
         "threads": threads,
         "runs": len(latency),
         "stopped_by": stopped_by,
@@ -1301,6 +1354,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     measuring.add_argument("--options", type=json.loads, default={}, help="JSON: threads, min_runs, min_seconds, ...")
     peak = commands.add_parser("peak")
     peak.add_argument("path")
+    peak.add_argument("--shapes", type=json.loads, required=True)
     worker = commands.add_parser("worker")
     for command in (peak, worker):
         command.add_argument("--threads", type=int)
@@ -1316,7 +1370,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if args.command == "worker":
             return serve_worker(args.threads)
         if args.command == "peak":
-            return write_peak(args.path, args.threads)
+            return write_peak(args.path, args.threads, args.shapes)
         if args.command == "predict":
             return predict_file(args.input, args.output)
         if args.command == "verify":

@@ -5,6 +5,8 @@
 - ``tiny_dense.tflite``: one dense layer, input ``x`` (1, 8), output ``output_0`` (1, 4); float32, which XNNPACK takes.
 - ``tiny_float.tflite``: inputs ``left`` and ``right`` (batch, 3), outputs ``total`` = 2·left + right and ``product`` =
   left · right; float32, any batch size.
+- ``tiny_open.tflite``: two convolutions, input ``image`` (1, height, width, 1), output ``output_0`` (1, height - 2,
+  width - 2, 2), all int8; any height and width from 3 on.
 - ``tiny_spiky.float.tflite`` and its quantized ``.int8`` (int8 border), ``.int8-float`` (float border), ``.int16x8``
   and ``.float16``: dense layers ``calm``, ``spiky``, ``victim``; input ``x`` (1, 6), output ``output_0`` (1, 4). One
   output of spiky is 10,000 times larger than the others and takes its int8 range; victim reads the others only.
@@ -30,6 +32,21 @@ def make_int8() -> bytes:
     hidden = tf.keras.layers.Flatten()(hidden)
     scores = tf.keras.layers.Dense(4, activation="softmax", name="scores")(hidden)
     converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, scores))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    samples = np.random.default_rng(7).uniform(0, 1, (32, 1, 8, 8, 1)).astype(np.float32)
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def make_open() -> bytes:
+    """The model of any height and width, with random weights from a fixed seed."""
+    tf.keras.utils.set_random_seed(7)
+    image = tf.keras.Input(batch_shape=(1, None, None, 1), name="image")
+    hidden = tf.keras.layers.Conv2D(4, 3, activation="relu")(image)
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, tf.keras.layers.Conv2D(2, 1)(hidden)))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     samples = np.random.default_rng(7).uniform(0, 1, (32, 1, 8, 8, 1)).astype(np.float32)
     converter.representative_dataset = lambda: ([sample] for sample in samples)
@@ -105,6 +122,7 @@ def _convert_spiky(model: tf.keras.Model, kind: str) -> bytes:
 
 if __name__ == "__main__":
     (HERE / "tiny_int8.tflite").write_bytes(make_int8())
+    (HERE / "tiny_open.tflite").write_bytes(make_open())
     (HERE / "tiny_dense.tflite").write_bytes(make_dense())
     (HERE / "tiny_float.tflite").write_bytes(make_float())
     for kind, content in make_spiky().items():
