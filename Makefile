@@ -4,13 +4,14 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long lint format benchmarks clean check-python
+.PHONY: help demo test test-long test-emulated lint format benchmarks clean check-python
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo         the whole main job on this machine, in under two minutes after the installation'
 	@echo 'make test         the tests, with coverage'
 	@echo 'make test-long    the tests and the long proofs'
+	@echo 'make test-emulated  the main job on emulated Raspberry Pis, as root (they are made the first time: 15 minutes)'
 	@echo 'make lint         ruff, mypy, import-linter'
 	@echo 'make benchmarks   the figures of docs/benchmarks.md, as ratios in one run'
 	@echo 'make clean        removes .venv and caches'
@@ -43,6 +44,13 @@ test: check-python
 test-long: check-python
 	$(call environment,test)
 	$(BIN)/python -m pytest --slow
+
+# Emulated devices are made with debootstrap and run in a chroot: root on Linux only.
+test-emulated: check-python
+	$(call environment,test)
+	@if [ "$$(uname -s)" != Linux ] || [ "$$(id -u)" != 0 ]; then \
+	echo 'make: test-emulated does not run: emulated Raspberry Pis need root on Linux, this is '"$$(id -un) on $$(uname -s)."' As root: make test-emulated' >&2; \
+	else $(BIN)/python -m pytest tests/emulated; fi
 
 lint: check-python
 	$(call environment,test)

@@ -460,6 +460,60 @@ class DeployDocument:
     activate: ActivateDocument | None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmulateStartDocument:
+    """How to reach an emulated device: ``device`` with ``--ssh-config`` ``ssh_config``.
+
+    ``made`` tells that its system was made now, ``already_running`` that nothing was done. ``commands`` are those of a
+    dry run, whose ``port`` is None where it is not known yet.
+    """
+
+    name: str
+    device: str
+    ssh_config: str
+    port: int | None
+    made: bool
+    already_running: bool
+    seconds: float
+    commands: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmulatedDevice:
+    """An emulated device, and the bytes that it takes up.
+
+    ``state`` is "running", "stopped", "being made", "half-made" (that was interrupted) or "absent". ``like`` names the
+    target profiles whose system it is; ``ssh_config`` and ``port`` are None unless it runs.
+    """
+
+    name: str
+    state: str
+    suite: str
+    python: str
+    arch: str
+    libc: str
+    like: tuple[str, ...]
+    bytes: int
+    ssh_config: str | None
+    port: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmulateListDocument:
+    """Every emulated device that there can be."""
+
+    devices: tuple[EmulatedDevice, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmulateChangeDocument:
+    """What ``emulate stop`` or ``emulate remove`` did: whether there was anything to do, the bytes that it freed."""
+
+    name: str
+    changed: bool
+    bytes: int
+
+
 def to_json_value(document: Any) -> dict[str, Any]:
     """The document as plain JSON values, ``schema`` first."""
     return {"schema": SCHEMA, **dataclasses.asdict(document)}

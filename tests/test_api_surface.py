@@ -20,7 +20,7 @@ VERBS = {
     "report", "rollback", "status", "tune", "verify",
 }  # fmt: skip
 # Commands that are no verb about a model or a device, and how Python does the same.
-ONLY_COMMANDS = {"targets", "init", "demo", "doctor"}
+ONLY_COMMANDS = {"targets", "init", "demo", "doctor", "emulate"}
 
 # What every command takes for its terminal; in Python that is the returned value and `report`.
 TERMINAL = {"as_json": None, "verbose": None, "quiet": None, "events": "report"}

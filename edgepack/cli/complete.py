@@ -12,6 +12,13 @@ def target_names(incomplete: str) -> list[str]:
     return [target.name for target in list_targets() if target.name.startswith(incomplete)]
 
 
+def system_names(incomplete: str) -> list[str]:
+    """The emulated devices whose name starts with what was typed."""
+    from edgepack.device.emulated import SYSTEMS
+
+    return [name for name in SYSTEMS if name.startswith(incomplete)]
+
+
 def device_names(incomplete: str) -> list[str]:
     """The hosts of ~/.ssh/config (patterns left out) and ``local:``, where they start with what was typed."""
     config = Path.home() / ".ssh" / "config"

@@ -1,0 +1,83 @@
+"""What the tests on emulated devices share: the user's own cache, where the devices lie, and one quantized model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from emulated_pi import Pi
+
+import edgepack
+from edgepack.device.emulated import SYSTEMS, list_devices, start, stop
+
+TARGETS = sorted({name for system in SYSTEMS.values() for name in system.like})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_this_module() -> None:
+    """The user's own: making a device takes minutes."""
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_this_test() -> None:
+    """As of the module."""
+
+
+@pytest.fixture(scope="session")
+def pi() -> Iterator[Callable[[str], Pi]]:
+    """A device by its name: made where the cache has none, started once, stopped at the end unless it ran before."""
+    ran = {device.name for device in list_devices().devices if device.state == "running"}
+    started: dict[str, Pi] = {}
+
+    def get(name: str) -> Pi:
+        if name not in started:
+            document = start(name)
+            started[name] = Pi(document.device, Path(document.ssh_config))
+        return started[name]
+
+    yield get
+    for name in started.keys() - ran:
+        stop(name)
+
+
+@pytest.fixture(scope="session")
+def models(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Keras 2 SavedModel that has learned four patterns, quantized once for every profile of a Raspberry Pi."""
+    folder = tmp_path_factory.mktemp("models")
+    samples = small_models / "images.npz"
+    made = edgepack.quantize(
+        small_models / "keras2_saved_model",
+        target=list(TARGETS),
+        output=folder,
+        calibration=f"{samples}#0:20",
+        evaluation=f"{samples}#20:120",
+        cache=False,
+    )
+    assert [model.within_budget for model in made.models] == [True] * len(TARGETS)
+    shutil.copyfile(samples, folder / "images.npz")
+    return folder
+
+
+@pytest.fixture
+def bundle(models: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """A bundle of the model for a profile, in a version; with the runtime's wheels for each of its platforms."""
+
+    def make(target: str, version: str) -> Path:
+        path = tmp_path / f"{target}-{version}.edgepack"
+        edgepack.bundle(models / f"{target}.tflite", target=target, name="patterns", version=version, output=path)
+        return path
+
+    return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these need the package index; a device that is made first takes its minutes."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.emulated)
+            item.add_marker(pytest.mark.network)
+            item.add_marker(pytest.mark.timeout(2400 if os.environ.get("CI") else 1500))
