@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import interpreting
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -33,24 +34,8 @@ RECORDING = "benchmark/reference_submissions/anomaly_detection/datasets/dcase01/
 
 
 def outputs(model: Path, x: np.ndarray) -> np.ndarray:
-    """Float32 [rows, ...] of a model with one input and one output, quantized and dequantized as it says."""
-    interpreter = Interpreter(str(model), num_threads=1)
-    interpreter.allocate_tensors()
-    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-    rows = []
-    for row in x.astype(np.float32):
-        value = row
-        if taken["dtype"] != np.float32:
-            (scale, zero), limits = taken["quantization"], np.iinfo(taken["dtype"])
-            value = np.clip(np.rint(row / np.float32(scale)) + zero, limits.min, limits.max).astype(taken["dtype"])
-        interpreter.set_tensor(taken["index"], value.reshape(taken["shape"]))
-        interpreter.invoke()
-        rows.append(interpreter.get_tensor(given["index"])[0])
-    answered = np.array(rows).astype(np.float32)
-    if given["dtype"] != np.float32:
-        scale, zero = given["quantization"]
-        answered = (answered - zero) * np.float32(scale)
-    return answered
+    """Float32 [rows, ...] of a model on ai-edge-litert."""
+    return interpreting.outputs(Interpreter(str(model), num_threads=1), x.astype(np.float32))
 
 
 def errors(name: str, plain: np.ndarray, answered: np.ndarray) -> dict[str, Any]:

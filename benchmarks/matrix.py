@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import interpreting
 import numpy as np
 
 import edgepack
@@ -53,34 +54,6 @@ AGREE = 0.05
 # Single outputs of hundreds move by more, and in the dynamic scheme runtimes quantize activations differently: then the
 # runtime has to be as near to the float model as the host is, within so many decibels.
 AS_NEAR_DB = 3.0
-
-# One runtime, all models of one source; two runtimes in one process die.
-_RUN = """
-import importlib, json, sys
-import numpy as np
-Interpreter = importlib.import_module(sys.argv[1] + ".interpreter").Interpreter
-for path, check in json.loads(sys.argv[2]):
-    try:
-        asked = next(array for name, array in np.load(check).items() if name.startswith("input/"))
-        interpreter = Interpreter(path, num_threads=1)
-        interpreter.allocate_tensors()
-        [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-        rows = []
-        if taken["dtype"] != asked.dtype:
-            (scale, zero), limits = taken["quantization"], np.iinfo(taken["dtype"])
-            asked = np.clip(np.rint(asked / np.float32(scale)) + zero, limits.min, limits.max).astype(taken["dtype"])
-        for row in asked:
-            interpreter.set_tensor(taken["index"], row[None])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(given["index"])[0])
-        answered = np.array(rows).astype(np.float32)
-        if given["dtype"] != np.float32:
-            scale, zero = given["quantization"]
-            answered = (answered - zero) * np.float32(scale)
-        np.save(path + ".answer.npy", answered)
-    except Exception as error:
-        print(json.dumps([path, f"{type(error).__name__}: {error}"]), flush=True)
-"""
 
 
 def samples_of(source: str, data: Path, folder: Path) -> tuple[str, str]:
@@ -140,7 +113,7 @@ def tried_here(targets: list[str]) -> dict[str, list[str]]:
 def answers(runtime: str, models: dict[str, Path], checks: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """By digest, how far the runtime's outputs are from the host's and the float model's."""
     asked = [(str(path), str(checks[digest])) for digest, path in models.items()]
-    command = [sys.executable, "-c", _RUN, RUNTIMES[runtime], json.dumps(asked)]
+    command = [sys.executable, interpreting.__file__, RUNTIMES[runtime], json.dumps(asked)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     errors = dict(json.loads(line) for line in ran.stdout.splitlines())
     found = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 METRIC_HELP = "top1, top5, mae, roc-auc, or module:function of (outputs, labels)."
 
@@ -22,6 +23,12 @@ def size(byte_count: int | None) -> str:
         if value < 1000 or unit == "GB":
             return f"{value:.1f} {unit}"
     raise AssertionError("unreachable: the loop returns at GB")
+
+
+def listed(texts: Sequence[str], most: int, rest: str = "more") -> str:
+    """``a, b and 3 more``: the first ``most`` texts, and how many are left out."""
+    left_out = f" and {len(texts) - most} {rest}" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + left_out
 
 
 def shown_number(value: float, decimals: int, limit: float | None = None) -> str:

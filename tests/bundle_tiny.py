@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepack.bundle.archive import write_archive
+from edgepack.bundle.archive import Bundle, write_archive
 from edgepack.bundle.manifest import runtime_id
 from edgepack.documents import FileEntry, canonical_json
 
 FILES = {"model.tflite": b"model" * 20, "loader.py": b"print()\n", "wheels/a-1-py3-none-any.whl": b"wheel"}
+
+
+def content_of(bundle: Bundle, path: str) -> bytes:
+    """What a bundle holds under a path."""
+    with bundle.open_entry(path) as stream:
+        return stream.read()
 
 
 def manifest_value(contents: Mapping[str, bytes], /, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_tiny import manifest_value
+from bundle_tiny import content_of, manifest_value
 from deploying import PLATFORM, Device, tiny_bundle, tiny_target
 from real_sshd import RealSshd
 
@@ -63,7 +63,7 @@ def test_a_first_push_sends_every_file_and_activates_nothing(device: Device, tmp
     assert (status.candidate, status.current, status.previous) == (bundle.release, None, None)
     opened = open_bundle(path)
     for file in bundle.files:
-        assert (device.release("tiny", bundle.release) / file.path).read_bytes() == opened.read_entry(file.path)
+        assert (device.release("tiny", bundle.release) / file.path).read_bytes() == content_of(opened, file.path)
 
 
 def test_what_is_there_sends_nothing_and_takes_two_round_trips(device: Device, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_interrupted_push_changes_nothing_and_the_next_one_goes_on(device: De
 def heavy_bundle(folder: Path, size: int) -> Path:
     """A bundle with a check set of that many random bytes more; it can be pushed, not checked."""
     light = open_bundle(tiny_bundle(folder / "light", version="3.0.0")[0])
-    files = {path: light.read_entry(path) for path in light.entries} | {"ballast.bin": os.urandom(size)}
+    files = {path: content_of(light, path) for path in light.entries} | {"ballast.bin": os.urandom(size)}
     value = manifest_value(files, name="tiny", version="3.0.0", target=dict(light.manifest.target))
     need = light.manifest.platforms[0]
     runtime = {"id": None, "package": need.runtime.package, "version": need.runtime.version, "wheels": []}
@@ -126,7 +126,7 @@ def test_half_a_file_that_is_there_is_not_sent_again(here: Device, tmp_path: Pat
     model = content.entries["model.tflite"]
     half = model.bytes // 2
     with here.session(lock=True) as session:
-        first = content.read_entry("model.tflite")[:half]
+        first = content_of(content, "model.tflite")[:half]
         session.request("put", [first], half, sha256=model.sha256, bytes=model.bytes, offset=0)
     pushed = edgepack.push(path, **here.where)
     assert pushed.bytes.sent == pushed.bytes.total - half

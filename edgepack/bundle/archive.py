@@ -75,17 +75,6 @@ class Bundle:
             )
         return io.BufferedReader(_Region(self.path, entry.offset, entry.bytes), PIECE)
 
-    def read_entry(self, path: str, *, limit: int = 64 << 20) -> bytes:
-        """A file's bytes, its digest checked; for small files: more than ``limit`` is refused."""
-        entry = self.entries.get(path)
-        if entry is not None and entry.bytes > limit:
-            raise IntegrityError("bad-bundle", f"{path} in {self.path} is larger than it may be.", hint=_AGAIN)
-        with self.open_entry(path) as stream:
-            content = stream.read()
-        if entry is not None and hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise _digest_error(self.path, path)
-        return content
-
     def sha256(self) -> str:
         """The digest of the whole bundle file."""
         return sha256_file(self.path)

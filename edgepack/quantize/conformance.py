@@ -11,6 +11,7 @@ from edgepack.quantize.delegation import accelerator_of, delegated_share, delega
 from edgepack.quantize.runtimefit import needs_dense_per_tensor, runs_on_tflite_runtime, runtime_findings
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 from edgepack.tflite import Operator, Tensor, TfliteModel
+from edgepack.words import listed
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _MARK = {Scheme.DYNAMIC: "int8", Scheme.INT8: "int8", Scheme.FLOAT16: "float16", Scheme.INT16X8: "int16"}
@@ -227,5 +228,4 @@ def _pinning(name: str, signature: Sequence[int]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name[:80]) for name in names[:_SHOWN]) + more
+    return listed([repr(name[:80]) for name in names], _SHOWN)

@@ -10,6 +10,7 @@ from edgepack.quantize.operators.accelerators import ACCELERATORS, OperatorList
 from edgepack.quantize.operators.conditions import call_of
 from edgepack.target import Target
 from edgepack.tflite import Operator, TfliteModel
+from edgepack.words import listed
 
 _SHOWN = 6
 
@@ -111,8 +112,7 @@ def _reasons(model: TfliteModel, accelerator: OperatorList) -> dict[tuple[str, s
 
 def _told(reasons: dict[tuple[str, str], int]) -> str:
     told = [f"{kind} ({why})" if count == 1 else f"{count} x {kind} ({why})" for (kind, why), count in reasons.items()]
-    more = f" and {len(told) - _SHOWN} kinds more" if len(told) > _SHOWN else ""
-    return ", ".join(told[:_SHOWN]) + more
+    return listed(told, _SHOWN, "kinds more")
 
 
 def _delegated(model: TfliteModel, accelerator: OperatorList) -> frozenset[int]:
