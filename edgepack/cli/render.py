@@ -11,7 +11,6 @@ from edgepack.words import size
 if TYPE_CHECKING:
     from edgepack import documents
     from edgepack.demo import DemoDocument
-    from edgepack.doctor import DoctorDocument
     from edgepack.target import Target
 
 # By the codes of edgepack.quantize.gate, whose notes get a line of their own.
@@ -218,21 +217,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return "—" if value is None else str(value)
-
-
-def doctor(document: DoctorDocument) -> str:
-    """What this machine has and lacks."""
-    rows = [
-        [
-            "ok" if check.ok else "MISSING",
-            check.name,
-            check.found or "—",
-            check.needed_for,
-            "" if check.ok else check.mend,
-        ]
-        for check in document.checks
-    ]
-    return table(rows, ["", "what", "found", "needed for", "mend"])
 
 
 def demo(document: DemoDocument) -> str:

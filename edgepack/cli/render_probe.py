@@ -11,6 +11,7 @@ from edgepack.words import size
 
 if TYPE_CHECKING:
     from edgepack import documents
+    from edgepack.doctor import DoctorDocument, HostCheck
 
 
 def probed(document: documents.ProbeDocument) -> str:
@@ -127,3 +128,18 @@ def _clock(clock: Mapping[str, float] | None) -> str:
 
 def _ssh(openssh: Mapping[str, str | None]) -> str:
     return ", ".join(f"{role} {openssh[role]}" for role in ("server", "client") if openssh.get(role))
+
+
+def doctor(document: DoctorDocument) -> str:
+    """What this machine has, a line each; what mends a lack on a line of its own."""
+    rows = []
+    for check in document.checks:
+        found = "—" if check.found is None else check.found
+        rows.append([_state(check), check.name, f"{found}  ({check.needed_for})"])
+        rows += [] if check.ok else [["", "", f"mend: {check.mend}"]]
+    lacks = "Nothing that the main job needs is missing." if document.healthy else "The main job needs what is MISSING."
+    return f"{table(rows)}\n\n{lacks}"
+
+
+def _state(check: HostCheck) -> str:
+    return "ok" if check.ok else "not here" if check.optional else "MISSING"

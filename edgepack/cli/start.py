@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render, render_device
+from edgepack.cli import render, render_device, render_probe
 from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table, lazy_group
 from edgepack.cli.verb import HELP_SETTINGS, Run, verb
@@ -38,7 +38,7 @@ def add_commands(table: Table) -> None:
         from edgepack.doctor import examine
 
         document = examine()
-        return run.answer(document, render.doctor(document), 0 if document.healthy else 2)
+        return run.answer(document, render_probe.doctor(document), 0 if document.healthy else 2)
 
     @verb(table, "demo", long=True)
     def demo(

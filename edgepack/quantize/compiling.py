@@ -173,8 +173,14 @@ def _counted(count: int, noun: str) -> str:
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
+def how_to_install(name: str) -> str | None:
+    """The command or page that brings a compiler of the built-in targets; None for another program."""
+    return _INSTALL.get(name)
+
+
 def _not_compiled(name: str, target: Target) -> Finding:
-    install = f"Install {name} ({_INSTALL[name]})" if name in _INSTALL else f"Put {name} on the PATH"
+    how = how_to_install(name)
+    install = f"Install {name} ({how})" if how else f"Put {name} on the PATH"
     return Finding(
         "not-compiled",
         "note",
