@@ -61,6 +61,7 @@ def deploy(
     min_runs: int | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    nice: int = 0,
     unchecked: bool = False,
     sign: str | Path | None = None,
     counter: int | None = None,
@@ -77,7 +78,7 @@ def deploy(
     device's lock: where the target does not fit, or somebody else is at work there, nothing is built. A check that does
     not pass ends the deployment before ``activate``, which is then None; the release stays the candidate.
 
-    ``calibration`` to ``metric`` are those of :func:`edgepack.quantize`, ``metric`` to ``max_seconds`` those of
+    ``calibration`` to ``metric`` are those of :func:`edgepack.quantize`, ``metric`` to ``nice`` those of
     :func:`edgepack.check`; ``budget`` goes before the project's. With any of the latter, a release that is active and
     has passed is checked again.
 
@@ -110,7 +111,7 @@ def deploy(
         app = order.name
         _require_signing(order, signers)
     limits = {**(own_settings(project, app, "budget") or {}), **(budget or {})}
-    measuring = Measuring(limits, metric, min_runs, min_seconds, max_seconds)
+    measuring = Measuring(limits, metric, min_runs, min_seconds, max_seconds, nice)
     measuring.refuse_unsound()
     policy = ReleasePolicy(measuring, unchecked=unchecked, hooks=own_settings(project, app, "hooks"))
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -135,6 +136,16 @@ def test_runs_that_were_asked_for_are_made_or_the_verdict_is_open(device: Device
     found = edgepack.check(min_runs=999_999_999, max_seconds=0.3, **device.where)
     assert found.verdict == "inconclusive"
     assert f"Only {found.latency_ms.n:,} of the 999,999,999 runs that were asked for" in found.reasons[0]
+
+
+def test_a_check_may_be_niced(device: Device, tmp_path: Path) -> None:
+    """With --nice what else the device does goes first, and the document says so; more than 19 there is not."""
+    edgepack.push(tiny_bundle(tmp_path, check_set=False)[0], **device.where)
+    asked = [edgepack.check(nice=nice, **device.where).conditions["nice"] for nice in (0, 7)]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert asked == [own, min(own + 7, 19)]
+    with pytest.raises(InputError, match="--nice 20"):
+        edgepack.check("nobody@device.invalid", nice=20)
 
 
 def test_longer_than_it_may_last_is_a_contradiction() -> None:

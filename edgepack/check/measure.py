@@ -36,7 +36,8 @@ class Measuring:
 
     ``budget`` overrides limits of the release's own, the three numbers (None: as the release has it) its way to
     measure. A gated percentile always gets the runs that it needs, as far as ``max_seconds`` allows. ``metric`` is the
-    name of a built-in one or ``module:function`` of (outputs, labels).
+    name of a built-in one or ``module:function`` of (outputs, labels). ``nice`` (0 to 19, as of nice(1)) lets what else
+    runs on the device go first; latencies then grow with it.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Measuring:
     min_runs: int | None = None
     min_seconds: float | None = None
     max_seconds: float | None = None
+    nice: int = 0
 
     def refuse_unsound(self) -> None:
         """Before a device is called: raises InputError "bad-budget", "unknown-metric", "usage" (a contradiction)."""
@@ -55,6 +57,12 @@ class Measuring:
                 "usage",
                 f"--min-seconds {least:g} is more than --max-seconds {most:g}.",
                 hint="Raise the second, or lower the first.",
+            )
+        if not 0 <= self.nice <= 19:
+            raise InputError(
+                "usage",
+                f"--nice {self.nice} is no niceness.",
+                hint="0 (as any program) to 19 (only when nothing else runs).",
             )
 
 
@@ -82,6 +90,7 @@ def check(
     min_runs: int | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    nice: int = 0,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
@@ -89,14 +98,14 @@ def check(
 
     With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
-    ``budget``, ``metric`` and the three numbers are those of :class:`Measuring`. Where ``min_runs`` is given and not
-    reached within ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a result,
-    not an error.
+    ``budget``, ``metric``, the three numbers and ``nice`` are those of :class:`Measuring`. Where ``min_runs`` is given
+    and not reached within ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a
+    result, not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
     delegate refuses), DeviceFailure (out of memory, killed).
     """
-    measuring = Measuring(budget or {}, metric, min_runs, min_seconds, max_seconds)
+    measuring = Measuring(budget or {}, metric, min_runs, min_seconds, max_seconds, nice)
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
 
@@ -145,6 +154,7 @@ def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring)
         "min_seconds": min(least, most),
         "max_seconds": most,
         "check": True,
+        "nice": measuring.nice,
     }
     return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {}, runs)
 

@@ -15,6 +15,7 @@ from edgepack.cli.devices import (
     MaxSecondsOption,
     MinRunsOption,
     MinSecondsOption,
+    NiceOption,
 )
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import (
@@ -57,6 +58,7 @@ def add_commands(table: Table) -> None:
         min_runs: MinRunsOption = None,
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
+        nice: NiceOption = 0,
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,
@@ -86,6 +88,7 @@ def add_commands(table: Table) -> None:
             min_runs=min_runs,
             min_seconds=min_seconds,
             max_seconds=max_seconds,
+            nice=nice,
             unchecked=unchecked,
             sign=sign,
             counter=counter,

@@ -41,6 +41,9 @@ MinSecondsOption = Annotated[float | None, typer.Option("--min-seconds", min=0.0
 MaxSecondsOption = Annotated[
     float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
 ]
+NiceOption = Annotated[
+    int, typer.Option("--nice", min=0, max=19, help="Measure at this niceness, after what else the device does.")
+]
 
 
 def add_commands(table: Table) -> None:
@@ -117,6 +120,7 @@ def _add_push_and_check(table: Table) -> None:
         min_runs: MinRunsOption = None,
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
+        nice: NiceOption = 0,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -133,6 +137,7 @@ def _add_push_and_check(table: Table) -> None:
             min_runs=min_runs,
             min_seconds=min_seconds,
             max_seconds=max_seconds,
+            nice=nice,
             dry_run=run.dry_run,
             report=run.report,
         )

@@ -68,6 +68,7 @@ def _conditions(conditions: Mapping[str, Any]) -> str:
         "" if load is None else f"load {load:.1f}",
         "" if memory is None else f"{size(memory)} free",
         f"governor {conditions['governor']}" if conditions.get("governor") else "",
+        f"nice {conditions['nice']}" if conditions.get("nice") else "",
         "emulated" if conditions.get("emulated") else "",
     ]
     return ", ".join(filter(None, told)) or "none could be read"

@@ -1042,6 +1042,7 @@ class Conditions:
             "governor": read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
             "load1": self._load1,
             "memory_available_bytes": self._memory,
+            "nice": os.getpriority(os.PRIO_PROCESS, 0),
             "emulated": is_emulated(),
         }
 
@@ -1230,6 +1231,8 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
     """Writes ``measurement.json`` and, with a check set, ``outputs.npz`` into ``output``; or ``error.json``."""
     if options.get("watch_stdin"):
         threading.Thread(target=end_with_stdin, daemon=True).start()
+    if options.get("nice"):
+        os.nice(int(options["nice"]))
     try:
         measurement = take_measurement(output, options)
     except LoaderError as error:
