@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,20 @@ class HostModel:
 
     Integer inputs and outputs are quantized and dequantized exactly as the loader on the device does it. With
     ``keep_all`` the runtime's own kernels compute every tensor, also those that XNNPACK would fuse away, several times
-    slower; :meth:`tensors` reads them after a run.
+    slower; :meth:`tensors` reads them after a run. ``shapes``, by input name, are those that the inputs get before
+    anything is prepared: a model with open sizes need not run at the 1 that its file has for them.
+
+    Raises MisfitError "runtime-refused", with ``operator`` and ``node`` in its details where one of them is at fault.
     """
 
-    def __init__(self, path: Path, threads: int = 1, *, keep_all: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        *,
+        keep_all: bool = False,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as fault:
@@ -40,6 +51,10 @@ class HostModel:
                 experimental_op_resolver_type=kept,
                 experimental_preserve_all_tensors=keep_all,
             )
+            names = _signature_names(self._interpreter)
+            if shapes is not None:
+                for one in self._interpreter.get_input_details():
+                    self._interpreter.resize_tensor_input(one["index"], shapes[names.get(one["index"], one["name"])])
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:
             raise _refused(path, fault) from fault
@@ -47,7 +62,6 @@ class HostModel:
         self._details = {detail["index"]: detail for detail in (*inputs, *outputs)}
         self._all = {one["index"]: one for one in self._interpreter.get_tensor_details()} if keep_all else {}
         self._shapes = {detail["index"]: tuple(map(int, detail["shape"])) for detail in inputs}
-        names = _signature_names(self._interpreter)
         self._inputs = {names.get(one["index"], one["name"]): one["index"] for one in inputs}
         self._outputs = {names.get(one["index"], one["name"]): one["index"] for one in outputs}
 
@@ -75,6 +89,19 @@ class HostModel:
         """
         self._invoke(batch)
         return {index: dequantize(self._interpreter.get_tensor(index), self._all[index]) for index in indices}
+
+    def stored(self, index: int) -> Array:
+        """A tensor of the first subgraph after a run, as it lies in memory. Needs ``keep_all``."""
+        values: Array = self._interpreter.get_tensor(index)
+        return values
+
+    @property
+    def prepared_shapes(self) -> dict[int, tuple[int, ...]]:
+        """The shape of each tensor of the first subgraph before anything ran. Needs ``keep_all``.
+
+        Where only a run decides it, it is still the one that stands in the file.
+        """
+        return {index: tuple(map(int, detail["shape"])) for index, detail in self._all.items()}
 
     def _invoke(self, batch: Mapping[str, Array]) -> None:
         try:
@@ -131,8 +158,10 @@ def dequantize(values: Array, detail: Mapping[str, Any]) -> Array:
 
 def _refused(path: Path, fault: Exception) -> MisfitError:
     lines = [line for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
+    node = re.search(r"Node number ([0-9]+) \((\w+)\)", str(fault))
     return MisfitError(
         "runtime-refused",
         f"LiteRT on this machine refuses {path.name}: {lines[0].strip()[:300]}",
         hint="Convert the model again; an operator or a shape in it is not for this runtime.",
+        **({"node": int(node[1]), "operator": node[2]} if node else {}),
     )

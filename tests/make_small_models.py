@@ -121,6 +121,49 @@ class Signatures(tf.Module):  # type: ignore[misc]
         tf.saved_model.save(self, str(folder), signatures={"loop": self.loop, "branch": self.branch})
 
 
+class OpenSizes(tf.Module):  # type: ignore[misc]
+    """What a float .tflite may do with an input of which the batch and a length are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(0.3 * np.random.default_rng(3).standard_normal((16, 16)), dtype=tf.float32)
+
+    def loop(self, v: Any) -> dict[str, Any]:
+        """Goes round as often as it says, not as long as the input is."""
+        step = lambda count, state: (count + 1, tf.tanh(state @ self.weights))  # noqa: E731
+        return {"out": tf.reduce_mean(tf.while_loop(lambda count, _: count < 5, step, [tf.constant(0), v])[1], 1)}
+
+    def branch(self, v: Any) -> dict[str, Any]:
+        """One way or the other, as all values decide."""
+        return {"out": tf.cond(tf.reduce_sum(v) > 0, lambda: v @ self.weights, lambda: -v)}
+
+    def mask(self, v: Any) -> dict[str, Any]:
+        """What lies between is as long as the values say."""
+        return {"out": tf.reduce_sum(tf.boolean_mask(v, v[:, :, 0] > 0) @ self.weights, 0, keepdims=True)}
+
+    def write(self, folder: Path) -> None:
+        """Write each as a float .tflite."""
+        spec = tf.TensorSpec((None, None, 16), tf.float32, name="v")
+        for name in ("loop", "branch", "mask"):
+            function = tf.function(getattr(self, name), input_signature=[spec]).get_concrete_function()
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function], self)
+            (folder / f"open_{name}.tflite").write_bytes(converter.convert())
+
+
+def make_open_sequences(folder: Path) -> None:
+    """A float .tflite of two inputs and two outputs; one input's length is open, and sizes are computed from it."""
+    layers, draw = keras.layers, np.random.default_rng(7)
+    steps, extra = keras.Input((None, 8), name="steps"), keras.Input((4,), name="extra")
+    wide = layers.Reshape((-1, 4, 2))(layers.Conv1D(8, 5, activation="relu")(steps))
+    narrow = layers.Reshape((-1, 32))(layers.Conv2D(8, 3, padding="same", activation="relu")(wide))
+    both = layers.Concatenate()([layers.GlobalMaxPooling1D()(narrow), layers.Dense(8)(extra)])
+    outputs = [layers.Dense(CLASSES, name="scores")(both), layers.Dense(5, name="each_step")(narrow)]
+    model = keras.Model([steps, extra], outputs)
+    (folder / "open_steps.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    arrays = {"steps": draw.standard_normal((60, 12, 8)), "extra": draw.standard_normal((60, 4))}
+    np.savez(folder / "steps.npz", **{name: array.astype(np.float32) for name, array in arrays.items()})
+
+
 _ANCHORS = 12
 # As the TensorFlow Object Detection API exports it (research/object_detection/export_tflite_graph_lib_tf2.py): a
 # function that TFLiteConverter replaces by the runtimes' own operator, with a placeholder for a body.
@@ -173,6 +216,8 @@ def make_other_sources(folder: Path) -> None:
     layers, draw = keras.layers, np.random.default_rng(5)
     Signatures().save(folder / "signatures")
     Detector().save(folder / "detector")
+    OpenSizes().write(folder)
+    make_open_sequences(folder)
     np.savez(folder / "scenes.npz", x=draw.random((30, 8, 8, 3)).astype(np.float32))
     for unroll, name in ((False, "gru"), (True, "gru_unrolled")):
         head = [layers.GRU(8, unroll=unroll), layers.Dense(3, activation="softmax", name="scores")]

@@ -13,8 +13,8 @@ from other_runtime import run_on
 from test_quantize_conformance import target
 
 from edgepack.building import quantize
-from edgepack.errors import InputError, MisfitError
-from edgepack.quantize.legacy import upgrade_codes
+from edgepack.errors import MisfitError
+from edgepack.quantize.legacy import upgrade
 from edgepack.quantize.worker import _library
 from edgepack.target import Scheme
 from edgepack.tflite import buffer_regions, read_model
@@ -89,9 +89,22 @@ def test_a_legacy_file_is_quantized_like_todays(
     assert old.accuracy == new.accuracy
 
 
+@pytest.mark.parametrize(("scheme", "io"), [(Scheme.INT16X8, "float32"), (Scheme.INT8, "uint8")])
+def test_a_file_without_signatures_gets_any_border(
+    small_models: Path, legacy_model: Path, tmp_path: Path, scheme: Scheme, io: str
+) -> None:
+    """litert-quantizer looks for signatures to correct where the border is not the layers'; old files have none."""
+    wanted = target("ai-edge-litert", scheme=scheme, io=io)
+    document = quantize(legacy_model, target=wanted, output=tmp_path / "out.tflite", **sets(small_models))
+    made = read_model(tmp_path / "out.tflite")
+    assert {tensor.dtype for tensor in (*made.inputs, *made.outputs)} == {io}
+    assert document.accuracy is not None
+    assert abs(document.accuracy.drop or 0.0) <= 0.02
+
+
 def test_an_upgrade_changes_no_answer(small_models: Path, legacy_model: Path, tmp_path: Path) -> None:
     """The upgraded float model answers as the original on the host runtime, to the bit; today's stays itself."""
-    upgraded = upgrade_codes(legacy_model)
+    upgraded = upgrade(legacy_model)
     assert upgraded is not None
     (tmp_path / "upgraded.tflite").write_bytes(upgraded)
     rows = np.load(small_models / "images.npz")["x"]
@@ -99,7 +112,7 @@ def test_an_upgrade_changes_no_answer(small_models: Path, legacy_model: Path, tm
         run_on("ai-edge-litert", model, rows, tmp_path) for model in (legacy_model, tmp_path / "upgraded.tflite")
     )
     assert np.array_equal(before, after)
-    assert upgrade_codes(tmp_path / "upgraded.tflite") is None
+    assert upgrade(tmp_path / "upgraded.tflite") is None
 
 
 def test_the_legacy_model_of_mlperf_is_really_quantized(data: Path, tmp_path: Path) -> None:
@@ -107,7 +120,7 @@ def test_the_legacy_model_of_mlperf_is_really_quantized(data: Path, tmp_path: Pa
     source = data / "anomaly" / "ad01_fp32.tflite"
     rows = np.random.default_rng(5).normal(0, 1, (40, 640)).astype(np.float32)
     np.savez(tmp_path / "rows.npz", x=rows)
-    upgraded = upgrade_codes(source)
+    upgraded = upgrade(source)
     assert upgraded is not None
     (tmp_path / "upgraded.tflite").write_bytes(upgraded)
     before = run_on("ai-edge-litert", source, rows, tmp_path)
@@ -119,14 +132,6 @@ def test_the_legacy_model_of_mlperf_is_really_quantized(data: Path, tmp_path: Pa
     assert read_model(tmp_path / "out.tflite").inputs[0].shape_signature == (1, 640)
     error = run_on("ai-edge-litert", tmp_path / "out.tflite", rows, tmp_path) - before
     assert np.mean(error**2) < 0.01 * np.mean(before**2)
-
-
-def test_its_batch_is_what_it_is(small_models: Path, float_model: Path, tmp_path: Path) -> None:
-    """A .tflite has its shapes settled: another batch is refused with the one that it has."""
-    with pytest.raises(InputError, match="batch of 1") as refusal:
-        quantize(float_model, target=target(), output=tmp_path / "out.tflite", batch=4, **sets(small_models))
-    assert refusal.value.code == "batch-fixed"
-    assert not list(tmp_path.iterdir())
 
 
 def test_weights_that_float16_cannot_hold_are_named_and_refused(
@@ -163,26 +168,6 @@ def test_a_model_far_from_its_source_is_noted_without_labels(
     (note,) = (found for found in made.conformance.findings if found.code == "far-from-float")
     assert "dB" in note.message
     assert "--eval" in note.cure
-
-
-def test_open_sizes_are_refused_without_sending_in_circles(
-    small_models: Path, float_model: Path, tmp_path: Path
-) -> None:
-    """A .tflite that leaves more than its batch open is told before anything starts, and so is pinning it too late."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(float_model.read_bytes(), 0))
-    (place,) = model.subgraphs[0].inputs
-    tensor = model.subgraphs[0].tensors[place]
-    tensor.shapeSignature = [1, -1, *list(tensor.shape)[2:]]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    source = tmp_path / "open.tflite"
-    source.write_bytes(builder.Output())
-    for asked, code in (({}, "open-sizes"), ({"input_shapes": ["1,8,8,1"]}, "bad-input-shape")):
-        with pytest.raises(InputError) as refusal:
-            quantize(source, target=target(), output=tmp_path / "out.tflite", **asked, **sets(small_models))
-        assert refusal.value.code == code
-        assert "SavedModel, .keras or .h5 that it was converted from" in refusal.value.hint
-    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_failure_names_the_library_whose_it_is() -> None:

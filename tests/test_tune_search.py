@@ -203,7 +203,7 @@ def test_an_integer_only_target_says_what_it_cannot(hostile: Path, tmp_path: Pat
     assert error.exit_code == 1
     assert error.code == "no-candidate-keeps-budget"
     assert "no layer can be kept in float there" in error.message
-    assert "16 bits are refused: " in error.message
+    assert "win the accuracy back. Nor in 16 bits: QUANTIZE has int8" in error.message
     assert error.details["nearest"]["name"] in error.message  # type: ignore[index]
     assert error.details["nearest"]["drop"] > 0.05  # type: ignore[index]
     assert error.details["layers"]

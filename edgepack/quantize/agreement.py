@@ -44,14 +44,32 @@ def refuse_difference(reference: Mapping[str, Array], converted: Mapping[str, Ar
                 f"The source model itself answers with NaN or infinity at {name!r}.",
                 hint="Check the model and its samples in the training program.",
             )
-        limit = _TOLERANCE * float(np.abs(expected).max(initial=0)) + _ABSOLUTE_TOLERANCE
-        got = converted.get(name)
-        if got is None or got.shape != expected.shape or not float(np.abs(got - expected).max(initial=0)) <= limit:
-            raise MisfitError(
-                "conversion-differs",
-                f"The converted model answers differently from its source at {name!r}.",
-                hint="TensorFlow's converter got it wrong: export the model as a SavedModel and try that.",
-            )
+    differs = different_output(reference, converted)
+    if differs is not None:
+        raise MisfitError(
+            "conversion-differs",
+            f"The converted model answers differently from its source at {differs!r}.",
+            hint="TensorFlow's converter got it wrong: export the model as a SavedModel and try that.",
+        )
+
+
+def different_output(reference: Mapping[str, Array], other: Mapping[str, Array]) -> str | None:
+    """The first output at which two models that should answer alike do not; None where there is none.
+
+    Not a number on both sides is alike.
+    """
+    import numpy as np
+
+    for name, expected in reference.items():
+        got = other.get(name)
+        if got is None or got.shape != expected.shape:
+            return name
+        finite = np.isfinite(expected)
+        limit = _TOLERANCE * float(np.abs(expected[finite]).max(initial=0)) + _ABSOLUTE_TOLERANCE
+        near = float(np.abs(got[finite] - expected[finite]).max(initial=0)) <= limit
+        if not near or not np.array_equal(got[~finite], expected[~finite], equal_nan=True):
+            return name
+    return None
 
 
 def judge_delivered(

@@ -104,13 +104,18 @@ def int8_weight_share(model: TfliteModel) -> float | None:
     return round(sum(tensor.bytes for tensor in weights if tensor.dtype in _SMALL) / total, 4)
 
 
+def refused_by(target: Target) -> str:
+    """How the message of :func:`refuse_misfit` begins; what is wrong comes after it."""
+    return f"The model is not what {target.name} takes: "
+
+
 def refuse_misfit(conformance: Conformance, target: Target) -> None:
     """Raise MisfitError "conformance" that tells every error of a model that does not conform."""
     errors = [found for found in conformance.findings if found.severity == "error"]
     if errors:
         raise MisfitError(
             "conformance",
-            f"The model is not what {target.name} takes: " + " ".join(found.message for found in errors),
+            refused_by(target) + " ".join(found.message for found in errors),
             hint=" ".join(dict.fromkeys(found.cure for found in errors if found.cure)),
             findings=[
                 {"code": found.code, "subject": found.subject, "message": found.message, "cure": found.cure}

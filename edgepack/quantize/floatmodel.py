@@ -1,60 +1,76 @@
-"""A float .tflite as a source: what goes in and comes out, and the file in today's form. Runs in the worker process."""
+"""A float .tflite as a source: what goes in and comes out, and the file in today's form, pinned."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.legacy import upgrade_codes
-from edgepack.tflite import Tensor, read_model
+from edgepack.quantize.legacy import upgrade
+from edgepack.quantize.pinning import pin
+from edgepack.quantize.shapes import pin_file
+from edgepack.tflite import Tensor, TfliteModel, read_model
+
+_DTYPES = ("float32", "int32", "int64", "bool")
 
 
 @dataclass(frozen=True, slots=True)
 class FloatModel:
-    """``source`` is the user's file, ``path`` the same model as today's converters would have written it."""
+    """``source`` is the user's file; ``path`` is the same model as today's converters would have written it, pinned.
+
+    ``judge`` is the file whose outputs a conversion is held against: the user's, or the pinned one, which was proven to
+    answer alike.
+    """
 
     source: Path
     path: Path
+    judge: Path
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
-    @property
-    def open_batch(self) -> bool:
-        """Whether the batch, and nothing else, is open at the inputs: it can be pinned to 1 as it stands."""
-        shapes = [port.shape for port in self.inputs if None in port.shape]
-        return bool(shapes) and all(None not in shape[1:] for shape in shapes)
 
-    def refuse_batch(self, batch: int | None) -> None:
-        """Raise InputError "batch-fixed" for a batch that is not the file's: its tensors' shapes are settled."""
-        for port in self.inputs:
-            own = port.shape[0] if port.shape else None
-            if batch not in (None, own or 1):
-                raise InputError(
-                    "batch-fixed",
-                    f"{self.source} has a batch of {own or 1} at its input {port.name!r}, not {batch}.",
-                    hint=f"Ask for it (--batch {own or 1}), or convert the model that it came from again.",
-                )
+def open_float_model(
+    path: Path, scratch: Path, input_shapes: Sequence[str] = (), batch: int | None = None
+) -> FloatModel:
+    """The float .tflite at ``path``, pinned to those shapes and that batch; what is made of it goes into ``scratch``.
 
+    Runs in the worker process.
 
-def open_float_model(path: Path, scratch: Path) -> FloatModel:
-    """The float .tflite at ``path``; what has to be changed of it goes into ``scratch``.
-
-    Raises InputError as :func:`~edgepack.tflite.read_model` does, and "legacy-model".
+    Raises InputError as :func:`~edgepack.tflite.read_model` does, and "legacy-model"; what
+    :func:`~edgepack.quantize.shapes.pin_file` and :func:`~edgepack.quantize.pinning.pin` raise.
     """
-    model = read_model(path)
-    current, upgraded = path, upgrade_codes(path)
+    current, judge, upgraded = path, path, upgrade(path)
     if upgraded is not None:
         current = scratch / "upgraded.tflite"
         current.write_bytes(upgraded)
-    return FloatModel(
-        path,
-        current,
-        tuple(_port(name, tensor) for name, tensor in model.named_inputs),
-        tuple(_port(name, tensor) for name, tensor in model.named_outputs),
+    model = read_model(current)
+    inputs = float_inputs(path, model, input_shapes, batch)
+    if inputs != _ports(model.named_inputs):
+        current = judge = pin(path, current, inputs, scratch)
+        model = read_model(current)
+    return FloatModel(path, current, judge, inputs, _ports(model.named_outputs))
+
+
+def float_inputs(source: Path, model: TfliteModel, input_shapes: Sequence[str], batch: int | None) -> tuple[Port, ...]:
+    """The inputs of the float .tflite ``source``, as they are pinned.
+
+    Raises InputError "already-quantized", and what :func:`~edgepack.quantize.shapes.pin_file` does.
+    """
+    small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
+    if small or any(tensor.dtype not in _DTYPES for _, tensor in model.named_inputs):
+        raise InputError(
+            "already-quantized",
+            f"{source} is quantized already ({', '.join(map(repr, small[:3])) or 'its inputs'}).",
+            hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
+        )
+    return pin_file(source, _ports(model.named_inputs), input_shapes, batch)
+
+
+def _ports(named: Sequence[tuple[str, Tensor]]) -> tuple[Port, ...]:
+    """Inputs or outputs, with None for the sizes that are open."""
+    return tuple(
+        Port(name, tuple(None if size == -1 else size for size in tensor.shape_signature), tensor.dtype)
+        for name, tensor in named
     )
-
-
-def _port(name: str, tensor: Tensor) -> Port:
-    return Port(name, tuple(None if size == -1 else size for size in tensor.shape_signature), tensor.dtype)

@@ -20,7 +20,7 @@ from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
 from edgepack.quantize.shapes import parse_input_shapes, pinned_batch
-from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL, TFLITE, Source, identify_source
+from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL, Source, identify_source
 from edgepack.quantize.watched import Watched, watch
 from edgepack.target import INTEGER_SCHEMES
 
@@ -137,12 +137,6 @@ def _refuse_idle_options(source: Source, request: Request) -> None:
             "no-signature",
             f"{source.path} is {source.kind}: only a SavedModel has signatures to choose from.",
             hint="Leave --signature out.",
-        )
-    if request.options.input_shapes and source.kind == TFLITE:
-        raise InputError(
-            "bad-input-shape",
-            f"{source.path} is a .tflite: no size of its inputs can be pinned any more.",
-            hint="Give --input-shape with the SavedModel, .keras or .h5 that it was converted from, or leave it out.",
         )
 
 

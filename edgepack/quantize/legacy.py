@@ -2,7 +2,8 @@
 
 Until TensorFlow 2.4 an operator's code lay in one byte. Files from then have ``deprecated_builtin_code`` alone.
 Runtimes read both (schema_utils.cc takes the larger); litert-quantizer reads the new field only, finds no operator that
-it knows, and hands the model back as it was, without a word.
+it knows, and hands the model back as it was, without a word. Nor do they have signatures, and litert-quantizer 0.11
+walks through them (model_modifier.py) as soon as an output gets another type than the layer that gives it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from edgepack.errors import InputError
 _PLACEHOLDER = 127  # PLACEHOLDER_FOR_GREATER_OP_CODES: the code is in the new field (schema.fbs)
 
 
-def upgrade_codes(path: Path) -> bytes | None:
-    """The model with its operators' codes in today's field too, otherwise as it was; None where they are there.
+def upgrade(path: Path) -> bytes | None:
+    """The model with its operators' codes in today's field too, and a list of signatures, be it empty.
+
+    It is otherwise as it was; None where both are there.
 
     Raises InputError "legacy-model" where a file does not say what an operator is.
     """
     model = read_objects(path.read_bytes())
-    changed = False
+    changed = model.signatureDefs is None
+    model.signatureDefs = model.signatureDefs or []
     for number, code in enumerate(model.operatorCodes):
         old = code.deprecatedBuiltinCode
         if old == _PLACEHOLDER and code.builtinCode < _PLACEHOLDER:
@@ -33,17 +37,6 @@ def upgrade_codes(path: Path) -> bytes | None:
         if code.builtinCode < old:
             code.builtinCode, changed = old, True
     return write_objects(model) if changed else None
-
-
-def pin_batch(path: Path) -> bytes:
-    """The model with its open first dimensions closed at the 1 that its tensors' shapes have already."""
-    model = read_objects(path.read_bytes())
-    for subgraph in model.subgraphs:
-        for tensor in subgraph.tensors:
-            opened = tensor.shapeSignature
-            if opened is not None and len(opened) and -1 not in list(opened)[1:]:
-                tensor.shapeSignature = None
-    return write_objects(model)
 
 
 def read_objects(data: bytes) -> Any:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import InputError
 from edgepack.quantize.conversion import LITERT, Conversion, refuse_conversion
 from edgepack.quantize.floatmodel import FloatModel
-from edgepack.quantize.legacy import pin_batch
 from edgepack.quantize.litert import quantize_float, refuse_unknown_layers
 from edgepack.target import Scheme
 from edgepack.tflite import read_model
@@ -50,12 +49,7 @@ class Maker:
 
     def _float_model(self, batch: int | None) -> Path:
         if isinstance(self._source, FloatModel):
-            self._source.refuse_batch(batch)
-            if batch is None or not self._source.open_batch:
-                return self._source.path
-            pinned = self._scratch / "pinned.tflite"
-            pinned.write_bytes(pin_batch(self._source.path))
-            return pinned
+            return self._source.path
         if batch not in self._floats:
             path = self._scratch / f"float-{len(self._floats)}.tflite"
             self._by_tensorflow(Conversion(Scheme.FLOAT32), batch, None, path)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from edgepack.errors import InputError, MisfitError
+from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import bind_inputs, fit_samples
 from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.request import Goal
 from edgepack.quantize.samples import Samples
-from edgepack.quantize.shapes import InputShape, parse_input_shapes
+from edgepack.quantize.shapes import InputShape, parse_input_shapes, shape_text
 
 
 def all_refused(refused: Sequence[tuple[Goal, MisfitError]], goals: int) -> MisfitError:
@@ -28,7 +29,7 @@ def all_refused(refused: Sequence[tuple[Goal, MisfitError]], goals: int) -> Misf
     )
 
 
-def advise_pins(error: MisfitError, inputs: Sequence[Port], samples: CheckedSamples | None) -> None:
+def advise_pins(error: EdgepackError, inputs: Sequence[Port], samples: CheckedSamples | None) -> None:
     """Add to the hint which options pin what the model leaves open to what the samples have; nothing where none is.
 
     The advice takes the place of the general one that conformance gives for an open size.
@@ -36,13 +37,29 @@ def advise_pins(error: MisfitError, inputs: Sequence[Port], samples: CheckedSamp
     if samples is None or all(None not in port.shape[1:] for port in inputs):
         return
     bound = bind_inputs(fit_samples(samples.samples, inputs), inputs)
-    sizes = {port.name: bound[port.name].shape[-len(port.shape[1:]) :] for port in inputs if port.shape[1:]}
+    sizes = {port.name: bound[port.name].shape[-len(port.shape[1:]) :] for port in inputs if None in port.shape[1:]}
     told = [f"--input-shape {name}={','.join(map(str, (1, *shape)))}" for name, shape in sizes.items()]
     details: Mapping[str, Any] = error.details
     findings = details.get("findings", ())
     others = [found["cure"] for found in findings if found["code"] != "open-shape"]
     advice = f"The model leaves sizes open: pin them, {' '.join(told)}."
     error.hint = " ".join(dict.fromkeys(filter(None, [advice, *(others if findings else [error.hint])])))
+
+
+def refuse_open_sizes(source: Path, inputs: Sequence[Port], samples: CheckedSamples | None) -> None:
+    """Raise InputError "open-sizes" for a .tflite with more than its batch open that samples are to go through.
+
+    The hint pins them to what the samples have.
+    """
+    opened = next((port for port in inputs if None in port.shape[1:]), None)
+    if opened is None or samples is None:
+        return
+    error = InputError(
+        "open-sizes",
+        f"{source} cannot be fed with samples: its input {opened.name!r} is {shape_text(opened.shape)} (? is open).",
+    )
+    advise_pins(error, inputs, samples)
+    raise error
 
 
 def require_fit(samples: Samples, inputs: Sequence[Port], input_shapes: Sequence[str]) -> None:

@@ -28,11 +28,12 @@ from edgepack.quantize.conformance import check_conformance, needs_dense_per_ten
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
 from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
 from edgepack.quantize.doubts import doubts
+from edgepack.quantize.floatmodel import float_inputs
 from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
 from edgepack.quantize.rangeaudit import audit_ranges
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
-from edgepack.quantize.refusals import advise_pins, all_refused, require_fit
+from edgepack.quantize.refusals import advise_pins, all_refused, refuse_open_sizes, require_fit
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
@@ -61,7 +62,7 @@ def run_job(
         with opened_shop(job, folders[0], report, executor) as shop:
             run = Run(job, shop, report)
             made = run.make_all(folders)
-            cached = shop.idle and not all(_goes_through(job, goal) for goal in job.goals)
+            cached = shop.idle and not all(run.goes_through(goal) for goal in job.goals)
         seconds = round(time.perf_counter() - started, 3)
         staged = [
             stage(job, goal, one, folder, cached=cached, seconds=seconds)
@@ -100,6 +101,7 @@ class Run:
         self._shop = shop
         self._report = report
         self._inputs: tuple[Port, ...] = ()
+        self._reshaped = False
         self._scores: int | None = None
         self._reference = Reference(shop, (), job.options.batch)
 
@@ -126,20 +128,14 @@ class Run:
     def bind(self) -> None:
         """Hold the samples and the metric against the model's inputs and outputs, before the conversion."""
         job = self._job
-        if job.source.kind == TFLITE:
-            model = read_model(job.source.path)
-            self._inputs = _tflite_inputs(job, model)
-            outputs: list[tuple[int | None, ...]] = [tensor.shape for _, tensor in model.named_outputs]
-        else:
-            ports = self._shop.ports()
-            self._inputs = ports.inputs
-            outputs = [port.shape for port in ports.outputs]
+        self._inputs = self._float_inputs() if job.source.kind == TFLITE else self._shop.ports().inputs
         self._reference = Reference(self._shop, self._inputs, job.options.batch)
         for checked in filter(None, (job.calibration, job.evaluation)):
             require_fit(checked.samples, self._inputs, job.options.input_shapes)
         if job.check_set is not None:
             refuse_large(fit_samples(job.check_set.samples, self._inputs))
         if job.evaluation is not None:
+            outputs = self._output_shapes()
             job.metric.refuse_misfit(outputs)
             for judging in filter(None, (job.evaluation, job.check_set)):
                 if job.metric.hits is not None:
@@ -150,12 +146,32 @@ class Run:
             self._scores = scores_of(outputs)
             self._try_metric(job.evaluation)
 
+    def _float_inputs(self) -> tuple[Port, ...]:
+        """A float .tflite's, as the options pin them; whether it can have them is seen when it is loaded."""
+        job, model = self._job, read_model(self._job.source.path)
+        inputs = float_inputs(job.source.path, model, job.options.input_shapes, job.options.batch)
+        refuse_open_sizes(job.source.path, inputs, self._any_samples)
+        pinned = (None not in port.shape and port.shape != tensor.shape
+                  for port, tensor in zip(inputs, model.inputs, strict=True))  # fmt: skip
+        self._reshaped = bool(job.options.input_shapes) or any(pinned)
+        return inputs
+
+    def _output_shapes(self) -> list[tuple[int | None, ...]]:
+        if self._job.source.kind == TFLITE and not self._reshaped:
+            return [tensor.shape for tensor in read_model(self._job.source.path).outputs]
+        return [port.shape for port in self._shop.ports().outputs]
+
+    def goes_through(self, goal: Goal) -> bool:
+        """Whether the source is what the target takes already: a float .tflite, as it is, for a float target."""
+        plain = self._job.source.kind == TFLITE and not self._reshaped
+        return plain and goal.target.quantization.scheme == Scheme.FLOAT32
+
     def _try_metric(self, evaluation: CheckedSamples) -> None:
         """A function of the user's may refuse anything: it is tried on the source's outputs before the conversion."""
         job, labels = self._job, read_labels(evaluation.samples)
         if job.metric.name in BUILT_IN or labels is None:
             return
-        if job.source.kind == TFLITE:
+        if job.source.kind == TFLITE and not self._reshaped:
             job.metric.measure(self._shop.host(job.source.path, self._inputs, evaluation), labels)
         else:
             job.metric.measure(self._shop.reference(evaluation), labels)
@@ -163,7 +179,7 @@ class Run:
     def make(self, goal: Goal, folder: Path) -> Made:
         """The goal's model in ``folder``, not yet in its place. Raises MisfitError where there can be none."""
         job, staged = self._job, folder / goal.output.name
-        if _goes_through(job, goal):
+        if self.goes_through(goal):
             shutil.copyfile(job.source.path, staged)
             conformance, float_model = self._inspect(goal, read_model(staged), job.notes), staged
         else:
@@ -241,7 +257,7 @@ class Run:
         if samples is None:
             return None
         quantized = self._shop.host(staged, self._inputs, samples)
-        return Outputs(quantized if _goes_through(self._job, goal) else self._reference.outputs(samples), quantized)
+        return Outputs(quantized if self.goes_through(goal) else self._reference.outputs(samples), quantized)
 
     def _drop(self, outputs: Outputs | None) -> Drop | None:
         if self._job.evaluation is None or outputs is None:
@@ -252,39 +268,9 @@ class Run:
         return measure_drop(self._job.metric, outputs.reference, outputs.quantized, labels)
 
 
-def _goes_through(job: Job, goal: Goal) -> bool:
-    """Whether the source is what the target takes already: a float .tflite for a float target."""
-    return job.source.kind == TFLITE and goal.target.quantization.scheme == Scheme.FLOAT32
-
-
 def engine_of(job: Job) -> str:
     """TensorFlow's converter starts from a trained model; what is a .tflite already goes through litert-quantizer."""
     return LITERT if job.source.kind == TFLITE else TENSORFLOW
-
-
-def _tflite_inputs(job: Job, model: TfliteModel) -> tuple[Port, ...]:
-    """The inputs of a float .tflite. Raises InputError "already-quantized", "open-sizes"."""
-    small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
-    if small or any(tensor.dtype not in ("float32", "int32", "int64", "bool") for _, tensor in model.named_inputs):
-        raise InputError(
-            "already-quantized",
-            f"{job.source.path} is quantized already ({', '.join(map(repr, small[:3])) or 'its inputs'}).",
-            hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
-        )
-    ports = tuple(
-        Port(name, tuple(None if n == -1 else n for n in tensor.shape_signature), tensor.dtype)
-        for name, tensor in model.named_inputs
-    )
-    opened = next((port for port in ports if None in port.shape[1:]), None)
-    if opened is not None and (job.calibration or job.evaluation or job.check_set):
-        raise InputError(
-            "open-sizes",
-            f"{job.source.path} leaves sizes open at its input {opened.name!r} "
-            f"({','.join('?' if size is None else str(size) for size in opened.shape)}): as a .tflite it cannot be "
-            "fed with samples.",
-            hint="Name the SavedModel, .keras or .h5 that it was converted from, and pin them there: --input-shape.",
-        )
-    return ports
 
 
 def _dense_per_tensor(conversion: Conversion) -> Conversion:

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import Port
@@ -76,6 +77,33 @@ def pin_ports(ports: Sequence[Port], shapes: Sequence[InputShape]) -> tuple[Port
     return tuple(_pin(port, wanted[port.name]) if port.name in wanted else port for port in ports)
 
 
+def pin_file(source: Path, ports: Sequence[Port], input_shapes: Sequence[str], batch: int | None) -> tuple[Port, ...]:
+    """The inputs of a .tflite with the stated sizes and the batch in them, whole; as they were where sizes stay open.
+
+    Raises InputError "bad-input-shape" as :func:`pin_ports` does, and where a shape leaves sizes open: what else is
+    in the file is known for whole shapes only.
+    """
+    pinned = pin_ports(ports, parse_input_shapes(input_shapes))
+    if batch is not None:
+        pinned = tuple(dataclasses.replace(port, shape=(batch, *port.shape[1:])[: len(port.shape)]) for port in pinned)
+    opened = next((port for port in pinned if None in port.shape), None)
+    if opened is None:
+        return pinned
+    if not input_shapes:
+        return tuple(ports)
+    raise InputError(
+        "bad-input-shape",
+        f"{source} would keep open sizes at its input {opened.name!r} ({shape_text(opened.shape)}): "
+        "a .tflite is pinned whole.",
+        hint="Give a number for each open size of each input, and the batch: --input-shape NAME=1,98,40.",
+    )
+
+
+def shape_text(sizes: Sequence[int | None]) -> str:
+    """Sizes as ``--input-shape`` has them: 1,?,40."""
+    return ",".join("?" if size is None else str(size) for size in sizes)
+
+
 def _named(shape: InputShape, ports: Sequence[Port]) -> str:
     names = [port.name for port in ports]
     if shape.name is None and len(names) == 1:
@@ -94,11 +122,10 @@ def _pin(port: Port, shape: InputShape) -> Port:
         size is None or have is None or size == have for have, size in zip(own[1:], shape.sizes[1:], strict=True)
     )
     if not fits:
-        shown = ",".join("?" if size is None else str(size) for size in own)
         raise InputError(
             "bad-input-shape",
-            f"The input {port.name!r} of the model is {shown} (? is open), and cannot be "
-            f"{','.join('?' if size is None else str(size) for size in shape.sizes)}: {_misfit(port, shape)}.",
+            f"The input {port.name!r} of the model is {shape_text(own)} (? is open), and cannot be "
+            f"{shape_text(shape.sizes)}: {_misfit(port, shape)}.",
             hint=_GRAMMAR,
             expected=list(own),
         )

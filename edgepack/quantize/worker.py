@@ -2,7 +2,8 @@
 
 Requests come as JSON lines on standard input, answers go as JSON lines to what was standard output: any number of
 ``{"event": {...}}``, then ``{"result": {...}}`` or ``{"error": {...}}``. Everything that native code prints lands on
-standard error. The verbs: ``load`` {path, kind, signature, input_shapes}; ``convert`` {conversion, batch, calibration,
+standard error. The verbs: ``load`` {path, kind, signature, input_shapes,
+batch}; ``convert`` {conversion, batch, calibration,
 output, float_output}, which also leaves the float model that was calibrated where it can, and says so in ``float``;
 ``reference`` {samples, rows, outputs, batch} and ``host`` {model, inputs, samples, rows, outputs, first, threads,
 processes}: the source's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host``
@@ -76,11 +77,16 @@ class Worker:
         return verbs[request["verb"]](**arguments)
 
     def _load(
-        self, path: str, kind: str, signature: str | None = None, input_shapes: Sequence[str] = ()
+        self,
+        path: str,
+        kind: str,
+        signature: str | None = None,
+        input_shapes: Sequence[str] = (),
+        batch: int | None = None,
     ) -> dict[str, Any]:
         source: TrainedModel | FloatModel
         if kind == TFLITE:
-            source = open_float_model(Path(path), self._scratch)
+            source = open_float_model(Path(path), self._scratch, input_shapes, batch)
         else:
             from edgepack.quantize.trained import load_trained
 
@@ -124,7 +130,7 @@ class Worker:
         trained, _ = self._loaded()
         if isinstance(trained, FloatModel):
             inputs = [dataclasses.asdict(port) for port in trained.inputs]
-            return self._host(str(trained.source), inputs, samples, rows, outputs)
+            return self._host(str(trained.judge), inputs, samples, rows, outputs)
         from edgepack.quantize.trained import make_run
 
         own = trained.inputs[0].shape[0]

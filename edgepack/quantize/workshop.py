@@ -237,6 +237,7 @@ class Workshop:
             kind=self._source.kind,
             signature=options.signature,
             input_shapes=options.input_shapes,
+            batch=options.batch,
         )
         self._loaded = True
         return answer

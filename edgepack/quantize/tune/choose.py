@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgepack.errors import EdgepackError, GateFailed, InconclusiveError, MisfitError
+from edgepack.quantize.conformance import refused_by
 from edgepack.quantize.tune.candidates import short_name
 from edgepack.quantize.tune.told import told as tell
 from edgepack.quantize.tune.trial import Made, Trial, made_of
@@ -193,8 +194,8 @@ def _cannot(target: Target, trials: Sequence[Trial]) -> list[str]:
     only = f"{target.name} computes in {target.quantization.scheme} only: no layer can be kept in float there"
     if made_of(wide):
         return [f"{only}, and its worst layers in 16 bits are not enough."]
-    refused = "".join(f" 16 bits are refused: {trial.reason}" for trial in wide[:1])
-    return [f"{only}, which is what would win the accuracy back.{refused}"]
+    reasons = [trial.reason.removeprefix(refused_by(target)) for trial in wide[:1] if trial.reason]
+    return [f"{only}, which is what would win the accuracy back.", *(f"Nor in 16 bits: {why}" for why in reasons)]
 
 
 def _way_out(target: Target, best: Made | None) -> str:
