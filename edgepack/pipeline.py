@@ -89,6 +89,8 @@ def deploy(
     project's.
 
     A model that loses more accuracy than the budget allows goes nowhere unless ``unchecked``: GateFailed "over-budget".
+    ``unchecked`` pushes and checks it all the same and activates it whatever the check says; the documents keep what
+    was found, and the device's history how it came there.
     Raises whatever its steps raise; run it again, and it goes on from what is there.
     """
     chosen = source_of(source, project)

@@ -48,7 +48,7 @@ def test_a_drop_is_judged_as_check_judges_it(
 def test_a_broken_budget_is_written_told_and_not_deployed(
     small_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files are there to look at, the text says FAIL, the exit code is 1, and deploy sends nothing."""
+    """The text says FAIL, the exit code is 1, and deploy sends nothing, or with --unchecked all of it, and says so."""
     monkeypatch.chdir(tmp_path)
     with np.load(small_models / "images.npz") as images:
         samples, labels = images["x"].copy(), images["y"]
@@ -80,6 +80,14 @@ def test_a_broken_budget_is_written_told_and_not_deployed(
         )
     assert error.value.code == OVER_BUDGET
     assert not (tmp_path / "device").exists() or not list((tmp_path / "device").rglob("*.tflite"))
+    named = ["--name", "wild", "--version", "1", "--budget", "max_accuracy_drop=0.02", "--python", sys.executable]
+    line = ["deploy", f"local:{tmp_path}/device", model, "-t", str(this_machine(tmp_path)), *named, *asked]
+    capsys.readouterr()
+    assert run([*line, "--unchecked", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["quantize"]["within_budget"] is False
+    assert done["check"]["verdict"] == "fail"
+    assert done["activate"]["unchecked"] is True
 
 
 def test_a_limit_that_cannot_be_held_is_refused(small_models: Path, tmp_path: Path) -> None:
