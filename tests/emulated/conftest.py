@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,19 +28,17 @@ def _cache_of_this_test() -> None:
 
 
 @pytest.fixture(scope="session")
-def pi() -> Iterator[Callable[[str], Pi]]:
-    """A device by its name: made where the cache has none, started once, stopped at the end unless it ran before."""
+def pi(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Pi]]:
+    """A device by its name. Those that these tests name are made side by side, where the cache has none.
+
+    What did not run before is stopped at the end.
+    """
     ran = {device.name for device in list_devices().devices if device.state == "running"}
-    started: dict[str, Pi] = {}
-
-    def get(name: str) -> Pi:
-        if name not in started:
-            document = start(name)
-            started[name] = Pi(document.device, Path(document.ssh_config))
-        return started[name]
-
-    yield get
-    for name in started.keys() - ran:
+    named = {name for name in SYSTEMS for item in request.session.items if name in item.nodeid} | {"pi-bookworm64"}
+    with ThreadPoolExecutor(len(named)) as makers:
+        started = {document.name: document for document in makers.map(start, sorted(named))}
+    yield lambda name: Pi(started[name].device, Path(started[name].ssh_config))
+    for name in named - ran:
         stop(name)
 
 

@@ -91,6 +91,20 @@ def test_the_command_tells_scripts_how_to_reach_it(pi: Callable[[str], Pi]) -> N
     assert "raspberry-pi-4" in probed["fits"]
 
 
+def test_under_sudo_the_caller_may_log_in(pi: Callable[[str], Pi]) -> None:
+    """Key, host key and configuration are the files of whoever called sudo, and nobody else reads the key."""
+    pi(NAME)
+    places = Places.of(SYSTEMS[NAME])
+    stop(NAME)
+    words = [*edgepack_command("start", NAME, "--quiet")]
+    subprocess.run(words, env={**os.environ, "SUDO_UID": "65534", "SUDO_GID": "65534"}, check=True, timeout=120)
+    told = [path.stat() for path in (places.key, places.known_hosts, places.ssh_config)]
+    for path in (places.key, places.known_hosts, places.ssh_config):
+        os.chown(path, 0, 0)
+    assert [entry.st_uid for entry in told] == [65534] * 3
+    assert told[0].st_mode & 0o777 == 0o600
+
+
 def test_a_kill_on_the_way_leaves_no_process_and_no_half_device(tmp_path: Path) -> None:
     """Killed with -9 while it is made, it is half made and never taken for whole; nothing goes on in the background."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

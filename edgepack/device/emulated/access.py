@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgepack.device.emulated.running import ADDRESS
@@ -14,6 +16,15 @@ def write_access(system: System, places: Places, port: int) -> None:
     kind, key = (places.folder / "host_key.pub").read_text().split()[:2]
     write_whole(places.known_hosts, f"[{ADDRESS}]:{port} {kind} {key}\n")
     write_whole(places.ssh_config, ssh_config(system, places, port))
+    give_to_sudoer((places.key, places.known_hosts, places.ssh_config))
+
+
+def give_to_sudoer(paths: Iterable[Path], environment: Mapping[str, str] = os.environ) -> None:
+    """Under sudo, make these the files of whoever called it: that user logs in to the device, without root."""
+    user, group = (environment.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
+    if user.isdecimal() and group.isdecimal() and os.geteuid() == 0:
+        for path in paths:
+            os.chown(path, int(user), int(group))
 
 
 def ssh_config(system: System, places: Places, port: int) -> str:

@@ -96,7 +96,7 @@ def _debootstrap(system: System, mirror: str, root: Path, places: Places, report
     tail: list[str] = []
     progress = _Progress(system, mirror, report)
     with (
-        places.making_log.open("w") as log,
+        places.making_log.open("w", buffering=1) as log,
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -36,7 +36,7 @@ def require_linux_root(system_name: str = sys.platform, user: int | None = None)
         raise InputError(
             "not-root",
             "Emulated devices need root: they are made with debootstrap and run in a chroot.",
-            hint='Run the same command with sudo: sudo -E env "PATH=$PATH" edgepack emulate ...',
+            hint='Run it with sudo: sudo XDG_CACHE_HOME="$HOME/.cache" "$(command -v edgepack)" emulate ...',
         )
 
 

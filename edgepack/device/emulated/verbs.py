@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from edgepack.device.emulated import making, needs
 from edgepack.device.emulated import running as process_of
-from edgepack.device.emulated.access import write_access
+from edgepack.device.emulated.access import give_to_sudoer, write_access
 from edgepack.device.emulated.aptsources import mirror_for
 from edgepack.device.emulated.systems import SYSTEMS, Places, System, find_system
 from edgepack.documents import EmulateChangeDocument, EmulatedDevice, EmulateListDocument, EmulateStartDocument
@@ -43,6 +43,7 @@ def start(
     if dry_run:
         return _planned(system, places, None if made else mirror)
     needs.enable_qemu(system)
+    _make_cache(places)
     with _locked(system, places, report):
         if made_now := not places.root.is_dir():
             making.make(system, mirror or mirror_for(system.suite), places, report)
@@ -57,6 +58,14 @@ def start(
         already_running=process == before,
         seconds=round(time.monotonic() - began, 1),
     )
+
+
+def _make_cache(places: Places) -> None:
+    """The cache folder, which under sudo is the caller's: edgepack keeps other things there without root."""
+    new = [folder for folder in places.folder.parents if not folder.exists()]
+    for folder in reversed(new):
+        folder.mkdir(exist_ok=True)
+    give_to_sudoer(new)
 
 
 def stop(name: str, *, dry_run: bool = False) -> EmulateChangeDocument:
@@ -172,7 +181,6 @@ def _planned(system: System, places: Places, mirror: str | None) -> EmulateStart
 @contextlib.contextmanager
 def _locked(system: System, places: Places, report: Reporter | None = None) -> Iterator[None]:
     """Hold the device's lock. With ``report``, whoever holds it is waited for; else LockedError "emulated-locked"."""
-    places.lock.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + (_LOCK_TIMEOUT_S if report else 0.0)
     told = False
     with places.lock.open("a+") as lock:
