@@ -9,6 +9,7 @@ import pytest
 
 from edgepack.errors import InputError
 from edgepack.quantize.sources import identify_source
+from edgepack.quantize.trained import _unreadable
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,25 @@ def test_a_model_cut_short_is_told(small_models: Path, tmp_path: Path, name: str
     assert code_of(half) == "broken-model"
     with pytest.raises(InputError, match=said):
         identify_source(half)
+
+
+@pytest.mark.parametrize(
+    ("words", "clause"),
+    [
+        (
+            "Unknown layer: 'Attention2'. Please ensure you are using a `keras.utils.custom_object_scope`",
+            "'Attention2'.",
+        ),
+        ("Expected an instance of `KerasSaveable`, but got {'compile_config': None} of", "of `KerasSaveable`."),
+        ("word " * 200, "word word …."),
+        ("", "ValueError."),
+    ],
+)
+def test_of_what_keras_says_a_clause_is_told(words: str, clause: str) -> None:
+    """The class that is unknown is named; no page of a library's advice stands in a message."""
+    message = _unreadable(Path("m.keras"), "keras-3", ValueError(words)).message
+    assert message.endswith(clause)
+    assert len(message) < 250
 
 
 def test_code_inside_a_model_is_not_run(small_models: Path) -> None:

@@ -71,7 +71,7 @@ def _unreadable(path: Path, kind: str, fault: Exception) -> InputError:
     """Why a model cannot be loaded, in a clause; all of the library's words are in the worker's log."""
     words = " ".join(str(fault).split()) or type(fault).__name__
     damage = next((meaning for pattern, meaning in _DAMAGE if re.search(pattern, words)), None)
-    clause = re.split(r"[.;:] ", words)[0].rstrip(".")
+    clause = re.split(r"\. |; |, but ", words)[0].rstrip(".")
     return InputError(
         "unreadable-model",
         f"{path} ({kind}) cannot be loaded: {damage or textwrap.shorten(clause, 160, placeholder=' …')}.",
