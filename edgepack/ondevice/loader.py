@@ -347,15 +347,64 @@ def open_interpreter(
         raise refused(runtime, error) from None
 
 
-def allocate(interpreter: Any, runtime: Any) -> bool:
-    """Allocates the tensors; False where the model leaves sizes open that it cannot do without (a picture's, say)."""
+def allocate(interpreter: Any, runtime: Any, cautious: bool) -> bool:
+    """Allocates the tensors; False where the model leaves sizes open that it cannot do without (a picture's, say).
+
+    Where memory is short, ``cautious`` does not even try; else that is looked at once the runtime has failed, which may
+    do so without a word. Raises LoaderError "memory-short", "out-of-memory", "runtime-refused".
+    """
+    needed, available = needed_bytes(interpreter), memory_available()
+    if cautious:
+        require_memory(needed, available)
     try:
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         if any(-1 in details.get("shape_signature", ()) for details in interpreter.get_input_details()):
             return False
+        require_memory(needed, available)
+        if isinstance(error, MemoryError):
+            raise LoaderError("out-of-memory", "The device has no memory left for the model.", MEMORY_HINT) from None
         raise refused(runtime, error) from None
     return True
+
+
+def needed_bytes(interpreter: Any) -> Optional[int]:
+    """What the model needs at least, in bytes; None where the runtime does not tell its operators.
+
+    The weights once (mapped, or packed for the CPU; float16 is unpacked to float32), and the inputs and outputs of the
+    operator that has the largest: they are in memory together. Sizes that the model leaves open count as 1.
+    """
+    try:
+        nodes = interpreter._get_ops_details()
+        details = {int(tensor["index"]): tensor for tensor in interpreter.get_tensor_details()}
+    except (AttributeError, ValueError, RuntimeError):
+        return None
+    sizes = {index: tensor_bytes(tensor) for index, tensor in details.items()}
+    computed = {int(tensor["index"]) for tensor in interpreter.get_input_details()}
+    computed.update(int(i) for node in nodes for i in node["outputs"])
+    touched = [{int(i) for i in (*node["inputs"], *node["outputs"])} & set(sizes) for node in nodes]
+    weights = set().union(*touched) - computed if touched else set()
+    unpacked = sum(sizes[i] * (2 if getattr(details[i]["dtype"], "__name__", "") == "float16" else 1) for i in weights)
+    return unpacked + max((sum(sizes[i] for i in tensors & computed) for tensors in touched), default=0)
+
+
+def tensor_bytes(details: Mapping[str, Any]) -> int:
+    """The size of a tensor, whose type is named after its bits; texts count as nothing: theirs is not known yet."""
+    found = re.search(r"(\d+)$|bool", getattr(details["dtype"], "__name__", ""))
+    size = 0 if found is None else int(found.group(1) or 8) // 8
+    for length in details["shape"]:
+        size *= int(length)
+    return size
+
+
+def require_memory(needed: Optional[int], available: Optional[int]) -> None:
+    """Raises LoaderError "memory-short" where both are known and the model needs more than there is (in bytes)."""
+    if needed is not None and available is not None and needed > available:
+        raise LoaderError(
+            "memory-short",
+            f"The device has {available:,} bytes of memory available; the model needs {needed:,} at least.",
+            MEMORY_HINT,
+        )
 
 
 def refused(runtime: Any, error: Exception) -> LoaderError:
@@ -524,10 +573,11 @@ class Model:
     """A release's model, loaded and verified; safe to use from several threads, which take turns.
 
     ``inputs`` and ``outputs`` describe its tensors (:class:`TensorInfo`). ``threads`` is how many the runtime may use
-    (None: as the target profile says). Raises :class:`LoaderError` where the release is damaged or cannot run here.
+    (None: as the target profile says), ``cautious`` refuses a model for which memory is short instead of trying (swap
+    may help, slowly). Raises :class:`LoaderError` where the release is damaged or cannot run here.
     """
 
-    def __init__(self, folder: str = HERE, threads: Optional[int] = None) -> None:
+    def __init__(self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False) -> None:
         self.release = Release(folder)
         started = time.perf_counter()
         self._numpy, runtime, self.package = import_runtime(self.release)
@@ -537,7 +587,7 @@ class Model:
         self.threads = threads or self.release.threads
         delegates, self.delegate = load_delegate(runtime, self.release.target)
         self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
-        allocated = allocate(self._interpreter, runtime)
+        allocated = allocate(self._interpreter, runtime, cautious)
         self.load_ms = (time.perf_counter() - imported) * 1e3
         inputs, outputs = named_details(self._interpreter)
         self.inputs = tuple(TensorInfo(name, details, self._numpy) for name, details in inputs)
@@ -1255,7 +1305,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     threads = int(options["threads"]) if options.get("threads") else None
     conditions = Conditions()
     progress.tell("load", 0, None, "")
-    model = Model(HERE, threads)
+    model = Model(HERE, threads, cautious=True)
     check = CheckSet(model, model.release.check_path if options.get("check", True) else "")
     batches = check.tensors(limit=256)
     runs = timed_runs(model, batches)

@@ -9,6 +9,7 @@
   ``output_0`` (1, 10), fitted to the rows that the demo trains on; float32.
 - ``tiny_open.tflite``: two convolutions, input ``image`` (1, height, width, 1), output ``output_0`` (1, height - 2,
   width - 2, 2), all int8; any height and width from 3 on.
+- ``tiny_vast.tflite``: one ReLU, input ``x`` (1, 1048576, 1048576), float32: 4 TiB in, 4 TiB out.
 - ``tiny_spiky.float.tflite`` and its quantized ``.int8`` (int8 border), ``.int8-float`` (float border), ``.int16x8``
   and ``.float16``: dense layers ``calm``, ``spiky``, ``victim``; input ``x`` (1, 6), output ``output_0`` (1, 4). One
   output of spiky is 10,000 times larger than the others and takes its int8 range; victim reads the others only.
@@ -72,6 +73,13 @@ def make_open() -> bytes:
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
     return bytes(converter.convert())
+
+
+def make_vast() -> bytes:
+    """The model that no device has the memory for."""
+    x = tf.keras.Input(batch_shape=(1, 1 << 20, 1 << 20), name="x")
+    model = tf.keras.Model(x, tf.keras.layers.ReLU()(x))
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def make_dense() -> bytes:
@@ -142,6 +150,7 @@ if __name__ == "__main__":
     (HERE / "tiny_int8.tflite").write_bytes(make_int8())
     (HERE / "digits.float.tflite").write_bytes(make_digits())
     (HERE / "tiny_open.tflite").write_bytes(make_open())
+    (HERE / "tiny_vast.tflite").write_bytes(make_vast())
     (HERE / "tiny_dense.tflite").write_bytes(make_dense())
     (HERE / "tiny_float.tflite").write_bytes(make_float())
     for kind, content in make_spiky().items():
