@@ -36,7 +36,7 @@ import edgepack
 from edgepack.documents import QuantizeDocument, QuantizeSetDocument
 from edgepack.errors import EdgepackError
 from edgepack.target import list_targets, load_target
-from edgepack.target.lock import runtimes_of
+from edgepack.target.solver import runtimes_of
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data" / "mlperf-tiny"
 SOURCES = {

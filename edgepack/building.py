@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from edgepack.target import Platform, Target
+    from edgepack.target.solver import RuntimeOption
 
     TargetLike = str | Path | Target
     TargetList = list[TargetLike] | list[str] | tuple[TargetLike, ...]
@@ -195,9 +196,9 @@ def bundle(
     name: str,
     version: str,
     output: str | Path,
-    platforms: Sequence[Platform] | None = None,
+    platforms: Sequence[Platform | str] | None = None,
     with_runtime: bool = True,
-    wheel_dir: str | Path | None = None,
+    wheels: str | Path | None = None,
     sign: str | Path | None = None,
     counter: int | None = None,
     dry_run: bool = False,
@@ -205,7 +206,11 @@ def bundle(
 ) -> BundleDocument:
     """Pack a .tflite, the check set beside it, the loader and the runtime's wheels into one reproducible file.
 
-    ``target`` is a profile's name, file or value; ``platforms`` bundles for those instead of the target's.
+    ``target`` is a profile's name, file or value; ``platforms`` bundles for those instead of the target's: values, or
+    texts as ``--platform`` takes them ("3.9,aarch64,glibc-2.31"; "3.11" picks from the target's). Each gets the
+    profile's runtime, or the other one where that has no wheel or lacks an operator of the model. ``wheels`` is a
+    folder that wheels are taken from, also ones that edgepack does not know, instead of an index; without
+    ``with_runtime`` there are none, and the device has to have its runtime.
 
     ``sign`` is an SSH key's file: the private one, or a public one whose private half is in ssh-agent. The signature
     covers the manifest and lies outside of the release id. ``counter`` orders the releases for devices that are pinned;
@@ -217,13 +222,16 @@ def bundle(
     Raises InputError about the model, the target, the names, the wheels and the key, MisfitError where no runtime fits
     a platform, and "conformance" where the target cannot run the model.
     """
-    from edgepack.bundle.build import build_bundle, check_bundle_output
+    from edgepack.bundle.build import build_bundle, bundle_options, check_bundle_output
+    from edgepack.target.select import select_platforms
 
     model, output = as_path("model", model), as_path("output", output)
+    folder = None if wheels is None else as_path("wheels", wheels)
     check_bundle_output(output, model)
     chosen = as_target(target)
-    held = chosen if platforms is None else dataclasses.replace(chosen, platforms=tuple(platforms))
-    _hold_against(model, held, report)
+    meant = chosen.platforms if platforms is None else select_platforms(chosen, platforms)
+    options = bundle_options(chosen, meant, wheels=folder, with_runtime=with_runtime)
+    runtimes = _hold_against(model, chosen, options, report)
     with written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             model,
@@ -231,9 +239,9 @@ def bundle(
             name=name,
             version=version,
             output=place,
-            platforms=platforms,
+            runtimes=runtimes,
             with_runtime=with_runtime,
-            wheel_dir=None if wheel_dir is None else Path(wheel_dir),
+            wheels=folder,
             counter=counter,
             sign_key=None if sign is None else as_path("sign", sign),
             report=report,
@@ -241,22 +249,31 @@ def bundle(
     return dataclasses.replace(document, path=str(output))
 
 
-def _hold_against(model: Path, target: Target, report: Reporter) -> None:
-    """Refuse a .tflite of anybody's that the target cannot run; tell what is worth a note.
+def _hold_against(
+    model: Path, target: Target, options: Sequence[Sequence[RuntimeOption]], report: Reporter
+) -> list[RuntimeOption]:
+    """The runtime for each platform. Refuse a .tflite that the target cannot run; tell what is worth a note.
 
     What is no .tflite is told when it is bundled.
     """
-    from edgepack.quantize.conformance import check_fit, refuse_misfit
+    from edgepack.quantize.conformance import check_fit, delegate_customs, fitted, refuse_misfit
     from edgepack.tflite import read_model
 
     try:
         described = read_model(model)
     except InputError:
-        return
-    fit = check_fit(described, target)
+        return [ordered[0] for ordered in options]
+    compiled = delegate_customs(described, target)
+    runtimes = [fitted(described, target, ordered, compiled) for ordered in options]
+    fit = check_fit(described, target, [(one.package, one.version) for one in runtimes] or None)
     refuse_misfit(fit, target)
+    for ordered, one in zip(options, runtimes, strict=True):
+        if one.package != ordered[0].package:
+            lacks = f"{ordered[0].package} lacks an operator of the model"
+            report(Event("bundle", f"note: {one.platform.label} gets {one.package} {one.version}: {lacks}"))
     for found in fit.findings:
         report(Event("bundle", f"note: {found.message}"))
+    return runtimes
 
 
 def inspect(path: str | Path) -> BundleDocument:

@@ -198,7 +198,7 @@ def _index() -> Iterable[HostCheck]:
     """Whether pip's configured index answers. Off line, wheels that were fetched before still do."""
     command = [sys.executable, "-m", "pip", "index", "versions", "numpy", "--timeout=8", "--retries=0", "--no-input"]
     code, told = _answer([*command, "--disable-pip-version-check"], _PIP_TIMEOUT_S)
-    mend = "check the network and `pip config list`; without: bundle --wheel-dir FOLDER, or bundle --without-runtime"
+    mend = "check the network and `pip config list`; without: bundle --wheels FOLDER, or bundle --without-runtime"
     needed_for = "bundle (wheels that were not fetched before)"
     found = "answers" if code == 0 else last_error(told)
     yield HostCheck("package index", found, code == 0, needed_for, mend, True)

@@ -31,6 +31,7 @@ REACHING = {
 # Where an option is not called as its parameter is (None: there is none), and why.
 RENAMED: dict[tuple[str, str], str | None] = {
     ("bundle", "without_runtime"): "with_runtime",  # a flag says what is not usual
+    ("bundle", "platform"): "platforms",  # given once for each
     ("check", "output"): None,  # writes the document that Python has in its hands
     ("deploy", "app"): "name",  # either flag names the app of what is built
     ("deploy", "input_shape"): "input_shapes",
@@ -44,7 +45,6 @@ RENAMED: dict[tuple[str, str], str | None] = {
 # What only Python takes, and why: values that a command line reads from edgepack.toml, or that no text can name.
 ONLY_IN_PYTHON = {
     "activate": {"hooks"},
-    "bundle": {"platforms"},
     "deploy": {"project"},
     "quantize": {"executor", "preprocessing"},
     "rollback": {"hooks"},

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model
 from bundle_tiny import content_of
+from tiny_tflite import tiny_model
 
-from edgepack.bundle import diff_bundles, document, open_bundle, verify_bundle
+import edgepack
+from edgepack.bundle import choose_runtime, diff_bundles, document, open_bundle, verify_bundle
 from edgepack.bundle.build import build_bundle, observed_scheme
 from edgepack.documents import to_json_value
 from edgepack.errors import EdgepackError, InputError, MisfitError
@@ -247,6 +251,107 @@ def test_inspecting_a_bundle_is_light(tmp_path: Path) -> None:
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=TESTS.parent)
+
+
+TRIXIE32 = (Platform("3.13", "armv7l", "glibc-2.36"), Platform("3.13", "armv7l", "glibc-2.41"))
+OWN = "tflite_runtime-2.17.0-cp313-cp313-linux_armv7l.whl"
+OWN_NUMPY = "numpy-1.26.4-cp313-cp313-manylinux_2_31_armv7l.whl"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A folder with wheels that somebody built, for a platform that no locked wheel is for, and with others."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    others = (
+        "numpy-2.2.4-cp313-cp313-linux_armv7l.whl",
+        OWN.replace("313", "312"),
+        "scipy-1-py3-none-any.whl",
+        "x.whl",
+    )
+    for index, name in enumerate((OWN, OWN_NUMPY, *others)):
+        (folder / name).write_bytes(bytes([index]) * 1000 * (index + 1))
+    return folder
+
+
+def test_a_folder_brings_what_the_lock_lacks(tmp_path: Path, shelf: Path) -> None:
+    """Wheels of one's own go into the bundle, with their digests in the manifest, and the same files give it again."""
+    made = [
+        edgepack.bundle(
+            write_model(tmp_path), target="generic-cpu", name="app", version="1", output=tmp_path / f"{index}.edgepack",
+            platforms=["3.13,armv7l,glibc-2.41"], wheels=shelf,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    assert made[0].sha256 == made[1].sha256
+    runtime = made[0].platforms[0]["runtime"]
+    assert (runtime["package"], runtime["version"]) == ("tflite-runtime", "2.17.0")
+    assert runtime["wheels"] == [f"wheels/{OWN_NUMPY}", f"wheels/{OWN}"], "NumPy 2 never meets tflite-runtime"
+    digests = {file.path: file.sha256 for file in made[0].files}
+    assert digests[f"wheels/{OWN}"] == hashlib.sha256((shelf / OWN).read_bytes()).hexdigest()
+    verify_bundle(tmp_path / "0.edgepack")
+    with pytest.raises(MisfitError, match="--wheels FOLDER") as caught:
+        edgepack.bundle(
+            tmp_path / "m.tflite", target="generic-cpu", name="app", version="1", output=tmp_path / "2.edgepack",
+            platforms=["3.13,armv7l,glibc-2.41"],
+        )  # fmt: skip
+    assert caught.value.code == "no-wheel"
+    assert not (tmp_path / "2.edgepack").exists()
+
+
+def test_what_platforms_share_is_stored_once(tmp_path: Path, shelf: Path) -> None:
+    """A bundle for two platforms is larger than one for a single platform by some lines of the manifest only."""
+    sizes = []
+    for count in (1, 2):
+        made = build_bundle(
+            write_model(tmp_path, values=5000), target=load_target("generic-cpu"), name="app", version="1",
+            output=tmp_path / "o.edgepack", platforms=TRIXIE32[:count], wheels=shelf,
+        )  # fmt: skip
+        sizes.append(made.bytes)
+        assert len(made.platforms) == count
+    assert [file.path for file in made.files if file.path.startswith("wheels/")] == [
+        f"wheels/{OWN_NUMPY}", f"wheels/{OWN}",
+    ]  # fmt: skip
+    assert sizes[1] - sizes[0] < 500
+    content = (tmp_path / "o.edgepack").read_bytes()
+    for shared in (shelf / OWN, shelf / OWN_NUMPY, tmp_path / "m.tflite"):
+        assert content.count(shared.read_bytes()) == 1, shared.name
+
+
+def test_a_model_that_the_profile_s_runtime_lacks_gets_the_other_one(tmp_path: Path) -> None:
+    """FULLY_CONNECTED 12 is not in tflite-runtime 2.14: ai-edge-litert goes along, and that is said.
+
+    What a device has is enough where it computes the model, and a profile with a delegate is not given another runtime.
+    """
+    (tmp_path / "m.tflite").write_bytes(tiny_model(version=12))
+    events: list[Event] = []
+    wanted: dict[str, Any] = {"name": "a", "version": "1", "output": tmp_path / "o", "with_runtime": False}
+    made = edgepack.bundle(
+        tmp_path / "m.tflite", target="raspberry-pi-4", platforms=["3.11"], report=events.append, **wanted
+    )
+    runtime = made.platforms[0]["runtime"]
+    assert (runtime["package"], runtime["version"]) == ("ai-edge-litert", "2.3.0")
+    assert runtime["enough"] == {"ai-edge-litert": "2.1"}
+    assert any("gets ai-edge-litert 2.3.0: tflite-runtime lacks" in event.message for event in events)
+    with pytest.raises(MisfitError, match="FULLY_CONNECTED is needed in version 12"):
+        edgepack.bundle(tmp_path / "m.tflite", target="coral-usb", **wanted)
+    (tmp_path / "m.tflite").write_bytes(tiny_model())
+    made = edgepack.bundle(tmp_path / "m.tflite", target="raspberry-pi-4", platforms=["3.13"], **wanted)
+    assert made.platforms[0]["runtime"]["enough"] == {"ai-edge-litert": "2.1", "tflite-runtime": "2.13"}
+
+
+def test_a_device_with_its_own_runtime_needs_no_wheel_at_all(tmp_path: Path) -> None:
+    """--without-runtime bundles for platforms that no wheel exists for: the device has what it needs."""
+    made = edgepack.bundle(
+        write_model(tmp_path), target="generic-cpu", name="a", version="1", output=tmp_path / "o",
+        platforms=["3.13,armv7l,musl"], with_runtime=False,
+    )  # fmt: skip
+    assert made.platforms[0]["runtime"]["wheels"] == []
+    choice = choose_runtime(
+        open_bundle(tmp_path / "o").manifest, Platform("3.13", "armv7l", "musl"),
+        {"tflite-runtime": "2.17.1", "numpy": "1.26.4"},
+    )  # fmt: skip
+    assert (choice.package, choice.use_installed) == ("tflite-runtime", ("numpy", "tflite-runtime"))
 
 
 @pytest.mark.network

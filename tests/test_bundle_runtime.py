@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from bundle_tiny import digest, manifest_value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.bundle.manifest import Manifest, parse, runtime_id
+from edgepack.bundle.manifest import Manifest, parse, runtime_id, serialize
 from edgepack.bundle.runtime import NUMPY_FOR, choose_runtime, numpy_fits, platform_fits, runtime_fits
 from edgepack.documents import canonical_json
 from edgepack.errors import MisfitError
 from edgepack.target import Platform
+from edgepack.target.refusal import Surroundings
 
 TFLITE = "wheels/tflite_runtime-2.14.0-cp311-cp311-manylinux_2_34_aarch64.whl"
 NUMPY = "wheels/numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.whl"
@@ -39,9 +41,11 @@ FULL = manifest(need(BOOKWORM, "tflite-runtime", [TFLITE, NUMPY]))
 SLIM = manifest(need(BOOKWORM, "tflite-runtime", []))
 
 
-def _misfit(bundle: Manifest, device: Platform, installed: dict[str, str]) -> MisfitError:
+def _misfit(
+    bundle: Manifest, device: Platform, installed: dict[str, str], around: Surroundings | None = None
+) -> MisfitError:
     with pytest.raises(MisfitError) as caught:
-        choose_runtime(bundle, device, installed)
+        choose_runtime(bundle, device, installed, around)
     assert caught.value.exit_code == 5
     assert caught.value.hint
     return caught.value
@@ -82,6 +86,7 @@ def test_an_older_runtime_is_replaced_or_refused() -> None:
     error = _misfit(SLIM, BOOKWORM, {"tflite-runtime": "2.13.0", "numpy": "1.24.2"})
     assert error.code == "no-runtime"
     assert "pip install 'tflite-runtime==2.14.0'" in error.hint
+    assert "without --without-runtime" in error.hint
 
 
 def test_a_32_bit_device_brings_numpy_from_debian() -> None:
@@ -95,10 +100,12 @@ def test_a_32_bit_device_brings_numpy_from_debian() -> None:
 @pytest.mark.parametrize(
     ("device", "hint"),
     [
-        (Platform("3.9", "aarch64", "glibc-2.31"), 'python = "3.9"'),
-        (Platform("3.11", "x86_64", "glibc-2.36"), 'arch = "x86_64"'),
-        (Platform("3.11", "aarch64", "glibc-2.31"), "glibc-2.36 or newer"),
-        (Platform("3.11", "aarch64", "musl-1.2"), "glibc-2.36 or newer"),
+        (Platform("3.9", "aarch64", "glibc-2.31"), "Bundle for it: --platform 3.9,aarch64,glibc-2.31."),
+        (Platform("3.12", "x86_64", "glibc-2.39"), "or with a profile that has it: x86-64."),
+        (Platform("3.11", "armv7l", "glibc-2.36"), "or with a profile that has it: raspberry-pi-4-32bit."),
+        (Platform("3.11", "aarch64", "glibc-2.31"), "Bundle for it: --platform 3.11,aarch64,glibc-2.31."),
+        (Platform("3.11", "aarch64", "musl"), "built for musl, all are for glibc. What would fit: another OS release"),
+        (Platform("3.13", "armv7l", "glibc-2.41"), "no TFLite runtime has a wheel for Python 3.13 on armv7l"),
     ],
 )
 def test_a_device_of_another_platform_is_refused_with_what_would_fit(device: Platform, hint: str) -> None:
@@ -107,6 +114,85 @@ def test_a_device_of_another_platform_is_refused_with_what_would_fit(device: Pla
     assert error.code == "no-platform"
     assert device.label in error.message
     assert BOOKWORM.label in error.message
+    assert hint in error.hint
+
+
+def test_what_else_computes_the_model_is_used_where_it_is_installed() -> None:
+    """Where the model was held against both runtimes, a device that has the other one is sent none."""
+    wider = dataclasses.replace(
+        SLIM.platforms[0],
+        runtime=dataclasses.replace(
+            SLIM.platforms[0].runtime, enough={"tflite-runtime": "2.13", "ai-edge-litert": "2.1"}
+        ),
+    )
+    bundle = dataclasses.replace(SLIM, platforms=(wider,))
+    assert parse(serialize(bundle)) == bundle
+    other = choose_runtime(bundle, BOOKWORM, {"ai-edge-litert": "2.3.0", "numpy": "2.2.4"})
+    assert (other.package, other.version, other.wheels) == ("ai-edge-litert", "2.3.0", ())
+    older = choose_runtime(bundle, BOOKWORM, {"tflite-runtime": "2.13.0", "numpy": "1.24.2"})
+    assert (older.package, older.version) == ("tflite-runtime", "2.13.0")
+    both = {"tflite-runtime": "2.14.0", "ai-edge-litert": "2.3.0", "numpy": "2.2.4"}
+    assert choose_runtime(bundle, BOOKWORM, both).package == "ai-edge-litert", "NumPy 2 leaves that one only"
+    with pytest.raises(MisfitError, match=r"needs tflite-runtime 2\.13 or newer or ai-edge-litert 2\.1 or newer"):
+        choose_runtime(bundle, BOOKWORM, {"numpy": "1.24.2"})
+
+
+@pytest.mark.parametrize(
+    ("device", "around", "parts"),
+    [
+        (
+            Platform("3.9", "aarch64", "glibc-2.36"),
+            Surroundings("/usr/bin/python3", "aarch64", ("/usr/bin/python3.9", "/usr/bin/python3.11")),
+            ["another Python that fits: --python /usr/bin/python3.11"],
+        ),
+        (
+            Platform("3.11", "armv7l", "glibc-2.36"),
+            Surroundings("/usr/bin/python3", "aarch64"),
+            ["a 32-bit system on a 64-bit kernel, aarch64", "--platform 3.11,armv7l,glibc-2.36"],
+        ),
+        (
+            Platform("3.13", "armv7l", "glibc-2.41"),
+            Surroundings("/usr/bin/python3", "aarch64"),
+            ["the 64-bit edition of its system", "Debian 12 (Python 3.11)", "--wheels FOLDER"],
+        ),
+        (
+            Platform("3.13", "armv7l", "glibc-2.41"),
+            Surroundings("/usr/bin/python3", "armv7l", ("/opt/bin/python3.10",)),
+            ["another Python of the device, --python /opt/bin/python3.10", "Debian 12"],
+        ),
+    ],
+)
+def test_what_the_probe_found_makes_the_refusal_more_useful(
+    device: Platform, around: Surroundings, parts: list[str]
+) -> None:
+    """Another Python on the device, and a 64-bit kernel under a 32-bit system, are told with what to do about it."""
+    error = _misfit(FULL, device, {}, around)
+    assert "\n" not in str(error)
+    for part in parts:
+        assert part in str(error)
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "executable", "hint"),
+    [
+        (Platform("3.11", "armv7l", "glibc-2.36"), None, "/usr/bin/python3", "device: sudo apt install python3-numpy"),
+        (
+            Platform("3.11", "armv7l", "glibc-2.36"), "2.2.4", "/usr/bin/python3",
+            "sudo python3 -m pip uninstall numpy && sudo apt install python3-numpy",
+        ),
+        (Platform("3.11", "armv7l", "glibc-2.36"), None, "/opt/bin/python3", "/opt/bin/python3 -m pip install 'numpy"),
+        (Platform("3.9", "armv7l", "glibc-2.31"), "1.19.5", "", "python3-numpy of Debian 11 is 1.19.5, which does not"),
+        (BOOKWORM, "2.2.4", "", "Bundle again without --without-runtime"),
+    ],
+)  # fmt: skip
+def test_a_numpy_that_lacks_is_told_with_the_command_that_brings_it(
+    device: Platform, installed: str | None, executable: str, hint: str
+) -> None:
+    """Debian's package where it fits, that Python's own pip where it is not Debian's, else what would fit."""
+    bundle = manifest(need(device, "tflite-runtime", [] if device == BOOKWORM else [TFLITE]))
+    have = {"numpy": installed} if installed else {}
+    error = _misfit(bundle, device, {**have, "tflite-runtime": "2.14.0"}, Surroundings(executable))
+    assert error.code == "numpy-mismatch"
     assert hint in error.hint
 
 

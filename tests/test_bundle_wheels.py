@@ -94,15 +94,15 @@ def test_without_a_network_the_error_names_the_way_out(tmp_path: Path, wheel: Wh
         fetch_wheels([wheel], cache=tmp_path / "cache")
     assert caught.value.code == "wheels-unavailable"
     assert "numpy==1.26.4" in caught.value.message
-    assert "--wheel-dir" in caught.value.hint
+    assert "--wheels" in caught.value.hint
 
 
 @pytest.mark.usefixtures("offline")
 def test_a_folder_of_wheels_needs_no_network(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:
-    """--wheel-dir is enough, and what it lacks is named with the command that fetches it."""
-    assert fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=shelf) == {NAME: shelf / NAME}
+    """--wheels is enough, and what it lacks is named with the command that fetches it."""
+    assert fetch_wheels([wheel], cache=tmp_path / "cache", folder=shelf) == {NAME: shelf / NAME}
     with pytest.raises(InputError) as caught:
-        fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=tmp_path)
+        fetch_wheels([wheel], cache=tmp_path / "cache", folder=tmp_path)
     assert caught.value.details["missing"] == [NAME]
     assert "--platform manylinux_2_17_aarch64" in caught.value.hint
 
@@ -131,12 +131,12 @@ def test_renewing_the_lock_writes_what_pip_gets_or_nothing(
 
 
 def test_a_wrong_file_in_the_folder_is_an_integrity_error(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:
-    """A file in --wheel-dir that only has the right name is exit 6."""
+    """A file in --wheels that only has the right name is exit 6."""
     content = bytearray((shelf / NAME).read_bytes())
     content[40] ^= 1
     (shelf / NAME).write_bytes(content)
     with pytest.raises(IntegrityError, match="is not the wheel"):
-        fetch_wheels([wheel], cache=tmp_path / "cache", wheel_dir=shelf)
+        fetch_wheels([wheel], cache=tmp_path / "cache", folder=shelf)
 
 
 def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

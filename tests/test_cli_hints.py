@@ -49,7 +49,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*QUANTIZE, "--eval", "few.npz#9:"], "few.npz#9: takes no rows: few.npz has 4. Write few.npz#0:4"),
         (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),
         ([*QUANTIZE[:-1], "mine.txt"], "mine.txt is no name for a model: it has to end in .tflite. -o mine.tflite"),
-        ([*BUNDLE, "--version", "1", "--wheel-dir", "nowhere"], "There is no folder nowhere"),
+        ([*BUNDLE, "--version", "1", "--wheels", "nowhere"], "There is no folder nowhere"),
         (["status", "local:", "--root", "relative"], "does not begin with / or ~/"),
         (["status", "local:/one", "--root", "/another"], "Leave one of them out"),
         (["status", "local:", "--app", "a/b"], "'a/b' cannot be the name of an app"),

@@ -192,6 +192,23 @@ def test_a_bundle_for_other_devices_is_refused_before_a_byte_moves(settled: Devi
     assert not [event for event in events if event.done is not None]
 
 
+def test_a_device_without_a_runtime_gets_no_bundle_without_one(tmp_path: Path) -> None:
+    """--without-runtime on a bare Python: exit 5 before a byte moves, with the command that mends it."""
+    bare, root = tmp_path / "bare", tmp_path / "device"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    path, bundle = tiny_bundle(tmp_path)
+    assert not any(platform["runtime"]["wheels"] for platform in bundle.platforms), "the manifest says so"
+    events: list[Event] = []
+    with pytest.raises(MisfitError) as caught:
+        edgepack.push(
+            path, f"local:{root}", options=ConnectOptions(python=str(bare / "bin" / "python")), report=events.append
+        )
+    assert (caught.value.code, caught.value.exit_code) == ("no-runtime", 5)
+    assert "Bundle again without --without-runtime" in caught.value.hint
+    assert not [event for event in events if event.done is not None]
+    assert not (root / "apps").exists()
+
+
 def test_a_target_that_is_not_reached_over_ssh_is_refused_without_connecting(tmp_path: Path) -> None:
     """A bundle for Android is refused before anything is tried: the address does not even exist."""
     path, _ = tiny_bundle(tmp_path, target=replace(tiny_target(), deployable=False))

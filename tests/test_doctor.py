@@ -73,7 +73,7 @@ def test_an_index_that_does_not_answer_is_told_and_makes_no_machine_ill(index: h
     check = named(document)["package index"]
     assert not check.ok
     assert check.optional
-    assert "--wheel-dir" in check.mend
+    assert "--wheels" in check.mend
     assert check.found
     assert document.healthy == all(one.ok or one.optional for one in document.checks)
 

@@ -27,9 +27,10 @@ from edgepack.target import Platform, Scheme, load_target
 from edgepack.tflite import Operator, Tensor, TfliteModel, read_model
 
 HERE = Path(__file__).parent
+OLD = {"tflite-runtime 2.13": "tflite-runtime==2.13.0", "ai-edge-litert 2.1": "ai-edge-litert==2.1.0"}
 EVERY = pytest.mark.parametrize(
     "runtime",
-    [pytest.param(one, id=one.title, marks=[pytest.mark.network] if one.version == "2.13" else []) for one in RUNTIMES],
+    [pytest.param(one, id=one.title, marks=[pytest.mark.network] if one.title in OLD else []) for one in RUNTIMES],
 )
 
 
@@ -50,20 +51,22 @@ class Real:
 
 
 @pytest.fixture(scope="session")
-def old_runtime(tmp_path_factory: pytest.TempPathFactory) -> Real:
-    """tflite-runtime 2.13 from the package index, on a Python that it has a wheel for."""
-    found = next(filter(None, map(_old_python, ("3.10", "3.9", "3.8"))), None)
+def old_runtimes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Real]:
+    """The runtimes of other days from the package index, on a Python that has wheels of them."""
+    found = next(filter(None, map(_old_python, ("3.10", "3.9"))), None)
     if found is None:
         pytest.skip("this machine has no Python 3.8 to 3.10")
     version, python = found
-    folder = tmp_path_factory.mktemp("tflite-runtime-2.13")
-    numpy = "numpy==1.24.4" if version == "3.8" else "numpy==1.26.4"
-    with through_the_index():
-        pip_download(["tflite-runtime==2.13.0", numpy], python=version, arch=os.uname().machine, folder=folder)
-    for wheel in folder.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
-    return Real(python, "tflite_runtime", folder)
+    reals = {}
+    for title, requirement in OLD.items():
+        folder = tmp_path_factory.mktemp("old-runtime")
+        with through_the_index():
+            pip_download([requirement, "numpy==1.26.4"], python=version, arch=os.uname().machine, folder=folder)
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+        reals[title] = Real(python, title.split()[0].replace("-", "_"), folder)
+    return reals
 
 
 def _old_python(version: str) -> tuple[str, str] | None:
@@ -77,8 +80,8 @@ def _old_python(version: str) -> tuple[str, str] | None:
 @pytest.fixture
 def real(runtime: RuntimeTable, request: pytest.FixtureRequest) -> Real:
     """The runtime itself."""
-    if runtime.version == "2.13":
-        return request.getfixturevalue("old_runtime")  # type: ignore[no-any-return]
+    if runtime.title in OLD:
+        return request.getfixturevalue("old_runtimes")[runtime.title]  # type: ignore[no-any-return]
     module = runtime.package.replace("-", "_")
     if importlib.util.find_spec(module) is None:
         pytest.skip("tflite-runtime ends at Python 3.11")
@@ -255,6 +258,7 @@ def test_a_runtime_between_two_tables_is_taken_for_the_older() -> None:
     assert runtime_table("tflite-runtime", "2.13.1").version == "2.13"
     assert runtime_table("tflite-runtime", "2.14.0").version == "2.14"
     assert runtime_table("ai-edge-litert", "2.9").version == "2.3"
+    assert runtime_table("ai-edge-litert", "2.1.0").version == "2.1"
     assert runtime_table("tflite-runtime", None).version == "2.13"
 
 

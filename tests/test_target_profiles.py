@@ -11,8 +11,9 @@ import pytest
 from edgepack.errors import InputError
 from edgepack.strict_toml import Table
 from edgepack.target import Budget, Platform, Scheme, Target, builtin_folder, list_targets, load_target
-from edgepack.target.lock import choose_wheel, read_lock
+from edgepack.target.lock import read_lock
 from edgepack.target.profile import PROFILE
+from edgepack.target.solver import runtime_options
 
 SHIPPED = sorted(path.stem for path in builtin_folder().glob("*.toml"))
 PROMISED = {
@@ -61,8 +62,10 @@ def test_every_platform_of_a_shipped_profile_has_a_locked_runtime(name: str) -> 
     """Bundling for a shipped profile never ends in a platform that no wheel exists for."""
     target, lock = load_target(name), read_lock()
     for platform in target.platforms:
-        assert choose_wheel(lock, target.runtime.package_for(platform.python), platform), platform.label
-        assert choose_wheel(lock, "numpy", platform) or platform.arch == "armv7l", platform.label
+        runtime, *others = runtime_options(target, platform, lock)
+        assert runtime.package == target.runtime.package_for(platform.python), platform.label
+        assert len(runtime.wheels) == (1 if platform.arch == "armv7l" else 2), platform.label
+        assert not (others and target.delegate.library), "a profile with a delegate names the pair"
 
 
 def test_profiles_give_each_kind_of_device_the_scheme_that_it_can_run() -> None:

@@ -12,7 +12,6 @@ import os
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +29,22 @@ from edgepack.bundle.manifest import (
     runtime_id,
     serialize,
 )
+from edgepack.bundle.misfit import no_wheel
 from edgepack.bundle.recipe import make_recipe
-from edgepack.bundle.runtime import NUMPY_FOR
 from edgepack.bundle.signature import require_key, sign
-from edgepack.bundle.wheels import fetch_wheels
+from edgepack.bundle.wheels import fetch_wheels, folder_wheels
 from edgepack.digest import sha256_file
 from edgepack.documents import BundleDocument, FileEntry, canonical_json
-from edgepack.errors import InputError, MisfitError
+from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.files import check_output
 from edgepack.target import Platform, Scheme, Target
-from edgepack.target.lock import Wheel, choose_wheel, read_lock
+from edgepack.target.lock import shipped_wheels
+from edgepack.target.solver import NUMPY_FOR, RuntimeOption, own_runtime, runtime_options
 from edgepack.tflite import Tensor, TfliteModel, buffer_regions, read_model
 
 DEVICE_FILES = ("loader.py", "edgepack_device.py")
 _MAX_PROVENANCE_BYTES = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _PlatformWheels:
-    """A platform and what runs the model there."""
-
-    platform: Platform
-    package: str
-    version: str
-    wheels: tuple[Wheel, ...]
 
 
 def build_bundle(
@@ -65,18 +55,20 @@ def build_bundle(
     version: str,
     output: Path,
     platforms: Sequence[Platform] | None = None,
+    runtimes: Sequence[RuntimeOption] | None = None,
     with_runtime: bool = True,
-    wheel_dir: Path | None = None,
+    wheels: Path | None = None,
     counter: int | None = None,
     sign_key: Path | None = None,
     report: Reporter = ignore_events,
 ) -> BundleDocument:
     """Bundle a .tflite with its loader, its check set and provenance (where ``quantize`` left them) and its runtimes.
 
-    ``platforms`` replaces the target's; ``with_runtime=False`` leaves the wheels out. ``counter`` goes into the
-    manifest, and so into the release id; the signature by ``sign_key`` lies beside it. Nothing is at ``output`` before
-    the bundle is whole. Raises :class:`InputError` for the model, the names, the wheels and the key,
-    :class:`MisfitError` where no runtime is locked for a platform.
+    ``runtimes`` is what each platform gets; without it, the first of :func:`bundle_options` for each of ``platforms``
+    (or the target's). ``wheels`` is a folder that they are taken from instead of an index; ``with_runtime=False``
+    leaves them out. ``counter`` goes into the manifest, and so into the release id; the signature by ``sign_key`` lies
+    beside it. Nothing is at ``output`` before the bundle is whole. Raises :class:`InputError` for the model, the names,
+    the wheels and the key, :class:`MisfitError` where there is no runtime for a platform.
     """
     check_label(name, "name")
     check_label(version, "version")
@@ -89,18 +81,21 @@ def build_bundle(
     scheme = observed_scheme(described.tensors)
     _check_names(model, described)
     provenance = _provenance(model)
-    needs = _platform_wheels(platforms if platforms is not None else target.platforms, target)
-    shipped = [wheel for need in needs for wheel in need.wheels] if with_runtime else []
-    wheels = fetch_wheels(shipped, wheel_dir=wheel_dir, report=report)
+    if runtimes is None:
+        chosen = target.platforms if platforms is None else platforms
+        options = bundle_options(target, chosen, wheels=wheels, with_runtime=with_runtime)
+        runtimes = [ordered[0] for ordered in options]
+    shipped = [wheel for need in runtimes for wheel in need.wheels] if with_runtime else []
+    fetched = fetch_wheels(shipped, folder=wheels, report=report)
     report(Event("bundle", "computing digests"))
-    sources = _sources(model, wheels)
+    sources = _sources(model, fetched)
     entries = {path: _entry(path, source) for path, source in sorted(sources.items())}
     manifest = Manifest(
         name=name,
         version=version,
         target=target.to_json(),
         model=ModelEntry(MODEL_NAME, str(scheme), entries[MODEL_NAME].bytes, entries[MODEL_NAME].sha256),
-        platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in needs),
+        platforms=tuple(_platform_need(need, with_runtime=with_runtime) for need in runtimes),
         files=tuple(entries.values()),
         provenance=provenance,
         counter=counter,
@@ -195,24 +190,26 @@ def observed_scheme(tensors: Sequence[Tensor]) -> Scheme:
     return Scheme.FLOAT16 if "float16" in constants else Scheme.FLOAT32
 
 
-def _platform_wheels(platforms: Sequence[Platform], target: Target) -> list[_PlatformWheels]:
-    lock = read_lock()
+def bundle_options(
+    target: Target, platforms: Sequence[Platform], *, wheels: Path | None = None, with_runtime: bool = True
+) -> list[tuple[RuntimeOption, ...]]:
+    """The runtimes that each platform can get, the profile's own first, from the lock and a folder of ``wheels``.
+
+    Raises :class:`MisfitError` "no-wheel" for a platform that no wheel is there for. ``with_runtime=False`` needs none:
+    the device has its own.
+    """
+    locked = shipped_wheels()
+    brought = folder_wheels(wheels, platforms) if wheels is not None else ()
     found = []
     for platform in platforms:
-        package = target.runtime.package_for(platform.python)
-        wheel = choose_wheel(lock, package, platform)
-        if wheel is None:
-            raise MisfitError(
-                "no-wheel",
-                f"runtimes.lock has no {package} for {platform.label} (target {target.name}).",
-                hint="Choose another runtime.package or platform in the profile; docs/targets.md lists what is locked.",
-            )
-        numpy = choose_wheel(lock, "numpy", platform)
-        found.append(_PlatformWheels(platform, package, wheel.version, (wheel, numpy) if numpy else (wheel,)))
+        options = runtime_options(target, platform, locked, brought)
+        if not options and with_runtime:
+            raise no_wheel(platform, target.name)
+        found.append(options or (own_runtime(target, platform, locked),))
     return found
 
 
-def _platform_need(need: _PlatformWheels, *, with_runtime: bool) -> PlatformNeed:
+def _platform_need(need: RuntimeOption, *, with_runtime: bool) -> PlatformNeed:
     wheels = {wheel.filename: wheel.sha256 for wheel in need.wheels} if with_runtime else {}
     return PlatformNeed(
         platform=need.platform,
@@ -222,6 +219,7 @@ def _platform_need(need: _PlatformWheels, *, with_runtime: bool) -> PlatformNeed
             version=need.version,
             wheels=tuple(f"wheels/{name}" for name in sorted(wheels)),
             numpy=NUMPY_FOR[need.package],
+            enough=need.enough,
         ),
     )
 

@@ -34,6 +34,7 @@ def document(bundle: Bundle) -> BundleDocument:
                     "version": need.runtime.version,
                     "wheels": list(need.runtime.wheels),
                     "numpy": need.runtime.numpy,
+                    "enough": dict(need.runtime.enough or {}),
                 }
             }
             for need in manifest.platforms

@@ -20,12 +20,18 @@ from edgepack.target.lock import Wheel
 
 WANTED: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     # The last release; no wheel above Python 3.11. Debian 12 (Raspberry Pi OS bookworm) has exactly that.
-    ("tflite-runtime", "2.14.0", ("3.9", "3.10", "3.11"), ("x86_64", "aarch64", "armv7l")),
-    ("ai-edge-litert", "2.3.0", ("3.10", "3.11", "3.12", "3.13"), ("x86_64", "aarch64")),
-    # tflite-runtime 2.14.0 dies with NumPy 2 (_ARRAY_API not found), and 1.26 is the last 1.x. None for armv7l.
+    ("tflite-runtime", "2.14.0", ("3.8", "3.9", "3.10", "3.11"), ("x86_64", "aarch64", "armv7l")),
+    # 2.14.0 asks for glibc 2.34 on ARM; Debian 11 (2.31) and older systems get the release before. None for 3.11.
+    ("tflite-runtime", "2.13.0", ("3.8", "3.9", "3.10"), ("aarch64", "armv7l")),
+    ("ai-edge-litert", "2.3.0", ("3.10", "3.11", "3.12", "3.13", "3.14"), ("x86_64", "aarch64")),
+    # The last one for Python 3.9: for models whose operators tflite-runtime lacks.
+    ("ai-edge-litert", "2.1.0", ("3.9",), ("x86_64", "aarch64")),
+    # tflite-runtime dies with NumPy 2 (_ARRAY_API not found). 1.24 is the last for Python 3.8, 1.26 the last 1.x. No
+    # NumPy has a wheel for armv7l.
+    ("numpy", "1.24.4", ("3.8",), ("x86_64", "aarch64")),
     ("numpy", "1.26.4", ("3.9", "3.10", "3.11"), ("x86_64", "aarch64")),
     # Above Python 3.11 only ai-edge-litert is used, which takes NumPy 2.
-    ("numpy", "2.5.5", ("3.12", "3.13"), ("x86_64", "aarch64")),
+    ("numpy", "2.5.5", ("3.12", "3.13", "3.14"), ("x86_64", "aarch64")),
 )
 
 NEWEST_GLIBC = 41

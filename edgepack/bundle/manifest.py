@@ -48,7 +48,8 @@ class RuntimeNeed:
     """What a platform runs the model with.
 
     ``id`` names the set of ``wheels`` (paths inside the bundle), None where the bundle carries none; ``numpy`` is a
-    version specifier (PEP 440) that the device's NumPy has to meet.
+    version specifier (PEP 440) that the device's NumPy has to meet. ``enough`` are the runtimes that do as well where
+    the device has them (package → lowest version); None where nobody held the model against others.
     """
 
     id: str | None
@@ -56,6 +57,7 @@ class RuntimeNeed:
     version: str
     wheels: tuple[str, ...]
     numpy: str
+    enough: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +124,19 @@ def serialize(manifest: Manifest) -> bytes:
         "target": manifest.target,
         "model": {key: getattr(manifest.model, key) for key in ModelEntry.__slots__},
         "platforms": [
-            need.platform.to_json()
-            | {
-                "runtime": {key: getattr(need.runtime, key) for key in RuntimeNeed.__slots__}
-                | {"wheels": list(need.runtime.wheels)}
-            }
-            for need in manifest.platforms
+            need.platform.to_json() | {"runtime": _runtime_json(need.runtime)} for need in manifest.platforms
         ],
         "files": [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in manifest.files],
         "provenance": manifest.provenance,
         "counter": manifest.counter,
     }
     return canonical_json(value)
+
+
+def _runtime_json(runtime: RuntimeNeed) -> dict[str, Any]:
+    """The plain values; ``enough`` stands only where it is known."""
+    value = {key: getattr(runtime, key) for key in RuntimeNeed.__slots__ if key != "enough"}
+    return value | {"wheels": list(runtime.wheels)} | ({} if runtime.enough is None else {"enough": runtime.enough})
 
 
 def parse(content: bytes) -> Manifest:
@@ -213,8 +216,13 @@ def _platform_need(entry: Any) -> PlatformNeed:
             version=_text(runtime["version"]),
             wheels=tuple(_text(wheel) for wheel in _array(runtime["wheels"])),
             numpy=_text(runtime["numpy"]),
+            enough=_versions(runtime["enough"]) if "enough" in runtime else None,
         ),
     )
+
+
+def _versions(value: Any) -> dict[str, str]:
+    return {name: _text(version) for name, version in _table(value).items()}
 
 
 def _text(value: Any) -> str:

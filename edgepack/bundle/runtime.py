@@ -1,24 +1,25 @@
 """Which runtime a device runs a release with: what it has already, what the bundle has to bring; pure functions.
 
-Refused here means refused before a byte moves. The rules (each the lesson of a failure, measured for this project): a
-wheel loads only on its own Python and architecture and on a C library at least as new as it was built for; NumPy 2 with
-tflite-runtime imports and then dies in ``Interpreter()``; an older runtime may lack the model's operators.
+Refused here means refused before a byte moves. What a device has already and fits goes first; of the rest only what it
+lacks travels. The rules of fitting are edgepack.target.solver's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from edgepack.bundle.manifest import Manifest, PlatformNeed, runtime_id
-from edgepack.errors import IntegrityError, MisfitError
-from edgepack.target import Platform, version_tuple
+from edgepack.bundle.misfit import no_numpy, no_platform, no_runtime, unknown_runtime
+from edgepack.errors import IntegrityError
+from edgepack.target import Platform, libc_fits, version_tuple
+from edgepack.target.refusal import Surroundings
+from edgepack.target.solver import NUMPY_FOR
 
-NUMPY_FOR = {"tflite-runtime": ">=1.23.2,<2", "ai-edge-litert": ">=1.23.2"}
-"""NumPy that each runtime takes: both ask for 1.23.2, and tflite-runtime 2.14.0 was built against the ABI before 2."""
+__all__ = ["NUMPY_FOR", "RuntimeChoice", "choose_runtime", "numpy_fits", "platform_fits", "runtime_fits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,56 +38,77 @@ class RuntimeChoice:
     use_installed: tuple[str, ...]
 
 
-def choose_runtime(manifest: Manifest, device: Platform, installed: Mapping[str, str]) -> RuntimeChoice:
+def choose_runtime(
+    manifest: Manifest, device: Platform, installed: Mapping[str, str], around: Surroundings | None = None
+) -> RuntimeChoice:
     """The runtime of a release on a device with the distributions ``installed`` (name → version).
 
     Raises :class:`MisfitError`: "no-platform" where the bundle is not for the device, "no-runtime" and "numpy-mismatch"
-    where neither the bundle nor the device has a fitting part.
+    where neither the bundle nor the device has a fitting part. ``around`` makes those more useful.
     """
-    need = _fitting_platform(manifest, device)
+    around = around or Surroundings()
+    fitting = [need for need in manifest.platforms if platform_fits(need.platform, device)]
+    if not fitting:
+        raise no_platform(manifest, device, around, platform_fits)
+    need = max(fitting, key=lambda one: version_tuple(one.platform.libc))
+    if need.runtime.package not in NUMPY_FOR:
+        raise unknown_runtime(need)
+    ways = list(_runtimes(need, installed))
+    if not ways:
+        raise no_runtime(need, device, installed)
+    for package, version, wheel in ways:
+        numpy = _numpy(need, package, installed)
+        if numpy is not None:
+            wheels = tuple(sorted(one for one in (wheel, numpy) if one))
+            own = (package if not wheel else "", "numpy" if not numpy else "")
+            return RuntimeChoice(
+                platform=need.platform,
+                runtime_id=_id_of(manifest, wheels),
+                package=package,
+                version=version,
+                wheels=wheels,
+                use_installed=tuple(sorted(name for name in own if name)),
+            )
+    package, version, _ = ways[0]
+    raise no_numpy(f"{package} {version}", package, device, installed.get("numpy"), around)
+
+
+def _runtimes(need: PlatformNeed, installed: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(package, version, wheel) of each runtime that would do, the best first; the wheel is "" for an installed one."""
     runtime = need.runtime
-    wheels: list[str] = []
-    use_installed: list[str] = []
-    version = runtime.version
+    enough = {runtime.package: runtime.version, **(runtime.enough or {})}
+    for package, lowest in enough.items():
+        if runtime_fits(package, lowest, installed.get(package)):
+            yield package, installed[package], ""
     shipped = _wheel_of(runtime.wheels, runtime.package)
-    if runtime_fits(runtime.package, runtime.version, installed.get(runtime.package)):
-        use_installed.append(runtime.package)
-        version = installed[runtime.package]
-    elif shipped is not None:
-        wheels.append(shipped)
-    else:
-        raise _no_runtime(need, installed.get(runtime.package))
-    numpy_wheel = _wheel_of(runtime.wheels, "numpy")
-    if numpy_fits(runtime.numpy, installed.get("numpy")):
-        use_installed.append("numpy")
-    elif numpy_wheel is not None:
-        wheels.append(numpy_wheel)
-    else:
-        raise _no_numpy(need, device, installed.get("numpy"))
-    return RuntimeChoice(
-        platform=need.platform,
-        runtime_id=_id_of(manifest, wheels),
-        package=runtime.package,
-        version=version,
-        wheels=tuple(sorted(wheels)),
-        use_installed=tuple(sorted(use_installed)),
-    )
+    if shipped is not None:
+        yield runtime.package, runtime.version, shipped
+
+
+def _numpy(need: PlatformNeed, package: str, installed: Mapping[str, str]) -> str | None:
+    """The NumPy that the runtime is used with: "" for the device's own, a wheel, or None where neither fits."""
+    specifier = need.runtime.numpy if package == need.runtime.package else NUMPY_FOR[package]
+    if numpy_fits(specifier, installed.get("numpy")):
+        return ""
+    wheel = _wheel_of(need.runtime.wheels, "numpy")
+    return wheel if wheel and numpy_fits(specifier, wheel.rpartition("/")[2].split("-")[1]) else None
 
 
 def platform_fits(need: Platform, device: Platform) -> bool:
-    """Whether what was made for ``need`` loads on ``device``: same Python, same architecture, glibc at least as new."""
-    return (
-        need.python == device.python
-        and need.arch == device.arch
-        and device.libc.startswith("glibc-")
-        and version_tuple(need.libc) <= version_tuple(device.libc)
-    )
+    """Whether what was made for ``need`` loads on ``device``: same Python, architecture and kind of C library."""
+    return (need.python, need.arch) == (device.python, device.arch) and libc_fits(need.libc, device.libc)
 
 
 def runtime_fits(package: str, needed: str, installed: str | None) -> bool:
     """Whether an installed runtime does: the same major version, and at least the needed one."""
-    have = _version(installed)
-    return have is not None and have.major == Version(needed).major and have >= Version(needed) and package in NUMPY_FOR
+    have, lowest = _version(installed), _version(needed)
+    return (
+        have is not None
+        and lowest is not None
+        and have.major == lowest.major
+        and have >= lowest
+        and package in NUMPY_FOR
+    )
 
 
 def numpy_fits(specifier: str, installed: str | None) -> bool:
@@ -108,41 +130,6 @@ def _version(text: str | None) -> Version | None:
         return None
 
 
-def _fitting_platform(manifest: Manifest, device: Platform) -> PlatformNeed:
-    fitting = [need for need in manifest.platforms if platform_fits(need.platform, device)]
-    if fitting:
-        return max(fitting, key=lambda need: version_tuple(need.platform.libc))
-    carried = "; ".join(need.platform.label for need in manifest.platforms) or "no platform at all"
-    raise MisfitError(
-        "no-platform",
-        f"The bundle is not for this device: the device has {device.label}, the bundle carries {carried}.",
-        hint=_platform_hint(manifest, device),
-        device=device.to_json(),
-        platforms=[need.platform.to_json() for need in manifest.platforms],
-    )
-
-
-def _platform_hint(manifest: Manifest, device: Platform) -> str:
-    """What would fit, from the nearest miss."""
-    same_python = [
-        need
-        for need in manifest.platforms
-        if (need.platform.python, need.platform.arch) == (device.python, device.arch)
-    ]
-    if same_python:
-        oldest = min((need.platform.libc for need in same_python), key=version_tuple)
-        return f"It needs {oldest} or newer: update the device's system, or bundle for an older C library."
-    same_arch = sorted(
-        {need.platform.python for need in manifest.platforms if need.platform.arch == device.arch}, key=version_tuple
-    )
-    if same_arch:
-        return (
-            f"Name another Python of the device, such as --python python{same_arch[-1]}, or bundle with a "
-            f'target profile whose [[platforms]] has python = "{device.python}".'
-        )
-    return f'Bundle with a target profile whose [[platforms]] has arch = "{device.arch}": `edgepack targets list`.'
-
-
 def _wheel_of(wheels: Iterable[str], package: str) -> str | None:
     """The wheel of a distribution; file names spell it with underscores (binary distribution format, PEP 427)."""
     prefix = package.replace("-", "_").lower() + "-"
@@ -152,28 +139,3 @@ def _wheel_of(wheels: Iterable[str], package: str) -> str | None:
 def _id_of(manifest: Manifest, wheels: Iterable[str]) -> str | None:
     digests = {file.path: file.sha256 for file in manifest.files}
     return runtime_id({wheel.rpartition("/")[2]: digests[wheel] for wheel in wheels})
-
-
-def _no_runtime(need: PlatformNeed, installed: str | None) -> MisfitError:
-    runtime = need.runtime
-    state = f"has {runtime.package} {installed}" if installed else f"has no {runtime.package}"
-    return MisfitError(
-        "no-runtime",
-        f"The device {state} and the bundle brings none; the release needs {runtime.package} {runtime.version}.",
-        hint=f"Bundle again without --without-runtime, or install it on the device: "
-        f"python3 -m pip install '{runtime.package}=={runtime.version}' 'numpy{runtime.numpy}'",
-    )
-
-
-def _no_numpy(need: PlatformNeed, device: Platform, installed: str | None) -> MisfitError:
-    runtime = need.runtime
-    state = f"has NumPy {installed}" if installed else "has no NumPy"
-    hint = "Install it on the device: sudo apt install python3-numpy"
-    if installed:
-        hint = f"Install a fitting one on the device: python3 -m pip install --user 'numpy{runtime.numpy}'"
-    return MisfitError(
-        "numpy-mismatch",
-        f"The device {state}, the bundle brings none for {device.label}, and {runtime.package} {runtime.version} needs "
-        f"NumPy {runtime.numpy}.",
-        hint=hint,
-    )

@@ -15,12 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from edgepack.bundle.lock import platform_tags
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
+from edgepack.bundle.lock import oldest_glibc, platform_tags
 from edgepack.cachefolder import cache_folder
 from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.target import Platform, version_tuple
 from edgepack.target.lock import Wheel
+from edgepack.target.solver import NUMPY_FOR
 
 PIP_TIMEOUT_S = 900
 """A wheel of 20 MB over a slow line; pip has its own shorter timeouts for a line that is dead."""
@@ -35,31 +41,31 @@ def fetch_wheels(
     wheels: Sequence[Wheel],
     *,
     cache: Path | None = None,
-    wheel_dir: Path | None = None,
+    folder: Path | None = None,
     report: Reporter = ignore_events,
 ) -> Mapping[str, Path]:
     """The path of each wheel by its file name.
 
-    With ``wheel_dir`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError`
+    With a ``folder`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError`
     where one cannot be had, :class:`IntegrityError` where one is not what the lock says.
     """
-    if wheel_dir is not None and not wheel_dir.is_dir():
-        raise InputError("no-wheel-dir", f"There is no folder {wheel_dir}.", hint="Name one with --wheel-dir.")
+    if folder is not None:
+        _require_folder(folder)
     cache = cache or wheel_cache()
     found: dict[str, Path] = {}
     missing: list[Wheel] = []
     for wheel in {wheel.filename: wheel for wheel in wheels}.values():
-        path = _in_folder(wheel, wheel_dir) or _in_cache(wheel, cache)
+        path = _in_folder(wheel, folder) or _in_cache(wheel, cache)
         if path is None:
             missing.append(wheel)
         else:
             found[wheel.filename] = path
-    if missing and wheel_dir is not None:
+    if missing and folder is not None:
         names = ", ".join(wheel.filename for wheel in missing)
         raise InputError(
             "wheel-missing",
-            f"{wheel_dir} lacks {names}.",
-            hint="Fill the folder on a machine with a network: " + _download_command(missing[0], wheel_dir),
+            f"{folder} lacks {names}.",
+            hint="Fill the folder on a machine with a network: " + _download_command(missing[0], folder),
             missing=[wheel.filename for wheel in missing],
         )
     for done, group in enumerate(_groups(missing)):
@@ -68,6 +74,60 @@ def fetch_wheels(
         )
         found |= _fetch(group, cache)
     return found
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError("no-wheels", f"There is no folder {folder}.", hint="Name one with --wheels.")
+
+
+def folder_wheels(folder: Path, platforms: Iterable[Platform]) -> tuple[Wheel, ...]:
+    """The runtimes and NumPys in a folder that load on one of the platforms, as their file names say; sorted.
+
+    Their digests are computed here and go into the manifest: what was bundled can be bundled again from the same files.
+    """
+    _require_folder(folder)
+    named = {(platform.python, platform.arch) for platform in platforms}
+    found = []
+    for path in sorted(folder.glob("*.whl")):
+        fitting = [(pair, libc) for pair in sorted(named) if (libc := _lowest_libc(path.name, *pair)) is not None]
+        if fitting:
+            package, version = _named(path.name)
+            digest, size = sha256_file(path), path.stat().st_size
+            for (python, arch), libc in fitting:
+                found.append(Wheel(package, version, path.name, digest, size, python, arch, libc))
+    return tuple(found)
+
+
+def _named(filename: str) -> tuple[str, str]:
+    """Distribution and version of a wheel (PEP 427); ("", "") where the name is none of a wheel's."""
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except (InvalidWheelFilename, InvalidVersion):
+        return "", ""
+    return str(name), str(version)
+
+
+def _lowest_libc(filename: str, python: str, arch: str) -> str | None:
+    """The C library that a wheel needs on a Python and architecture, as in :class:`Wheel`; None where it does not load.
+
+    A ``linux_`` tag says nothing of the C library; on armv7l ``linux_armv6l`` loads too, as the wheels for Raspberry
+    Pi OS are tagged.
+    """
+    if _named(filename)[0] not in (*NUMPY_FOR, "numpy"):
+        return None
+    archs = (arch, "armv6l") if arch == "armv7l" else (arch,)
+    plain = [f"linux_{one}" for one in archs]
+    libcs = dict.fromkeys(("any", *plain), "") | {f"musllinux_1_{minor}_{arch}": "musl" for minor in range(1, 9)}
+    libcs |= {tag: oldest_glibc(tag) for tag in platform_tags(arch) if "manylinux1_" not in tag and "2010" not in tag}
+    numbers = [int(number) for number in python.split(".")]
+    interpreter = f"cp{''.join(python.split('.'))}"
+    supported = {
+        *cpython_tags(numbers, [interpreter], libcs),
+        *compatible_tags(numbers, interpreter, libcs),
+    }
+    needed = [libcs[tag.platform] for tag in parse_wheel_filename(filename)[3] if tag in supported]
+    return min(needed, key=lambda libc: (libc == "musl", version_tuple(libc)), default=None)
 
 
 def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder: Path, hashes: bool = False) -> None:
@@ -98,7 +158,7 @@ def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder:
     raise InputError(
         "wheels-unavailable",
         f"pip could not fetch {wanted} for python {python}, {arch}: {reason}",
-        hint="Check the network and pip's configuration, or name a folder that has the wheels: --wheel-dir DIR. "
+        hint="Check the network and pip's configuration, or name a folder that has the wheels: --wheels FOLDER. "
         "With --without-runtime nothing is fetched and the device has to have its own runtime.",
         pip=output[-4000:],
     )

@@ -46,8 +46,15 @@ def add_commands(table: Table) -> None:
             Path | None,
             typer.Option("-o", "--output", metavar="FILE.edgepack", help="Where to write [APP-V.edgepack]."),
         ] = None,
-        wheel_dir: Annotated[
-            Path | None, typer.Option("--wheel-dir", metavar="FOLDER", help="Take the runtime's wheels from here.")
+        platform: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--platform", metavar="PYTHON,ARCH,LIBC", help="For this, or part of it: which of the target's [all]."
+            ),
+        ] = None,
+        wheels: Annotated[
+            Path | None,
+            typer.Option("--wheels", metavar="FOLDER", help="Take wheels from here, also ones that edgepack lacks."),
         ] = None,
         without_runtime: Annotated[
             bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
@@ -71,7 +78,8 @@ def add_commands(table: Table) -> None:
             name=app_name,
             version=app_version,
             output=output or Path(f"{app_name}-{app_version}.edgepack"),
-            wheel_dir=wheel_dir,
+            platforms=platform or None,
+            wheels=wheels,
             with_runtime=not without_runtime,
             sign=sign,
             counter=counter,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.bundle import RuntimeChoice, choose_runtime
 from edgepack.bundle.manifest import MANIFEST_NAME
 from edgepack.documents import FileEntry
+from edgepack.target.refusal import Surroundings
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
@@ -101,7 +102,8 @@ class Staging:
 def plan_staging(bundle: Bundle, facts: DeviceFacts) -> Staging:
     """The staging of a bundle on the device with those facts. Raises MisfitError where the two do not fit together."""
     manifest = bundle.manifest
-    choice = choose_runtime(manifest, facts.platform, facts.installed)
+    around = Surroundings(facts.executable, facts.machine, facts.pythons)
+    choice = choose_runtime(manifest, facts.platform, facts.installed, around)
     content = bundle.manifest_bytes
     own = FileEntry(MANIFEST_NAME, len(content), sha256(content).hexdigest())
     by_path = {file.path: file for file in manifest.files}

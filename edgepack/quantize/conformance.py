@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from edgepack.documents import Conformance, Finding
 from edgepack.errors import MisfitError
 from edgepack.quantize.delegation import accelerator_of, delegated_share, delegation_findings, is_accelerated
-from edgepack.quantize.runtimefit import needs_dense_per_tensor, runs_on_tflite_runtime, runtime_findings
+from edgepack.quantize.runtimefit import fitted, needs_dense_per_tensor, runs_on_tflite_runtime, runtime_findings
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 from edgepack.tflite import Operator, Tensor, TfliteModel
 from edgepack.words import listed
@@ -23,6 +23,8 @@ __all__ = [
     "border_type",
     "check_conformance",
     "check_fit",
+    "delegate_customs",
+    "fitted",
     "int8_weight_share",
     "needs_dense_per_tensor",
     "refuse_misfit",
@@ -40,7 +42,9 @@ def check_conformance(model: TfliteModel, target: Target, notes: Sequence[Findin
     return _concluded(model, target, before, accelerator.compiled if accelerator else frozenset())
 
 
-def check_fit(model: TfliteModel, target: Target) -> Conformance:
+def check_fit(
+    model: TfliteModel, target: Target, runtimes: Sequence[tuple[str, str | None]] | None = None
+) -> Conformance:
     """What any .tflite has to be to run on the target, whatever scheme it was quantized with.
 
     The codes: "float-tensor", "per-channel-weights", "operator-version", "wrong-numbers", "custom-operator",
@@ -48,27 +52,35 @@ def check_fit(model: TfliteModel, target: Target) -> Conformance:
     border that the profile asks for is how edgepack quantizes, not what a runtime refuses); "open-shape" (an error
     where an accelerator needs fixed sizes, else a note). On a target with a compiler or a delegate, and without an
     operator list, nobody can tell a custom operator that is theirs from one that is nobody's: there they pass.
+    ``runtimes`` (package, version) are what the device gets where that is not the first of the target's.
     """
+    border = tuple(dataclasses.replace(found, severity="note") for found in _border(model, target))
+    return _concluded(model, target, border, delegate_customs(model, target), runtimes)
+
+
+def delegate_customs(model: TfliteModel, target: Target) -> frozenset[str]:
+    """The names of custom operators that a model may have because the target's delegate computes them."""
     accelerator = accelerator_of(target)
     if accelerator is not None:
-        compiled = accelerator.compiled
-    elif target.compile_command is not None or target.delegate.library is not None:
-        compiled = frozenset(operator.custom_name for operator in model.operators if operator.custom_name is not None)
-    else:
-        compiled = frozenset()
-    border = tuple(dataclasses.replace(found, severity="note") for found in _border(model, target))
-    return _concluded(model, target, border, compiled)
+        return accelerator.compiled
+    if target.compile_command is not None or target.delegate.library is not None:
+        return frozenset(operator.custom_name for operator in model.operators if operator.custom_name is not None)
+    return frozenset()
 
 
 def _concluded(
-    model: TfliteModel, target: Target, before: tuple[Finding, ...], compiled: frozenset[str]
+    model: TfliteModel,
+    target: Target,
+    before: tuple[Finding, ...],
+    compiled: frozenset[str],
+    runtimes: Sequence[tuple[str, str | None]] | None = None,
 ) -> Conformance:
     findings = (
         *before,
         *_overflown(model),
         *_float_tensors(model, target),
         *_granularity(model, target),
-        *runtime_findings(model, target, compiled),
+        *runtime_findings(model, target, compiled, runtimes),
         *_open_shapes(model, target),
         *delegation_findings(model, target),
     )

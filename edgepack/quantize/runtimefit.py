@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 from edgepack.documents import Finding
-from edgepack.quantize.operators import TF_SELECT, RuntimeTable, needed_version, runtime_table, traps_of
+from edgepack.quantize.operators import RUNTIMES, TF_SELECT, RuntimeTable, needed_version, runtime_table, traps_of
 from edgepack.target import Target
-from edgepack.target.lock import runtimes_of
+from edgepack.target.solver import RuntimeOption, runtimes_of
 from edgepack.tflite import TfliteModel
 
 TFLITE_RUNTIME = "tflite-runtime"
@@ -29,12 +30,22 @@ def needs_dense_per_tensor(model: TfliteModel, target: Target) -> bool:
     return wanted in _needed(model) and any(table.operators["FULLY_CONNECTED"] < 12 for table in runtime_tables(target))
 
 
-def runtime_findings(model: TfliteModel, target: Target, compiled: frozenset[str] = frozenset()) -> Iterator[Finding]:
+def runtime_findings(
+    model: TfliteModel,
+    target: Target,
+    compiled: frozenset[str] = frozenset(),
+    runtimes: Sequence[tuple[str, str | None]] | None = None,
+) -> Iterator[Finding]:
     """What a runtime of the target lacks or computes wrongly; ``compiled`` are the custom operators of its delegate.
+
+    ``runtimes`` (package, version) replaces the first of each of the target's platforms.
 
     The codes, all errors: "tf-select", "custom-operator", "operator-version", "wrong-numbers".
     """
-    return table_findings(model, runtime_tables(target), compiled)
+    tables = runtime_tables(target)
+    if runtimes is not None:
+        tables = tuple(dict.fromkeys(runtime_table(package, version) for package, version in runtimes))
+    return table_findings(model, tables, compiled)
 
 
 def table_findings(
@@ -44,6 +55,28 @@ def table_findings(
     yield from _customs(model, tables, compiled)
     yield from _versions(model, tables)
     yield from _traps(model, tables)
+
+
+def fitted(
+    model: TfliteModel, target: Target, options: Sequence[RuntimeOption], compiled: frozenset[str] = frozenset()
+) -> RuntimeOption:
+    """The first of a platform's runtimes that computes the model, the first of all where none does.
+
+    Its ``enough`` tells from which version on a runtime that the device has will do as well: either package, but for a
+    target with a delegate, whose profile names the pair.
+    """
+    taking = [one for one in options if _takes(model, runtime_table(one.package, one.version), compiled)]
+    chosen = (taking or options)[0]
+    enough: dict[str, str] = {}
+    for table in RUNTIMES:
+        paired = target.delegate.library is None or table.package in (chosen.package, target.runtime.package)
+        if paired and _takes(model, table, compiled):
+            enough.setdefault(table.package, table.version)
+    return dataclasses.replace(chosen, enough=enough)
+
+
+def _takes(model: TfliteModel, table: RuntimeTable, compiled: frozenset[str]) -> bool:
+    return not any(table_findings(model, (table,), compiled))
 
 
 def _customs(model: TfliteModel, tables: tuple[RuntimeTable, ...], compiled: frozenset[str]) -> Iterator[Finding]:

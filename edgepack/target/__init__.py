@@ -18,6 +18,7 @@ from edgepack.target.values import (
     Runtime,
     Scheme,
     Target,
+    libc_fits,
     version_tuple,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "Scheme",
     "Target",
     "builtin_folder",
+    "libc_fits",
     "list_targets",
     "load_target",
     "target_folders",

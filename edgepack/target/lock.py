@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgepack.strict_toml import Number, Table, TableList, Text, find_faults, read_toml, refuse_faults
 from edgepack.target.find import builtin_folder
-from edgepack.target.values import Platform, Target, version_tuple
+from edgepack.target.values import Platform, libc_fits, version_tuple
 
 _WHEEL = Table(
     {
@@ -29,7 +29,11 @@ _LOCK = Table({"wheel": TableList(_WHEEL, minimum=1)}, required=("wheel",))
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """One locked wheel; ``glibc`` is the oldest C library that it loads on."""
+    """One wheel; ``glibc`` is the oldest C library that it loads on.
+
+    The lock names glibc wheels only. Of a wheel from a folder ``glibc`` may also be "musl", or "" where its tag asks
+    for no C library (``linux_armv7l``, ``any``).
+    """
 
     package: str
     version: str
@@ -42,11 +46,10 @@ class Wheel:
 
     def fits(self, platform: Platform) -> bool:
         """Whether it loads on a device of that platform."""
-        return (
-            self.python == platform.python
-            and self.arch == platform.arch
-            and version_tuple(self.glibc) <= version_tuple(platform.libc)
-        )
+        if (self.python, self.arch) != (platform.python, platform.arch):
+            return False
+        libc = self.glibc if self.glibc in ("", "musl") else f"glibc-{self.glibc}"
+        return not libc or libc_fits(libc, platform.libc)
 
 
 def read_lock(path: Path | None = None) -> tuple[Wheel, ...]:
@@ -65,24 +68,7 @@ def choose_wheel(wheels: Iterable[Wheel], package: str, platform: Platform) -> W
     return max(fitting, key=lambda wheel: (version_tuple(wheel.version), version_tuple(wheel.glibc)), default=None)
 
 
-def runtimes_of(target: Target, wheels: Iterable[Wheel] | None = None) -> tuple[tuple[str, str | None], ...]:
-    """Package and version of each runtime that the target's platforms get from the lock (the shipped one); sorted.
-
-    The version is None where nothing is locked for a platform. A target without platforms has the newest locked version
-    of its package.
-    """
-    locked = _shipped() if wheels is None else tuple(wheels)
-    found = set()
-    for platform in target.platforms:
-        package = target.runtime.package_for(platform.python)
-        wheel = choose_wheel(locked, package, platform)
-        found.add((package, wheel.version if wheel else None))
-    if not target.platforms:
-        versions = [wheel.version for wheel in locked if wheel.package == target.runtime.package]
-        found.add((target.runtime.package, max(versions, key=version_tuple, default=None)))
-    return tuple(sorted(found, key=lambda one: (one[0], version_tuple(one[1] or "0"))))
-
-
 @functools.cache
-def _shipped() -> tuple[Wheel, ...]:
+def shipped_wheels() -> tuple[Wheel, ...]:
+    """The wheels of the shipped lock, read once."""
     return read_lock()

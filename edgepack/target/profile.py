@@ -19,11 +19,11 @@ from edgepack.target.values import (
     typed_budget,
 )
 
-_PLATFORM = Table(
+PLATFORM = Table(
     {
         "python": Text(pattern=r"3\.([89]|[1-9][0-9])", form='a Python such as "3.11" (3.8 or newer)'),
         "arch": Text(("aarch64", "armv7l", "x86_64")),
-        "libc": Text(pattern=r"glibc-2\.[0-9]{1,3}", form='a C library such as "glibc-2.36"'),
+        "libc": Text(pattern=r"glibc-2\.[0-9]{1,3}|musl", form='a C library such as "glibc-2.36"'),
     },
     required=("python", "arch", "libc"),
 )
@@ -34,7 +34,7 @@ PROFILE = Table(
         "description": Text(pattern=r"[^\r\n]{1,200}", form="one line of at most 200 characters"),
         "tested": Text(("hardware", "emulated", "no")),
         "deployable": Flag(),
-        "platforms": TableList(_PLATFORM),
+        "platforms": TableList(PLATFORM),
         "runtime": Table({"package": Text(("tflite-runtime", "ai-edge-litert"))}),
         "delegate": Table(
             {

@@ -48,7 +48,7 @@ INTEGER_SCHEMES = (Scheme.INT8, Scheme.INT16X8)
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What decides which wheel a device can load: Python "3.11", arch "aarch64", the C library "glibc-2.36"."""
+    """What decides which wheel a device can load: Python "3.11", arch "aarch64", libc "glibc-2.36" or "musl"."""
 
     python: str
     arch: str
@@ -58,6 +58,11 @@ class Platform:
     def label(self) -> str:
         """For people: "python 3.11, aarch64, glibc-2.36"."""
         return f"python {self.python}, {self.arch}, {self.libc}"
+
+    @property
+    def spec(self) -> str:
+        """As --platform takes it: "3.11,aarch64,glibc-2.36"."""
+        return f"{self.python},{self.arch},{self.libc}"
 
     def to_json(self) -> dict[str, str]:
         """The plain values."""
@@ -188,6 +193,12 @@ class Target:
             "budget": self.budget.to_json(),
             "measure": dataclasses.asdict(self.measure),
         }
+
+
+def libc_fits(needed: str, present: str) -> bool:
+    """Whether what was built for a C library loads on another: the same kind, and at least as new."""
+    same = needed.partition("-")[0] == present.partition("-")[0] != ""
+    return same and version_tuple(needed) <= version_tuple(present)
 
 
 def version_tuple(version: str) -> tuple[int, ...]:

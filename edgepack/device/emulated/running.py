@@ -26,8 +26,7 @@ _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 20.0
 _PAUSE_S = 0.05
 
-# $1 is the device's file system, $2 its name, $3 its port, $4 where it listens, $5 the processor. sshd hands nothing of
-# its own environment on; SetEnv is for what runs in a session.
+# $1 is the device's file system, $2 its name, $3 its port, $4 where it listens.
 _SCRIPT = """\
 mount -t proc proc "$1/proc"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts "$1/dev/pts"
@@ -35,7 +34,7 @@ mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
 mount -t tmpfs -o mode=0755 tmpfs "$1/run"
 mkdir "$1/run/sshd"
 hostname "$2"
-exec chroot "$1" /usr/sbin/sshd -D -e -p "$3" -o "ListenAddress=$4" -o "SetEnv=QEMU_CPU=$5"
+exec chroot "$1" /usr/sbin/sshd -D -e -p "$3" -o "ListenAddress=$4"
 """
 # Starts a process that outlives its starter and is nobody's child; prints its number.
 _DETACH = (
@@ -60,12 +59,11 @@ class Process:
 def command(system: System, places: Places, port: int | str) -> list[str]:
     """The command that runs a device in the foreground; pure."""
     namespaces = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--"]
-    values = [str(places.root), system.name, str(port), ADDRESS, system.cpu]
-    return [*namespaces, "sh", "-eu", "-c", _SCRIPT, "sh", *values]
+    return [*namespaces, "sh", "-eu", "-c", _SCRIPT, "sh", str(places.root), system.name, str(port), ADDRESS]
 
 
 def read_state(places: Places) -> Process | None:
-    """Who runs the device, or ran it last, by its file; None where there is none, or none that makes sense."""
+    """Who runs the device by its file; None where there is none, or none that makes sense."""
     try:
         value = json.loads(places.state.read_bytes())
         return Process(int(value["pid"]), int(value["started"]), str(value["boot"]), int(value["port"]))
@@ -108,15 +106,15 @@ def start(system: System, places: Places, port: int | None) -> Process:
     try:
         _wait_for_answer(system, places, process)
     except BaseException:
-        stop(process)
+        stop(places, process)
         raise
     return process
 
 
-def stop(process: Process) -> None:
+def stop(places: Places, process: Process) -> None:
     """End a device's process, and with it all others of the device, and wait until they are gone.
 
-    Its state stays, for the port that it had. Raises DeviceFailure "emulated-stop" where they do not go.
+    Raises DeviceFailure "emulated-stop" where they do not go.
     """
     family = {pid: _started(pid) for pid in (process.pid, *_children(process.pid))}
     if is_alive(process):
@@ -131,6 +129,7 @@ def stop(process: Process) -> None:
                 hint=f"Look at what it waits for: cat /proc/{process.pid}/stack",
             )
         time.sleep(_PAUSE_S)
+    places.state.unlink(missing_ok=True)
 
 
 def answers(process: Process) -> bool:

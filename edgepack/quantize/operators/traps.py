@@ -45,6 +45,7 @@ def _one_scale(call: Call) -> bool:
 
 _ALL = tuple(table.title for table in RUNTIMES)
 _TFLITE = tuple(table.title for table in RUNTIMES if table.package == "tflite-runtime")
+_LITERT_2_1 = "ai-edge-litert 2.1"
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 TRAPS = (
@@ -57,6 +58,8 @@ TRAPS = (
         "float numbers with int8 weights that have a scale per channel",
         _TFLITE,
     ),
+    # Every output is the largest number.
+    Trap(("BATCH_MATMUL",), all_of(takes(0, "int8"), takes(1, "int8")), "int8 numbers", (_LITERT_2_1,)),
     # NaN in convolutions; zeros in dense layers.
     Trap(_CONVOLUTIONS, _hybrid("int4"), "float numbers with int4 weights", _TFLITE),
     Trap(("FULLY_CONNECTED",), _hybrid("int4"), "float numbers with int4 weights", ("tflite-runtime 2.13",)),
@@ -71,7 +74,8 @@ TRAPS = (
         _TFLITE,
     ),
     Trap(("DIV", "NEG"), takes(0, "int8", "int16"), "int8 or int16 numbers", _TFLITE),
-    Trap(("TILE",), takes(0, "int16"), "int16 numbers", _TFLITE),
+    Trap(("DIV",), takes(0, "int8"), "int8 numbers", (_LITERT_2_1,)),
+    Trap(("TILE",), takes(0, "int16"), "int16 numbers", (*_TFLITE, _LITERT_2_1)),
     Trap(("QUANTIZE",), _widens, "int8 or uint8 numbers that become int16", _TFLITE),
     # It reads a scale for each channel, also where there is one: NaN, or the same answer to everything.
     Trap(("DEPTHWISE_CONV_2D",), _one_scale, "float numbers with int8 weights that have one scale", _ALL),

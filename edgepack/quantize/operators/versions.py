@@ -64,6 +64,13 @@ _TFLITE_2_14: dict[str, int] = {
 _TFLITE_2_13: dict[str, int] = {
     "CONCATENATION": 3, "PACK": 3, "RANGE": 1, "SELECT": 3, "SELECT_V2": 1, "SLICE": 5, "STRIDED_SLICE": 6,
 }  # fmt: skip
+# Only what differs from 2.3.
+_LITERT_2_1: dict[str, int] = {
+    "ADD": 5, "BROADCAST_TO": 3, "CAST": 8, "CONCATENATION": 4, "COS": 1, "DEQUANTIZE": 7, "DYNAMIC_UPDATE_SLICE": 4,
+    "EMBEDDING_LOOKUP": 4, "FILL": 4, "GATHER": 7, "GATHER_ND": 5, "GELU": 2, "MUL": 7, "PACK": 4, "PAD": 5, "PADV2": 5,
+    "QUANTIZE": 4, "REVERSE_V2": 3, "SIN": 1, "SLICE": 7, "SOFTMAX": 3, "SPLIT": 4, "SPLIT_V": 2, "TRANSPOSE": 7,
+    "UNPACK": 4,
+}  # fmt: skip
 _LITERT_2_3: dict[str, int] = {
     "ADD": 6, "BROADCAST_TO": 4, "CAST": 9, "CONCATENATION": 7, "CONV_2D": 8, "COS": 2, "DEQUANTIZE": 9, "DILATE": 1,
     "DYNAMIC_UPDATE_SLICE": 6, "EMBEDDING_LOOKUP": 5, "EQUAL": 5, "FILL": 5, "FULLY_CONNECTED": 14, "GATHER": 8,
@@ -81,6 +88,7 @@ _LITERT_CUSTOMS = _CUSTOMS | {"aeq.hadamard_rotation", "odml.scaled_dot_product_
 RUNTIMES: tuple[RuntimeTable, ...] = (
     RuntimeTable("tflite-runtime", "2.13", _TFLITE_2_14 | _TFLITE_2_13, _CUSTOMS),
     RuntimeTable("tflite-runtime", "2.14", _TFLITE_2_14, _CUSTOMS),
+    RuntimeTable("ai-edge-litert", "2.1", _TFLITE_2_14 | _LITERT_2_3 | _LITERT_2_1, _LITERT_CUSTOMS),
     RuntimeTable("ai-edge-litert", "2.3", _TFLITE_2_14 | _LITERT_2_3, _LITERT_CUSTOMS),
 )
 """Each package's versions, oldest first."""

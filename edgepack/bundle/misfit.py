@@ -1,0 +1,115 @@
+"""What is said where bundle and device do not fit together: which part is missing, and what would fit; pure functions.
+
+Each refusal is one paragraph for a tired person: what the device has, what the bundle has, and the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edgepack.bundle.manifest import Manifest, PlatformNeed
+from edgepack.errors import MisfitError
+from edgepack.target import Platform, list_targets
+from edgepack.target.lock import shipped_wheels
+from edgepack.target.refusal import (
+    Surroundings,
+    missing_part,
+    numpy_mend,
+    other_python,
+    runtimes_for,
+    ways_out,
+)
+from edgepack.target.solver import NUMPY_FOR, numpy_wheel
+
+Fits = Callable[[Platform, Platform], bool]
+
+
+def no_platform(manifest: Manifest, device: Platform, around: Surroundings, fits: Fits) -> MisfitError:
+    """None of the bundle's platforms is the device's."""
+    carried = "; ".join(need.platform.label for need in manifest.platforms) or "no platform at all"
+    narrow = f" (a 32-bit system on a 64-bit kernel, {around.machine})" if _is_narrow(device, around) else ""
+    return MisfitError(
+        "no-platform",
+        f"The bundle is not for this device: the device has {device.label}{narrow}, the bundle carries {carried}.",
+        hint=_what_fits(manifest, device, around, fits),
+        device=device.to_json(),
+        platforms=[need.platform.to_json() for need in manifest.platforms],
+    )
+
+
+def _is_narrow(device: Platform, around: Surroundings) -> bool:
+    return device.arch in ("armv7l", "i686") and around.machine in ("aarch64", "x86_64")
+
+
+def _what_fits(manifest: Manifest, device: Platform, around: Surroundings, fits: Fits) -> str:
+    """The next command: another Python of the device's, a bundle for it, or what else would do."""
+    needs = [need.platform for need in manifest.platforms]
+    other = other_python(device, around, lambda one: any(fits(need, one) for need in needs))
+    if other:
+        return f"The device has another Python that fits: --python {other}"
+    locked = shipped_wheels()
+    if runtimes_for(device, locked):
+        profiles = [
+            target.name
+            for target in list_targets()
+            if not target.delegate.required and any(fits(platform, device) for platform in target.platforms)
+        ]
+        named = f", or with a profile that has it: {', '.join(profiles[:3])}" if profiles else ""
+        return f"Bundle for it: --platform {device.spec}{named}."
+    return f"Nothing can be bundled for it: {missing_part(device, locked)}. What would fit: " + "; ".join(
+        ways_out(device, locked, around)
+    )
+
+
+def no_runtime(need: PlatformNeed, device: Platform, installed: Mapping[str, str]) -> MisfitError:
+    """The bundle carries no runtime, and the device has none that does."""
+    runtime = need.runtime
+    enough = {runtime.package: runtime.version, **(runtime.enough or {})}
+    have = [f"{package} {installed[package]}" for package in NUMPY_FOR if installed.get(package)]
+    state = f"has {' and '.join(have)}" if have else f"has no {' and no '.join(enough)}"
+    needed = " or ".join(f"{package} {version} or newer" for package, version in enough.items())
+    brings = "Bundle again without --without-runtime"
+    if not runtimes_for(device, shipped_wheels()):
+        brings = "Bundle again with --wheels FOLDER instead of --without-runtime"
+    return MisfitError(
+        "no-runtime",
+        f"The device {state} and the bundle brings none; the release needs {needed}.",
+        hint=f"{brings}, or install it into the device's Python: "
+        f"sudo python3 -m pip install '{runtime.package}=={runtime.version}' 'numpy{runtime.numpy}'",
+    )
+
+
+def unknown_runtime(need: PlatformNeed) -> MisfitError:
+    """The bundle was made by an edgepack that knows more runtimes."""
+    return MisfitError(
+        "no-runtime",
+        f"The release runs on {need.runtime.package!r}, a runtime that this edgepack does not know.",
+        hint="Update edgepack: python -m pip install --upgrade edgepack",
+    )
+
+
+def no_numpy(title: str, package: str, device: Platform, installed: str | None, around: Surroundings) -> MisfitError:
+    """A runtime is there, and no NumPy that it works with."""
+    state = f"has NumPy {installed}" if installed else "has no NumPy"
+    if numpy_wheel(package, device, shipped_wheels()):
+        hint = "Bundle again without --without-runtime: a fitting NumPy then goes along, beside the device's own."
+    else:
+        hint = numpy_mend(package, device, installed, around)
+    return MisfitError(
+        "numpy-mismatch",
+        f"The device {state}, the bundle brings none for {device.label}, and {title} needs NumPy {NUMPY_FOR[package]}.",
+        hint=hint,
+    )
+
+
+def no_wheel(platform: Platform, target: str) -> MisfitError:
+    """No wheel of any runtime is there to bundle for a platform."""
+    locked = shipped_wheels()
+    return MisfitError(
+        "no-wheel",
+        f"No runtime can be bundled for {platform.label} (target {target}): {missing_part(platform, locked)}.",
+        hint="What would fit: "
+        + "; ".join(ways_out(platform, locked))
+        + "; or a device that has its own runtime: --without-runtime",
+        platform=platform.to_json(),
+    )
