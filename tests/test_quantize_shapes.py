@@ -15,7 +15,7 @@ from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import check_content
 from edgepack.quantize.refusals import advise_pins, require_fit
 from edgepack.quantize.samples import open_samples
-from edgepack.quantize.shapes import InputShape, parse_input_shapes, pin_ports, pinned_batch
+from edgepack.quantize.shapes import InputShape, parse_input_shapes, pin_file, pin_ports, pinned_batch
 
 SIZES = st.lists(st.one_of(st.none(), st.integers(1, 10_000)), min_size=1, max_size=6)
 
@@ -62,6 +62,17 @@ def test_another_batch_than_the_shape_states_is_refused(batch: int | None) -> No
 
 
 PORTS = (Port("a", (None, None, 40), "float32"), Port("b", (None, 3), "float32"))
+
+
+def test_a_tflite_is_pinned_whole_or_stays_open() -> None:
+    """The batch goes to every input; with a shape nothing may stay open, without one an open file is as it was."""
+    both = pin_file(Path("m.tflite"), PORTS, ["a=1,98,?", "b=?,3"], 1)
+    assert [port.shape for port in both] == [(1, 98, 40), (1, 3)]
+    assert pin_file(Path("m.tflite"), PORTS, [], 1) == PORTS
+    assert pin_file(Path("m.tflite"), PORTS[1:], [], 2)[0].shape == (2, 3)
+    for shapes, batch in ((["b=1,3"], 1), (["a=?,98,40"], None), ([], 4)):
+        with pytest.raises(InputError, match="is pinned whole"):
+            pin_file(Path("m.tflite"), PORTS, shapes, batch)
 
 
 def test_open_sizes_are_pinned_and_others_stay() -> None:

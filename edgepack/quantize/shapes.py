@@ -80,8 +80,8 @@ def pin_ports(ports: Sequence[Port], shapes: Sequence[InputShape]) -> tuple[Port
 def pin_file(source: Path, ports: Sequence[Port], input_shapes: Sequence[str], batch: int | None) -> tuple[Port, ...]:
     """The inputs of a .tflite with the stated sizes and the batch in them, whole; as they were where sizes stay open.
 
-    Raises InputError "bad-input-shape" as :func:`pin_ports` does, and where a shape leaves sizes open: what else is
-    in the file is known for whole shapes only.
+    Raises InputError "bad-input-shape" as :func:`pin_ports` does, and where sizes stay open beside those that
+    are asked for: what else is in the file is known for whole shapes only.
     """
     pinned = pin_ports(ports, parse_input_shapes(input_shapes))
     if batch is not None:
@@ -89,7 +89,7 @@ def pin_file(source: Path, ports: Sequence[Port], input_shapes: Sequence[str], b
     opened = next((port for port in pinned if None in port.shape), None)
     if opened is None:
         return pinned
-    if not input_shapes:
+    if not input_shapes and batch in (None, 1):  # 1 is what goes without saying
         return tuple(ports)
     raise InputError(
         "bad-input-shape",
