@@ -182,6 +182,18 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         assert agent.put(big) == {"bytes": len(big)}
 
 
+def test_a_runtime_that_does_not_fit_is_told_before_it_is_unpacked(small_disk: Path) -> None:
+    """Wheels are small and unpack to much: a disk that would be full is told with the numbers, and nothing is left."""
+    release = release_with_wheel(make_wheel({**TOY, "toy/large.bin": bytes(8 << 20)}))
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello()
+        with pytest.raises(AgentFailure, match="disk-full") as refused:
+            agent.push(release)
+        assert refused.value.error["details"]["needed_bytes"] > 8 << 20
+        assert not (small_disk / "root" / "runtimes" / release.runtime_id).exists()
+        assert agent.request("status", app="kws")["candidate"] is None
+
+
 def test_a_measurement_on_a_full_disk_says_so(small_disk: Path) -> None:
     """A loader that cannot write what it measured is no fault of the bundle: the disk is named."""
     loader = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploying import SAMPLES, Device, tiny_bundle, tiny_model, tiny_target
+from deploying import SAMPLES, Device, this_machine, tiny_bundle, tiny_model, tiny_target
 from hypothesis import given
 from hypothesis import strategies as st
 from real_sshd import RealSshd
@@ -27,6 +27,7 @@ from edgepack.documents import to_json, to_json_value
 from edgepack.errors import GateFailed, InputError, IntegrityError
 from edgepack.events import Event
 from edgepack.statistics import MIN_RUNS
+from edgepack.target import load_target
 
 
 @pytest.fixture
@@ -258,6 +259,20 @@ def test_an_emulated_device_is_never_believed_about_time(tmp_path: Path) -> None
     document = conclude(plan, measurement, None, replace(FACTS, emulated=True), 1.0)
     assert (document.verdict, document.conditions["emulated"]) == ("inconclusive", True)
     assert conclude(plan, measurement, None, FACTS, 1.0).verdict == "pass"
+
+
+def test_a_delegate_is_loaded_with_the_options_of_its_profile(
+    device: Device, toy_delegate: Path, tmp_path: Path
+) -> None:
+    """What [delegate.options] says reaches the library on the device; the check tells how many operators it took."""
+    profile = this_machine(tmp_path)
+    with profile.open("a") as text:
+        text.write(f'[delegate]\nlibrary = "{toy_delegate}"\nrequired = true\n[delegate.options]\ntake = "3"\n')
+    path, _ = tiny_bundle(tmp_path, target=load_target(profile), check_set=False)
+    edgepack.push(path, **device.where)
+    found = edgepack.check(**device.where)
+    assert f"{toy_delegate} took 3 operators." in found.reasons
+    assert found.runtime["delegate"] == {"library": str(toy_delegate), "operators": 3}
 
 
 def test_a_required_delegate_that_took_nothing_fails(tmp_path: Path) -> None:

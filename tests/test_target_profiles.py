@@ -151,6 +151,15 @@ def test_contradictions_are_refused() -> None:
     assert len(_refusal(path).details["faults"]) == 3
 
 
+def test_the_options_of_a_delegate_are_texts() -> None:
+    """Delegates take texts: a number is refused with its place, and any name goes, for only the library knows them."""
+    head = 'extends = "generic-cpu"\n[delegate]\nlibrary = "libnpu.so"\n[delegate.options]\n'
+    target = load_target(_write(Path("mine.toml"), head + 'device = "0"\n"cache path" = "/var/npu"\n'))
+    assert target.delegate.options == (("cache path", "/var/npu"), ("device", "0"))
+    (fault,) = _refusal(_write(Path("wrong.toml"), head + "device = 0\n")).details["faults"]
+    assert fault.startswith("delegate.options.device: ")
+
+
 def test_a_users_file_works_wherever_a_name_does() -> None:
     """The same profile is reached by path and, from ./targets or the user's configuration folder, by name."""
     text = 'extends = "raspberry-pi-4"\ndescription = "mine"\n[budget]\np95_ms = 5\n'
