@@ -89,10 +89,10 @@ def quantize(
     there. What the same content gave before comes from the user's cache folder, unless ``cache`` is off.
 
     ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where
-    it is exceeded (``within_budget`` is false), or with ``diagnose``, the document has each layer's error and notes
-    on the calibration samples. What takes long to evaluate is split over this machine's cores, or over ``executor``
-    (any of concurrent.futures' kind whose workers see the same files). ``report_file`` (OUT.html) is where one
-    offline page goes that shows all of it, each layer's error too, as with ``diagnose``.
+    it is exceeded (``within_budget`` is false), or with ``diagnose``, the document has each layer's error, and all
+    calibration samples are looked at, however many. What takes long to evaluate is split over this machine's cores, or
+    over ``executor`` (any of concurrent.futures' kind whose workers see the same files). ``report_file`` (OUT.html) is
+    where one offline page goes that shows all of it, each layer's error too, as with ``diagnose``.
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.

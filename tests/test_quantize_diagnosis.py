@@ -11,7 +11,7 @@ import pytest
 
 from edgepack.building import quantize
 from edgepack.documents import Accuracy, LayerError, QuantizeDocument
-from edgepack.quantize.diagnosis import diagnose, is_wanted
+from edgepack.quantize.diagnosis import bad_layers, is_wanted
 from edgepack.quantize.layers import Layers, layers_from_json, layers_to_json
 
 ACCURACY = Accuracy("top1", 0.9, 0.85, 0.05, 100, None)
@@ -91,5 +91,5 @@ def test_the_reason_is_looked_for_where_somebody_asked_or_the_budget_is_missed(
 def test_good_layers_are_no_finding_and_survive_json() -> None:
     """Layers above the limits are told, not noted; what is kept as JSON comes back equal."""
     layers = Layers((LayerError("a;b", "CONV_2D", 31.5, 40.0, 12, -1.0, 2.0),), 3)
-    assert diagnose(layers, ()).findings == ()
+    assert bad_layers(layers) == ()
     assert layers_from_json(json.loads(json.dumps(layers_to_json(layers)))) == layers

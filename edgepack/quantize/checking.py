@@ -17,6 +17,7 @@ from edgepack.quantize.arrays import LABELS, SampleArray, chunk_rows
 from edgepack.quantize.functions import SampleFunction
 from edgepack.quantize.images import ImageFolder
 from edgepack.quantize.labels import listed
+from edgepack.quantize.rangerows import outermost_rows
 from edgepack.quantize.samples import Samples, content_digest, row_digests
 from edgepack.quantize.tables import CsvTable
 
@@ -49,7 +50,7 @@ class CheckedSamples:
     another name or type; ``digest`` is that of everything that decides what the model is fed: inputs as they are
     stored, names, shapes, types, preprocessing. ``constant`` holds the rows in which an input has one value throughout;
     ``classes`` is how often each label occurs, None where there are none or they are no classes. ``blank``: all rows
-    have one value throughout, in every input.
+    have one value throughout, in every input. ``outermost`` are the rows, counted within the set, that reach furthest.
     """
 
     samples: Samples
@@ -59,6 +60,7 @@ class CheckedSamples:
     constant: tuple[int, ...] = ()
     classes: tuple[tuple[int, int], ...] | None = None
     blank: bool = False
+    outermost: tuple[int, ...] = ()
 
 
 def check_content(samples: Samples, *, need_labels: bool, report: Reporter) -> CheckedSamples:
@@ -87,7 +89,7 @@ class _Reader:
         self._samples = samples
         self._whole = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         self._rows: list[bytes] = []
-        self._spans = {array.name: (math.inf, -math.inf) for array in arrays}
+        self._ends: dict[str, list[tuple[Array, Array]]] = {array.name: [] for array in arrays}
         self._constant: list[int] = []
         self._classes: Counter[int] | None = Counter()
         self._varied = False
@@ -113,8 +115,7 @@ class _Reader:
             else:
                 self._singles.add(name)
             if flat.size:
-                low, high = self._spans[name]
-                self._spans[name] = min(low, float(flat.min())), max(high, float(flat.max()))
+                self._ends[name].append((flat.min(axis=1), flat.max(axis=1)))
         if labels is None:
             self._classes = None
         else:
@@ -157,15 +158,24 @@ class _Reader:
 
     def checked(self) -> CheckedSamples:
         """What came of it."""
+        import numpy as np
+
         samples = dataclasses.replace(self._samples, content=content_digest(self._rows))
+        ends = {
+            name: tuple(map(np.concatenate, zip(*found, strict=True))) for name, found in self._ends.items() if found
+        }
+        spans = dict.fromkeys(self._ends, (math.inf, -math.inf))
+        spans.update({name: (float(lows.min()), float(highs.max())) for name, (lows, highs) in ends.items()})
+        reach = [np.stack(sides, axis=1).astype(np.float64) for sides in zip(*ends.values(), strict=True)]
         return CheckedSamples(
             samples,
             tuple(self._rows),
             self._whole.hexdigest(),
-            tuple(Span(name, low, high) for name, (low, high) in self._spans.items()),
+            tuple(Span(name, low, high) for name, (low, high) in spans.items()),
             tuple(dict.fromkeys(self._constant)),
             None if self._classes is None else tuple(sorted(self._classes.items())),
-            not self._varied and all(self._spans[name][0] >= self._spans[name][1] for name in self._singles),
+            not self._varied and all(spans[name][0] >= spans[name][1] for name in self._singles),
+            outermost_rows(*reach) if reach else (),
         )
 
 

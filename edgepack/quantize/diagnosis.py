@@ -1,8 +1,6 @@
-"""Why a quantized model loses accuracy: what its layers and its calibration samples have to say; pure."""
+"""Why a quantized model loses accuracy: what its layers have to say; pure."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from edgepack.documents import Accuracy, Finding, LayerError
 from edgepack.quantize.layers import Layers
@@ -12,24 +10,15 @@ LAYER_ROWS = 32
 """Samples that layers are compared over: ratios of sums over thousands of numbers move by a fraction of a decibel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Each layer's error, and notes on the first bad layer and on the calibration samples."""
-
-    layers: Layers
-    findings: tuple[Finding, ...]
-
-
 def is_wanted(asked: bool, accuracy: Accuracy | None, max_drop: float | None) -> bool:
     """Whether to look for the reason: where somebody asked, and where accuracy dropped by more than the budget."""
     lost = accuracy is not None and accuracy.drop is not None and max_drop is not None and accuracy.drop > max_drop
     return asked or lost
 
 
-def diagnose(layers: Layers, range_findings: tuple[Finding, ...]) -> Diagnosis:
-    """Put together what was found."""
-    bad = next((layer for layer in layers.layers if layer.tensor == layers.first_bad), None)
-    return Diagnosis(layers, (*range_findings, *([] if bad is None else [_bad_layer(bad)])))
+def bad_layers(layers: Layers) -> tuple[Finding, ...]:
+    """A note on the first layer that spoils the others, if there is one."""
+    return tuple(_bad_layer(layer) for layer in layers.layers if layer.tensor == layers.first_bad)[:1]
 
 
 def _bad_layer(layer: LayerError) -> Finding:

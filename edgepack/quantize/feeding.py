@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import MisfitError
@@ -22,6 +23,19 @@ _SEED = 20
 def batches_of(samples: Samples | None, inputs: tuple[Port, ...], size: int, rows: int) -> Iterator[dict[str, Array]]:
     """The first ``rows`` of the samples, ``size`` at a time; invented ones where there are none."""
     return _synthetic(inputs, size, rows) if samples is None else read_batches(samples, inputs, size, rows)
+
+
+def picked_batches(
+    samples: Samples, inputs: tuple[Port, ...], size: int, wanted: Sequence[int]
+) -> Iterator[dict[str, Array]]:
+    """Of the samples, ``size`` at a time, the batches with these ascending numbers; all where none is named."""
+    numbers = iter(wanted or itertools.count())
+    place = next(numbers)
+    rows = min(samples.rows, (wanted[-1] + 1) * size) if wanted else samples.rows
+    for number, batch in enumerate(read_batches(samples, inputs, size, rows)):
+        if number == place:
+            yield batch
+            place = next(numbers, -1)
 
 
 def _synthetic(inputs: tuple[Port, ...], size: int, total: int) -> Iterator[dict[str, Array]]:

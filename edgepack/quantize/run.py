@@ -26,12 +26,12 @@ from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
-from edgepack.quantize.diagnosis import LAYER_ROWS, Diagnosis, diagnose, is_wanted
+from edgepack.quantize.diagnosis import LAYER_ROWS, bad_layers, is_wanted
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.floatmodel import float_inputs
 from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
-from edgepack.quantize.rangeaudit import audit_ranges
+from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
 from edgepack.quantize.refusals import advise_pins, all_refused, refuse_open_sizes, require_fit
 from edgepack.quantize.request import Goal
@@ -94,9 +94,13 @@ def staging(goal: Goal) -> Iterator[Path]:
 
 
 class Run:
-    """The steps after the checks: :meth:`bind` once, then :meth:`make` for each goal."""
+    """The steps after the checks: :meth:`bind` once, then :meth:`make` for each goal.
 
-    def __init__(self, job: Job, shop: Workshop, report: Reporter) -> None:
+    ``audits``: what the calibration samples do to ranges is looked into.
+    """
+
+    def __init__(self, job: Job, shop: Workshop, report: Reporter, *, audits: bool = True) -> None:
+        self._audits = audits
         self._job = job
         self._shop = shop
         self._report = report
@@ -120,6 +124,11 @@ class Run:
         if refused:
             raise all_refused(refused, len(self._job.goals))
         return made
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The source's, once they are bound."""
+        return self._inputs
 
     @property
     def _any_samples(self) -> CheckedSamples | None:
@@ -182,8 +191,9 @@ class Run:
         if self.goes_through(goal):
             shutil.copyfile(job.source.path, staged)
             conformance, float_model = self._inspect(goal, read_model(staged), job.notes), staged
+            ranged: tuple[Finding, ...] = ()
         else:
-            conformance, float_model = self._convert(goal, staged)
+            conformance, float_model, ranged = self._convert(goal, staged)
         model = read_model(staged)
         # Before minutes are spent on measuring what the compiler may refuse.
         delivered = compile_model(staged, model, goal.target, folder=folder, report=self._report)
@@ -194,31 +204,31 @@ class Run:
         accuracy = None if drop is None else drop.accuracy(max_drop)
         gate = judge_drop(drop, max_drop, confident=goal.target.budget.gate == "confident")
         notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
-        findings, layers = [*conformance.findings, *delivered.findings, *gate.findings, *notes], None
+        found: tuple[Finding, ...] = ()
+        layers = None
         if is_wanted(job.diagnose, accuracy, max_drop):
-            found = self._diagnose(float_model, staged, goal)
-            findings, layers = [*findings, *found.findings], found.layers
+            ranged = self._range_notes(goal, float_model, whole=True)
+            layers = self._shop.layers(float_model, staged, self._inputs, self._any_samples, LAYER_ROWS)
+            found = bad_layers(layers)
         told = dataclasses.replace(
             conformance,
-            findings=tuple(findings),
+            findings=(*conformance.findings, *ranged, *delivered.findings, *gate.findings, *notes, *found),
             # What a compiler made of the operators hides in one.
             delegated_share=None if delivered.uncompiled else conformance.delegated_share,
         )
         return Made(delivered, told, accuracy, self._inputs, checked, layers, gate.within, max_drop)
 
-    def _diagnose(self, float_model: Path, staged: Path, goal: Goal) -> Diagnosis:
-        job = self._job
-        notes: tuple[Finding, ...] = ()
-        if job.calibration is not None and goal.target.quantization.scheme in INTEGER_SCHEMES:
-            ranges = self._shop.ranges(float_model, self._inputs, job.calibration)
-            notes = audit_ranges(ranges, job.calibration.samples.name, job.calibration.samples.start)
-        layers = self._shop.layers(float_model, staged, self._inputs, self._any_samples, LAYER_ROWS)
-        return diagnose(layers, notes)
+    def _range_notes(self, goal: Goal, float_model: Path, *, whole: bool) -> tuple[Finding, ...]:
+        calibration = self._job.calibration
+        if not self._audits or calibration is None or goal.target.quantization.scheme not in INTEGER_SCHEMES:
+            return ()
+        return range_notes(self._shop, float_model, self._inputs, calibration, whole=whole)
 
-    def _convert(self, goal: Goal, staged: Path) -> tuple[Conformance, Path]:
+    def _convert(self, goal: Goal, staged: Path) -> tuple[Conformance, Path, tuple[Finding, ...]]:
         """Convert to the scheme, around what the runtime lacks; the float model on the way answers as the source.
 
-        The model is put at ``staged``; the float model's path comes back.
+        The model is put at ``staged``; the float model's path comes back, and notes on the calibration samples. Those
+        come before integers where the source is a .tflite; TensorFlow makes both in one step.
         """
         job, quantization = self._job, goal.target.quantization
         wanted = goal.conversion or Conversion(
@@ -229,24 +239,32 @@ class Run:
             engine=engine_of(job),
         )
         self._report(Event("quantize", f"converting to {quantization.scheme} for {goal.target.name}"))
+        ranged = None
+        if job.source.kind == TFLITE:
+            ranged = self._range_notes(goal, self._shop.convert(self._plain, None).model, whole=job.diagnose)
         converted = self._shop.convert(wanted, job.calibration)
         float_model = self.float_model(converted)
+        if ranged is None:
+            ranged = self._range_notes(goal, float_model, whole=job.diagnose)
         notes = (*job.notes, *self._reference.compare(float_model, self._any_samples))
         model = read_model(converted.model)
         if needs_dense_per_tensor(model, goal.target):
-            converted = self._shop.convert(_dense_per_tensor(wanted), job.calibration)
+            converted = self._shop.convert(dataclasses.replace(wanted, dense_per_tensor=True), job.calibration)
             model, notes = read_model(converted.model), (*notes, _CONVERTED_AROUND)
         conformance = self._inspect(goal, model, notes)
         shutil.copyfile(converted.model, staged)
         overflown = [tensor.name for tensor in model.tensors if tensor.overflown]
         outputs = self._shop.host(staged, self._inputs, self._any_samples, COMPARED_ROWS)
         far = judge_delivered(self._reference.outputs(self._any_samples, COMPARED_ROWS), outputs, overflown)
-        return dataclasses.replace(conformance, findings=(*conformance.findings, *far)), float_model
+        return dataclasses.replace(conformance, findings=(*conformance.findings, *far)), float_model, ranged
 
     def float_model(self, converted: ConvertedFile) -> Path:
         """What a conversion started from; converted once more where TensorFlow did not show it."""
-        plain = Conversion(Scheme.FLOAT32, engine=engine_of(self._job))
-        return converted.float_model or self._shop.convert(plain, None).model
+        return converted.float_model or self._shop.convert(self._plain, None).model
+
+    @property
+    def _plain(self) -> Conversion:
+        return Conversion(Scheme.FLOAT32, engine=engine_of(self._job))
 
     def _inspect(self, goal: Goal, model: TfliteModel, notes: tuple[Finding, ...]) -> Conformance:
         conformance = check_conformance(model, goal.target, notes)
@@ -271,10 +289,6 @@ class Run:
 def engine_of(job: Job) -> str:
     """TensorFlow's converter starts from a trained model; what is a .tflite already goes through litert-quantizer."""
     return LITERT if job.source.kind == TFLITE else TENSORFLOW
-
-
-def _dense_per_tensor(conversion: Conversion) -> Conversion:
-    return dataclasses.replace(conversion, dense_per_tensor=True)
 
 
 _CONVERTED_AROUND = Finding(

@@ -7,10 +7,10 @@ batch}; ``convert`` {conversion, batch, calibration,
 output, float_output}, which also leaves the float model that was calibrated where it can, and says so in ``float``;
 ``reference`` {samples, rows, outputs, batch} and ``host`` {model, inputs, samples, rows, outputs, first, threads,
 processes}: the source's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host``
-may stop early for :mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers`` {reference,
-quantized, inputs, samples, rows} and ``ranges`` {model, inputs, samples, outputs}: what :mod:`edgepack.quantize.layers`
-and :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled. SCRATCH is a folder that the
-caller removes.
+may stop early for :mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers``
+{reference, quantized, inputs, samples, rows} and ``ranges`` {model, inputs, samples, outputs, runs}: what
+:mod:`edgepack.quantize.layers` and :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled.
+SCRATCH is a folder that the caller removes.
 
 Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
 works at once; and a crash inside the converter is an error message.
@@ -35,7 +35,7 @@ from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import padded, read_batches
 from edgepack.quantize.conversion import LITERT, Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
-from edgepack.quantize.feeding import batches_of, by_row
+from edgepack.quantize.feeding import batches_of, by_row, picked_batches
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, samples_from_json
@@ -173,13 +173,18 @@ class Worker:
 
         return layers_to_json(measure_layers(Path(reference), Path(quantized), batches))
 
-    def _ranges(self, model: str, inputs: list[dict[str, Any]], samples: str, outputs: str) -> dict[str, Any]:
+    def _ranges(
+        self, model: str, inputs: list[dict[str, Any]], samples: str, outputs: str, runs: Sequence[int]
+    ) -> dict[str, Any]:
         from edgepack.quantize.rangeaudit import observe_ranges, save_ranges
 
-        chosen, ports = samples_from_json(samples), _ports(inputs)
-        ranges = observe_ranges(
-            Path(model), lambda size: self._told("auditing ranges", batches_of(chosen, ports, size, chosen.rows), size)
-        )
+        chosen, ports, what = samples_from_json(samples), _ports(inputs), "auditing ranges"
+        try:
+            ranges = observe_ranges(
+                Path(model), lambda size: self._told(what, picked_batches(chosen, ports, size, runs), size), tuple(runs)
+            )
+        except MisfitError as refusal:
+            return {"refused": refusal.message}
         return save_ranges(ranges, Path(outputs))
 
     def _told(self, what: str, batches: Iterator[dict[str, Array]], size: int) -> Iterator[dict[str, Array]]:

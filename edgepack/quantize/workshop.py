@@ -199,15 +199,22 @@ class Workshop:
         facts = {**models, "inputs": ports, "samples": _content(samples), "rows": rows}
         return layers_from_json(json.loads((self._kept("layers", facts, make) / _ANSWER).read_bytes()))
 
-    def ranges(self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples) -> Ranges:
-        """The range of each activation of a float .tflite in each run over the samples."""
+    def ranges(
+        self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples, runs: tuple[int, ...] = ()
+    ) -> Ranges:
+        """The range of each activation of a float .tflite in each run over the samples, or in ``runs`` of them.
+
+        Raises MisfitError where this machine cannot run it.
+        """
         ports = [dataclasses.asdict(port) for port in inputs]
 
         def make(folder: Path) -> None:
-            answer = self._ask("ranges", model=str(model), inputs=ports, samples=_text(samples), outputs=str(folder))
+            answer = self._ask(
+                "ranges", model=str(model), inputs=ports, samples=_text(samples), outputs=str(folder), runs=runs
+            )
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        facts = {"model": sha256_file(model), "inputs": ports, "samples": samples.digest}
+        facts = {"model": sha256_file(model), "inputs": ports, "samples": samples.digest, "runs": runs}
         folder = self._kept("ranges", facts, make)
         return load_ranges(json.loads((folder / _ANSWER).read_bytes()), folder)
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.documents import LayerError, QuantizeDocument
+from edgepack.documents import Finding, LayerError, QuantizeDocument
 from edgepack.errors import InputError, InternalError, MisfitError
 from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.artifacts import place
 from edgepack.quantize.job import Job, prepare_job
+from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.run import Run, opened_shop
 from edgepack.quantize.tune.candidates import Candidate
@@ -37,7 +38,7 @@ class Bench:
         self._shop = shop
         self._scratch = scratch
         # What converts says little here: that a candidate is tried was told.
-        self._run = Run(job, shop, ignore_events)
+        self._run = Run(job, shop, ignore_events, audits=False)
         self._run.bind()
 
     def try_candidate(self, candidate: Candidate) -> Trial:
@@ -59,11 +60,22 @@ class Bench:
 
     def layer_errors(self, candidate: Candidate) -> tuple[LayerError, ...]:
         """The errors of a candidate's layers here, also where it keeps the budget here."""
-        run = Run(dataclasses.replace(self._job, diagnose=True), self._shop, ignore_events)
+        run = Run(dataclasses.replace(self._job, diagnose=True), self._shop, ignore_events, audits=False)
         run.bind()
         with self._folder() as folder:
             found = run.make(self._goal(candidate, folder / "model.tflite"), folder).layers
         return found.layers if found else ()
+
+    def range_notes(self, candidate: Candidate) -> tuple[Finding, ...]:
+        """What the calibration samples do to the ranges with which an integer candidate is made, if it can be."""
+        calibration = self._job.calibration
+        if calibration is None:
+            return ()
+        try:
+            float_model = self._run.float_model(self._shop.convert(candidate.conversion, calibration))
+        except MisfitError:
+            return ()  # the search says why
+        return range_notes(self._shop, float_model, self._run.inputs, calibration, whole=False)
 
     def layer_feeds(self, candidate: Candidate) -> dict[str, tuple[str, ...]]:
         """The layers of the float model that a candidate is quantized from, each with those that it reads."""

@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-from edgepack.documents import QuantizeDocument, TuneDocument
+from edgepack.documents import Finding, QuantizeDocument, TuneDocument
 from edgepack.errors import EdgepackError, InputError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.job import Job, check_outputs, prepare_job
 from edgepack.quantize.request import Request
 from edgepack.quantize.run import engine_of, staging
 from edgepack.quantize.tune.bench import Bench, opened_bench
-from edgepack.quantize.tune.candidates import Candidate, needs_calibration
+from edgepack.quantize.tune.candidates import Candidate, first_candidates, needs_calibration
 from edgepack.quantize.tune.choose import Choice, choose, none_keeps
 from edgepack.quantize.tune.search import STEP, MeasureCandidate, Search
 from edgepack.quantize.tune.told import told
 from edgepack.quantize.tune.trial import Measure, Measurement, Trial, made_of
 from edgepack.quantize.writing import source_info
+from edgepack.target import INTEGER_SCHEMES, Target
 
 
 def run_tune(request: Request, measure: Measure | None, executor: Executor | None, report: Reporter) -> TuneDocument:
@@ -32,6 +33,7 @@ def run_tune(request: Request, measure: Measure | None, executor: Executor | Non
     job = prepare_job(request, report)
     (goal,) = job.goals
     with staging(goal) as scratch, opened_bench(job, scratch, report) as bench:
+        notes = _range_notes(bench, goal.target, engine_of(job), report)
         on_device = None if measure is None else _on_device(bench, measure, scratch)
         search = Search(request, max_drop, bench, executor, report, engine_of(job), on_device)
         trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0)
@@ -40,6 +42,8 @@ def run_tune(request: Request, measure: Measure | None, executor: Executor | Non
             raise _none_keeps(job, trials, max_drop)
         report(Event(STEP, choice.reason))
         made = bench.write(choice.trial.candidate, goal.output)
+    told_notes = (*made.conformance.findings, *notes)
+    made = dataclasses.replace(made, conformance=dataclasses.replace(made.conformance, findings=told_notes))
     return _document(job, made, choice, trials, max_drop, time.perf_counter() - started)
 
 
@@ -47,6 +51,16 @@ def _none_keeps(job: Job, trials: Sequence[Trial], max_drop: float) -> EdgepackE
     error = none_keeps(trials, max_drop, job.goals[0].target)
     error.details |= {"source": dataclasses.asdict(source_info(job)), "metric": job.metric.name}
     return error
+
+
+def _range_notes(bench: Bench, target: Target, engine: str, report: Reporter) -> tuple[Finding, ...]:
+    """What the calibration samples do to ranges, told before the search and once for all candidates."""
+    integer = (one for one in first_candidates(target, engine) if one.conversion.scheme in INTEGER_SCHEMES)
+    first = next(integer, None)
+    notes = () if first is None else bench.range_notes(first)
+    for note in notes:
+        report(Event(STEP, f"note: {note.message}"))
+    return notes
 
 
 def check_request(request: Request) -> float:
