@@ -94,7 +94,10 @@ def staging(goal: Goal) -> Iterator[Path]:
 
 
 class Run:
-    """The steps after the checks: :meth:`bind` once, then :meth:`make` for each goal.
+    """The steps after the checks: :meth:`make` for each goal.
+
+    Before any of them, samples and metric are held against the model's inputs and outputs: InputError where they do not
+    fit.
 
     ``audits``: what the calibration samples do to ranges is looked into.
     """
@@ -104,14 +107,13 @@ class Run:
         self._job = job
         self._shop = shop
         self._report = report
-        self._inputs: tuple[Port, ...] = ()
         self._reshaped = False
-        self._scores: int | None = None
-        self._reference = Reference(shop, (), job.options.batch)
+        self._inputs = self._float_inputs() if job.source.kind == TFLITE else shop.ports().inputs
+        self._reference = Reference(shop, self._inputs, job.options.batch)
+        self._scores = self._fit_samples()
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
         """Everything that the goals ask for, each in its folder; what is wrong with any of them is told at once."""
-        self.bind()
         made, refused = [], []
         for goal, folder in zip(self._job.goals, folders, strict=True):
             try:
@@ -127,33 +129,32 @@ class Run:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """The source's, once they are bound."""
+        """The source's."""
         return self._inputs
 
     @property
     def _any_samples(self) -> CheckedSamples | None:
         return self._job.evaluation or self._job.check_set or self._job.calibration
 
-    def bind(self) -> None:
-        """Hold the samples and the metric against the model's inputs and outputs, before the conversion."""
+    def _fit_samples(self) -> int | None:
+        """Hold samples and metric against inputs and outputs; how many scores a row has, None without evaluation."""
         job = self._job
-        self._inputs = self._float_inputs() if job.source.kind == TFLITE else self._shop.ports().inputs
-        self._reference = Reference(self._shop, self._inputs, job.options.batch)
         for checked in filter(None, (job.calibration, job.evaluation)):
             require_fit(checked.samples, self._inputs, job.options.input_shapes)
         if job.check_set is not None:
             refuse_large(fit_samples(job.check_set.samples, self._inputs))
-        if job.evaluation is not None:
-            outputs = self._output_shapes()
-            job.metric.refuse_misfit(outputs)
-            for judging in filter(None, (job.evaluation, job.check_set)):
-                if job.metric.hits is not None:
-                    refuse_sorted_classes(judging.samples, scores_of(outputs))
-                labels = read_labels(judging.samples)
-                if labels is not None:
-                    job.metric.refuse_labels(outputs, labels, judging.samples.place)
-            self._scores = scores_of(outputs)
-            self._try_metric(job.evaluation)
+        if job.evaluation is None:
+            return None
+        outputs = self._output_shapes()
+        job.metric.refuse_misfit(outputs)
+        for judging in filter(None, (job.evaluation, job.check_set)):
+            if job.metric.hits is not None:
+                refuse_sorted_classes(judging.samples, scores_of(outputs))
+            labels = read_labels(judging.samples)
+            if labels is not None:
+                job.metric.refuse_labels(outputs, labels, judging.samples.place)
+        self._try_metric(job.evaluation)
+        return scores_of(outputs)
 
     def _float_inputs(self) -> tuple[Port, ...]:
         """A float .tflite's, as the options pin them; whether it can have them is seen when it is loaded."""

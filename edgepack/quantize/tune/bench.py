@@ -39,7 +39,6 @@ class Bench:
         self._scratch = scratch
         # What converts says little here: that a candidate is tried was told.
         self._run = Run(job, shop, ignore_events, audits=False)
-        self._run.bind()
 
     def try_candidate(self, candidate: Candidate) -> Trial:
         """Convert, hold against the target, compile where the profile does, and evaluate."""
@@ -61,7 +60,6 @@ class Bench:
     def layer_errors(self, candidate: Candidate) -> tuple[LayerError, ...]:
         """The errors of a candidate's layers here, also where it keeps the budget here."""
         run = Run(dataclasses.replace(self._job, diagnose=True), self._shop, ignore_events, audits=False)
-        run.bind()
         with self._folder() as folder:
             found = run.make(self._goal(candidate, folder / "model.tflite"), folder).layers
         return found.layers if found else ()
