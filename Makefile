@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
+# A process for each core, four at most (each may hold a TensorFlow); the tests of one file share what they set up.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-long test-emulated lint format benchmarks clean check-python
 .DEFAULT_GOAL := help
@@ -39,11 +41,11 @@ demo: check-python
 test: check-python
 	$(call environment,test)
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest && $(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
+	@$(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) && $(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
 test-long: check-python
 	$(call environment,test)
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest --slow $(SIDE_BY_SIDE)
 
 # Emulated devices are made with debootstrap and run in a chroot: root on Linux only.
 ifeq ($(shell id -u) $(shell uname -s),0 Linux)

@@ -110,7 +110,14 @@ def test_errors_travel_between_processes() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [*sorted(set(commands) - {"targets"}), "targets list", "targets show"])
+GROUPS = {"targets": ("list", "show"), "emulate": ("start", "stop", "list", "remove")}
+EVERY_COMMAND = [
+    *sorted(set(commands) - set(GROUPS)),
+    *(f"{group} {command}" for group, members in GROUPS.items() for command in members),
+]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """--help of each command says in a sentence what it does, and explains each of its options."""
     assert run([*command.split(), "--help"]) == 0
