@@ -330,6 +330,25 @@ def test_a_python_that_is_too_old_is_a_misfit(device: Device, tmp_path: Path) ->
     assert caught.value.code == "python-too-old"
 
 
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
+def test_every_old_python_is_told_for_what_it_is(version: str, device: Device) -> None:
+    """Real Pythons that are too old, down to 2.7, end in the same refusal, and nothing is left on the device."""
+    python = old_python(version)
+    with pytest.raises(MisfitError, match=r"is too old: edgepack needs 3\.8") as caught:
+        edgepack.status(device.address, options=replace(device.options, python=python))
+    assert (caught.value.code, caught.value.exit_code) == ("python-too-old", 5)
+    assert not device.root.exists()
+
+
+def old_python(version: str) -> str:
+    """A Python that edgepack does not run on, of the PATH or of pyenv's."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv").glob(f"versions/{version}.*/bin/python")
+    for python in filter(None, (*sorted(map(str, kept)), shutil.which(f"python{version}"))):
+        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip(f"this machine has no Python {version}")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts: a full disk is a mount of the test's own")
 def test_a_full_disk_fails_the_push_and_leaves_the_active_release_alone(tmp_path: Path) -> None:
     """No room: DeviceFailure "disk-full", exit 7; with more room the same push goes through."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from real_sshd import AwkwardSshd
 
 import edgepack
 from edgepack.bundle.build import build_bundle
+from edgepack.device import ConnectOptions
+from edgepack.errors import MisfitError
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root makes a mount namespace, where the account has another shell, home and /tmp"
@@ -50,13 +53,20 @@ def awkward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Aw
         yield device, transport
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that brings its runtime along."""
+    folder = tmp_path_factory.mktemp("bundle")
+    path = folder / "tiny.edgepack"
+    with through_the_index():
+        build_bundle(tiny_model(folder), target=tiny_target(), name="tiny", version="1", output=path)
+    return path
+
+
 @pytest.mark.network
-def test_the_whole_job_runs_in_awkward_surroundings(awkward: tuple[AwkwardSshd, str], tmp_path: Path) -> None:
+def test_the_whole_job_runs_in_awkward_surroundings(awkward: tuple[AwkwardSshd, str], bundle: Path) -> None:
     """With BusyBox sh or bash, quotes and blanks in the home, a read-only /tmp and umask 077 a release comes to run."""
     device, transport = awkward
-    bundle = tmp_path / "tiny.edgepack"
-    with through_the_index():
-        build_bundle(tiny_model(tmp_path / "model"), target=tiny_target(), name="tiny", version="1", output=bundle)
     options = dataclasses.replace(device.options, transport=transport, python=BARE_PYTHON)
     pushed = edgepack.push(bundle, device.address, options=options)
     checked = edgepack.check(device.address, options=options)
@@ -72,3 +82,23 @@ def test_the_whole_job_runs_in_awkward_surroundings(awkward: tuple[AwkwardSshd, 
     assert "Read-only file system" in told.stderr
     ran = subprocess.run([*ssh, BARE_PYTHON, "-"], input=PROGRAM, capture_output=True, text=True, check=False)
     assert ran.stdout.splitlines() == ["(1, 4)"] * 2, ran.stderr
+
+
+@pytest.mark.network
+def test_a_disk_mounted_noexec_is_named_and_the_cure_works(bundle: Path, tmp_path: Path) -> None:
+    """Where the runtime could not be loaded nothing is sent: exit 5 names the mount; what the hint says helps."""
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(disk)], check=True)
+    try:
+        where = {"device": f"local:{disk}/root", "options": ConnectOptions(python=BARE_PYTHON)}
+        with pytest.raises(MisfitError, match=f"{disk} is mounted noexec") as refused:
+            edgepack.push(bundle, **where)
+        assert (refused.value.code, refused.value.exit_code) == ("noexec", 5)
+        assert [path for path in disk.rglob("*") if path.is_file() and path.stat().st_size > 1000] == []
+        _, _, cure = refused.value.hint.partition("sudo ")
+        subprocess.run(shlex.split(cure), check=True)
+        edgepack.push(bundle, **where)
+        assert edgepack.check(**where).verdict == "pass"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -13,6 +13,7 @@ from edgepack.errors import EdgepackError, MisfitError, UnreachableError
 
 TOO_OLD_EXIT_CODE = 97
 _CUT_SHORT_EXIT_CODE = 98
+_NO_ISOLATION = b"Unknown option: -I"  # Python 2 and up to 3.3
 # One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish,
 # csh) passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
 BOOTSTRAP = (
@@ -45,11 +46,11 @@ def start_error(device: str, python: str, status: int | None, stderr: bytes, sai
     """
     last = last_line(stderr) or last_line(said)
     too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
-    if too_old or status == TOO_OLD_EXIT_CODE:
+    if too_old or status == TOO_OLD_EXIT_CODE or _NO_ISOLATION in stderr:
         after = words[words.index("EDGEPACK-PYTHON-TOO-OLD") + 1 :] if too_old else []
         return MisfitError(
             "python-too-old",
-            f"Python {after[0] if after else ''} on {device} is too old: edgepack needs 3.8 or newer there.",
+            f"{f'Python {after[0]}' if after else python} on {device} is too old: edgepack needs 3.8 or newer there.",
             hint="Name a newer one with --python PATH (see `edgepack probe`), or install one on the device.",
         )
     if status in (126, 127):

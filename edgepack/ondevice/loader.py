@@ -347,21 +347,18 @@ def open_interpreter(
         raise refused(runtime, error) from None
 
 
-def allocate(interpreter: Any, runtime: Any, cautious: bool) -> bool:
+def allocate(interpreter: Any, runtime: Any) -> bool:
     """Allocates the tensors; False where the model leaves sizes open that it cannot do without (a picture's, say).
 
-    Where memory is short, ``cautious`` does not even try; else that is looked at once the runtime has failed, which may
-    do so without a word. Raises LoaderError "memory-short", "out-of-memory", "runtime-refused".
+    Raises LoaderError "memory-short", "out-of-memory" (a runtime that gets no memory may fail without a word),
+    "runtime-refused".
     """
-    needed, available = needed_bytes(interpreter), memory_available()
-    if cautious:
-        require_memory(needed, available)
     try:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError, MemoryError) as error:
         if any(-1 in details.get("shape_signature", ()) for details in interpreter.get_input_details()):
             return False
-        require_memory(needed, available)
+        require_memory(needed_bytes(interpreter), memory_available())
         if isinstance(error, MemoryError):
             raise LoaderError("out-of-memory", "The device has no memory left for the model.", MEMORY_HINT) from None
         raise refused(runtime, error) from None
@@ -587,8 +584,12 @@ class Model:
         self.threads = threads or self.release.threads
         delegates, self.delegate = load_delegate(runtime, self.release.target)
         self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
-        allocated = allocate(self._interpreter, runtime, cautious)
-        self.load_ms = (time.perf_counter() - imported) * 1e3
+        looking = time.perf_counter()
+        if cautious:
+            require_memory(needed_bytes(self._interpreter), memory_available())
+        looked = time.perf_counter() - looking
+        allocated = allocate(self._interpreter, runtime)
+        self.load_ms = (time.perf_counter() - imported - looked) * 1e3
         inputs, outputs = named_details(self._interpreter)
         self.inputs = tuple(TensorInfo(name, details, self._numpy) for name, details in inputs)
         self.outputs = tuple(TensorInfo(name, details, self._numpy) for name, details in outputs)
