@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.report import check_report_place
-from edgepack.report import report as write_report
 
 Document = TypeVar("Document", QuantizeDocument, TuneDocument)
 
@@ -129,6 +127,8 @@ def quantize(
     documents = tuple(placed(document, path, page_at) for document, path in zip(made, outputs, strict=True))
     answer = QuantizeSetDocument(documents, round(time.perf_counter() - started, 3)) if several else documents[0]
     if page_at is not None and not dry_run:
+        from edgepack.report import report as write_report
+
         write_report(answer, output=page_at)
     return answer
 
@@ -169,6 +169,8 @@ def report_place(report_file: str | Path | None, model: Path) -> Path | None:
     if report_file is None:
         return None
     place = as_path("report_file", report_file)
+    from edgepack.report import check_report_place
+
     check_report_place(place, [model])
     return place
 
@@ -278,9 +280,9 @@ def _hold_against(
 
 def inspect(path: str | Path) -> BundleDocument:
     """What a bundle holds. Raises InputError where it is none, IntegrityError where it was cut or changed."""
-    from edgepack.bundle import document, open_bundle
+    from edgepack.bundle import explain, open_bundle
 
-    return document(open_bundle(as_path("path", path)))
+    return explain(open_bundle(as_path("path", path)))
 
 
 def verify(
@@ -301,17 +303,19 @@ def verify(
 def diff_bundles(before: str | Path, after: str | Path) -> dict[str, Any]:
     """What changed from one bundle to another: ``changes`` has a line for each field and file that differs.
 
+    ``model`` says what changed inside of it: inputs, outputs, operators with their options, tensors with their types,
+    shapes, scales and values (None where the model is the same).
     Raises as :func:`verify` for each of them: what is damaged is not compared.
     """
     from edgepack.bundle import diff_bundles as compare
-    from edgepack.bundle import open_bundle
+    from edgepack.bundle import diff_models, open_bundle
     from edgepack.bundle.differences import changes_between
 
     old, new = open_bundle(Path(before)), open_bundle(Path(after))
     for one in (old, new):
         one.verify()
     found = compare(old, new)
-    return {"schema": 1, **found, "changes": changes_between(old, new, found)}
+    return {"schema": 1, **found, "changes": changes_between(old, new, found), "model": diff_models(old, new)}
 
 
 def as_target(target: TargetLike) -> Target:

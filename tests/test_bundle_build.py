@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_client import device_pythons
 from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model
 from bundle_tiny import content_of
 from tiny_tflite import tiny_model
@@ -52,25 +56,89 @@ def test_a_bundle_holds_what_a_device_needs(tmp_path: Path) -> None:
     assert verify_bundle(tmp_path / "app.edgepack").files == 6
 
 
+NOBODY = 65534
+PURE_PACKAGES = ("flatbuffers", "tflite", "packaging")
+
+BUILD = """
+import os, sys, time
+from pathlib import Path
+folder, mask, day, user = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+sys.path[:0] = sys.argv[5:]
+os.umask(mask)
+time.time = lambda: day
+from edgepack.bundle.build import build_bundle
+from edgepack.target import load_target
+def build(name):
+    build_bundle(folder / "m.tflite", target=load_target("raspberry-pi-4"), name="app", version="1",
+                 output=folder / name, with_runtime=False, counter=3)
+build("first.edgepack")  # everything is imported now: another user may not read this Python's home
+if user:
+    os.chown(folder, user, user)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+build("out.edgepack")
+"""
+
+
+def pure_packages(folder: Path) -> Path:
+    """What making a bundle without wheels needs besides the standard library; it runs on any Python."""
+    folder.mkdir()
+    for name in PURE_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        (folder / name).symlink_to(Path(spec.origin).parent)
+    return folder
+
+
+def hosts() -> list[str]:
+    """This Python, and the others of this machine that edgepack runs on."""
+    others = [path for version, path in device_pythons().items() if version in ("3.11", "3.12", "3.13")]
+    own = os.path.realpath(sys.executable)
+    return [sys.executable, *(path for path in others if os.path.realpath(path) != own)]
+
+
 def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
-    """Folder, time zone, umask, locale, hash seed, file times and day change nothing about a bundle."""
+    """Python, user, folder, time zone, umask, locale, hash seed, file times and day change nothing about a bundle."""
+    pythons = hosts()
+    if len(pythons) < 2:
+        pytest.skip("this machine has one Python only")
+    packages = pure_packages(tmp_path / "packages")
+    tmp_path.chmod(0o755)
+    cases = [
+        (pythons[0], "UTC", 0o022, "0", 1e9, 0, "C"),
+        (pythons[0], "Asia/Tokyo", 0o077, "1", 1.9e9, NOBODY if os.geteuid() == 0 else 0, "C.UTF-8"),
+        *((python, "America/St_Johns", 0o002, "2", 1.5e9, 0, "POSIX") for python in pythons[1:]),
+    ]
     made = []
-    for index, (zone, mask, seed) in enumerate([("UTC", 0o022, "0"), ("Asia/Tokyo", 0o077, "1")]):
-        folder = tmp_path / f"somewhere {index}" / ("deep" * index)
-        model = write_model(folder, values=40_000, check_set=True)
-        for path in folder.iterdir():
-            os.utime(path, (index * 1_000_000_000, index * 1_000_000_000))
-        script = (
-            f"import os, sys; os.umask({mask}); sys.path.insert(0, {str(TESTS)!r})\n"
-            "from pathlib import Path\nfrom edgepack.bundle.build import build_bundle\n"
-            "from edgepack.target import load_target\n"
-            f"build_bundle(Path({str(model)!r}), target=load_target('raspberry-pi-4'), name='app', version='1',\n"
-            f"    output=Path({str(folder / 'out.edgepack')!r}), with_runtime=False)"
-        )
-        environment = {**os.environ, "TZ": zone, "PYTHONHASHSEED": seed, "LC_ALL": "C"}
-        subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=TESTS.parent)
-        made.append((folder / "out.edgepack").read_bytes())
-    assert made[0] == made[1]
+    for index, (python, zone, mask, seed, day, user, locale) in enumerate(cases):
+        folder = Path(tempfile.mkdtemp(prefix=f"somewhere {index}", dir="/tmp"))
+        try:
+            model = write_model(folder, values=40_000, check_set=True)
+            for path in folder.iterdir():
+                os.utime(path, (day - index * 1e6, day - index * 1e6))
+                path.chmod(0o644)
+            environment = {**os.environ, "TZ": zone, "PYTHONHASHSEED": seed, "LC_ALL": locale, "HOME": str(folder)}
+            environment |= {"SOURCE_DATE_EPOCH": str(int(day)), "PYTHONDONTWRITEBYTECODE": "1"}
+            command = [
+                python,
+                "-c",
+                BUILD,
+                str(folder),
+                str(mask),
+                str(day),
+                str(user),
+                str(TESTS.parent),
+                str(packages),
+            ]
+            subprocess.run(command, check=True, env=environment, cwd=folder)
+            assert model.exists()
+            assert (folder / "out.edgepack").stat().st_uid == (user or os.geteuid())
+            made.append((folder / "out.edgepack").read_bytes())
+        finally:
+            shutil.rmtree(folder)
+    assert len(set(made)) == 1
 
 
 def test_another_model_is_another_release(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from edgepack.bundle.archive import Bundle, Entry, open_bundle
-from edgepack.bundle.inspection import diff_bundles, document, verify_bundle
+from edgepack.bundle.inspection import diff_bundles, diff_models, document, explain, verify_bundle
 from edgepack.bundle.manifest import Manifest, ModelEntry, PlatformNeed, RuntimeNeed, runtime_id
 from edgepack.bundle.runtime import RuntimeChoice, choose_runtime
 
@@ -20,7 +20,9 @@ __all__ = [
     "RuntimeNeed",
     "choose_runtime",
     "diff_bundles",
+    "diff_models",
     "document",
+    "explain",
     "open_bundle",
     "runtime_id",
     "verify_bundle",

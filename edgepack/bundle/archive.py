@@ -103,16 +103,25 @@ class _Region(io.RawIOBase):
     def __init__(self, path: Path, offset: int, size: int) -> None:
         super().__init__()
         self._stream = path.open("rb", buffering=0)
-        self._stream.seek(offset)
-        self._left = size
+        self._begin = offset
+        self._size = size
+        self._position = 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        view = memoryview(buffer)[: self._left]
-        count = self._stream.readinto(view) or 0
-        self._left -= count
+        self._stream.seek(self._begin + self._position)
+        count = self._stream.readinto(memoryview(buffer)[: max(self._size - self._position, 0)]) or 0
+        self._position += count
         return count
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
+from edgepack.bundle.contents import describe_model
 from edgepack.bundle.inspection import document
 from edgepack.bundle.manifest import (
     MAX_COUNTER,
@@ -99,6 +100,7 @@ def build_bundle(
         files=tuple(entries.values()),
         provenance=provenance,
         counter=counter,
+        contents=describe_model(described),
     )
     content = serialize(manifest)
     if len(content) > MAX_MANIFEST_BYTES:

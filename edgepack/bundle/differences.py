@@ -24,9 +24,9 @@ def changes_between(old: Bundle, new: Bundle, files: Mapping[str, Any]) -> list[
 
 
 def _fields(bundle: Bundle) -> dict[str, Any]:
-    """The manifest but for its list of files."""
+    """The manifest but for its list of files, and what it says of the model: that is compared tensor by tensor."""
     value: dict[str, Any] = json.loads(bundle.manifest_bytes)
-    return {key: inner for key, inner in value.items() if key != "files"}
+    return {key: inner for key, inner in value.items() if key not in ("files", "contents")}
 
 
 def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.archive import Bundle, open_bundle
+from edgepack.bundle.contents import read_bundled_model, read_contents
+from edgepack.bundle.manifest import MODEL_NAME
+from edgepack.bundle.modeldiff import ReadConstant, compare_models
 from edgepack.bundle.signature import check_signature
 from edgepack.bundle.sshsig import read_signature
 from edgepack.documents import BundleDocument, SignatureInfo, VerifyDocument
+from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 
 
-def document(bundle: Bundle) -> BundleDocument:
-    """What ``bundle`` and ``inspect`` print."""
+def document(bundle: Bundle, sha256: str | None = None) -> BundleDocument:
+    """What ``bundle`` prints; ``sha256`` is that of the whole file, where it is known already."""
     manifest = bundle.manifest
     model = manifest.model
     budget = manifest.target.get("budget")
@@ -22,7 +31,7 @@ def document(bundle: Bundle) -> BundleDocument:
         name=manifest.name,
         version=manifest.version,
         release=bundle.release,
-        sha256=bundle.sha256(),
+        sha256=sha256 or bundle.sha256(),
         bytes=bundle.size,
         target=str(manifest.target.get("name", "")),
         platforms=tuple(
@@ -45,6 +54,15 @@ def document(bundle: Bundle) -> BundleDocument:
         budget=budget if isinstance(budget, dict) else {},
         counter=manifest.counter,
     )
+
+
+def explain(bundle: Bundle) -> BundleDocument:
+    """What ``inspect`` prints: also what its files are. The whole file is hashed meanwhile, in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(bundle.sha256)
+        contents = read_contents(bundle)
+        told = document(bundle, digest.result())
+    return dataclasses.replace(told, contents=contents, provenance=bundle.manifest.provenance)
 
 
 def _stated(bundle: Bundle) -> SignatureInfo | None:
@@ -73,6 +91,26 @@ def verify_bundle(
         signature=signature,
         counter=bundle.manifest.counter,
     )
+
+
+def diff_models(before: Bundle, after: Bundle) -> dict[str, Any] | None:
+    """What changed in the model, tensor by tensor; None where it is the same file, ``unreadable`` where one is none."""
+    if before.manifest.model.sha256 == after.manifest.model.sha256:
+        return None
+    try:
+        models = read_bundled_model(before), read_bundled_model(after)
+    except InputError as error:
+        return {"unreadable": error.message}
+    with mapped_model(before) as old, mapped_model(after) as new:
+        return compare_models(*models, old, new)
+
+
+@contextlib.contextmanager
+def mapped_model(bundle: Bundle) -> Iterator[ReadConstant]:
+    """A function that gives the bytes of the model's constants, which stay where they are in the file."""
+    begin = bundle.entries[MODEL_NAME].offset
+    with bundle.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        yield lambda tensor: mapped[begin + tensor.offset : begin + tensor.offset + tensor.bytes]
 
 
 def diff_bundles(before: Bundle, after: Bundle) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Manifest:
     """The content of manifest.json; ``extra`` keeps top-level fields that a newer edgepack wrote.
 
     ``counter`` orders the releases of an app: a device that is pinned (docs/security.md) takes no lower one again.
+    ``contents`` is what the model is to a person (:mod:`edgepack.bundle.contents`), so that nobody has to parse it.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     provenance: Mapping[str, Any] | None = None
     counter: int | None = None
+    contents: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -117,19 +119,23 @@ def release_id(manifest_bytes: bytes, version: str) -> str:
 
 def serialize(manifest: Manifest) -> bytes:
     """The canonical bytes of manifest.json."""
-    value = dict(manifest.extra) | {
-        "schema": SCHEMA,
-        "name": manifest.name,
-        "version": manifest.version,
-        "target": manifest.target,
-        "model": {key: getattr(manifest.model, key) for key in ModelEntry.__slots__},
-        "platforms": [
-            need.platform.to_json() | {"runtime": _runtime_json(need.runtime)} for need in manifest.platforms
-        ],
-        "files": [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in manifest.files],
-        "provenance": manifest.provenance,
-        "counter": manifest.counter,
-    }
+    value = (
+        dict(manifest.extra)
+        | {
+            "schema": SCHEMA,
+            "name": manifest.name,
+            "version": manifest.version,
+            "target": manifest.target,
+            "model": {key: getattr(manifest.model, key) for key in ModelEntry.__slots__},
+            "platforms": [
+                need.platform.to_json() | {"runtime": _runtime_json(need.runtime)} for need in manifest.platforms
+            ],
+            "files": [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in manifest.files],
+            "provenance": manifest.provenance,
+            "counter": manifest.counter,
+        }
+        | ({} if manifest.contents is None else {"contents": manifest.contents})
+    )
     return canonical_json(value)
 
 
@@ -202,6 +208,7 @@ def _build(value: dict[str, Any]) -> Manifest:
         ),
         provenance=None if (provenance := value.pop("provenance")) is None else _table(provenance),
         counter=None if (counter := value.pop("counter")) is None else _size(counter, MAX_COUNTER),
+        contents=_table(value.pop("contents")) if "contents" in value else None,
         extra=value,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render
+from edgepack.cli import render, render_bundle
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.output import required
@@ -106,9 +106,9 @@ def add_commands(table: Table) -> None:
             )
         if diff:
             changes = diff_bundles(files[0], files[1])
-            return run.answer(changes, render.bundle_diff(changes))
+            return run.answer(changes, render_bundle.bundle_diff(changes))
         document = inspect_bundle(files[0])
-        return run.answer(document, render.inspected(document))
+        return run.answer(document, render_bundle.inspected(document))
 
     @verb(table, "verify", long=True)
     def verify(run: Run, file: BundleArgument, allowed_signers: AllowedSignersOption = None) -> int:

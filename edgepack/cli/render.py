@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # By the codes of edgepack.quantize.gate, whose notes get a line of their own.
 _BUDGET_WORDS = {"over-budget": "FAIL", "budget-unsettled": "INCONCLUSIVE"}
-_COLUMN = 40  # three columns then fit the width of a terminal, or nearly so
 
 
 def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocument, *, dry_run: bool = False) -> str:
@@ -117,7 +116,8 @@ def accuracy(value: documents.Accuracy) -> str:
     )
 
 
-def _platform(platform: Mapping[str, Any]) -> str:
+def platform_line(platform: Mapping[str, Any]) -> str:
+    """A platform and what runs a model there."""
     runtime = platform.get("runtime") or {}
     carried = f"{runtime.get('package')} {runtime.get('version')}" if runtime else "the device's own runtime"
     return f"Python {platform.get('python')}, {platform.get('arch')}, {platform.get('libc')}: {carried}"
@@ -132,39 +132,9 @@ def bundled(document: documents.BundleDocument, *, dry_run: bool = False) -> str
         ["target", document.target],
         *([] if document.counter is None else [["counter", str(document.counter)]]),
         *([] if document.signature is None else [["signed by", signer(document.signature)]]),
-        *(["platform", _platform(platform)] for platform in document.platforms),
+        *(["platform", platform_line(platform)] for platform in document.platforms),
     ]
     return table(rows)
-
-
-def inspected(document: documents.BundleDocument) -> str:
-    """What is in a bundle."""
-    budget = ", ".join(f"{key} {value}" for key, value in document.budget.items() if value is not None)
-    head = [
-        ["app", f"{document.name} {document.version}"],
-        ["release", document.release],
-        ["target", document.target],
-        ["model", f"{document.model.get('scheme')}, {size(document.model.get('bytes'))}"],
-        ["budget", budget or "none"],
-        ["signature", "none" if document.signature is None else f"{signer(document.signature)} (not checked: verify)"],
-        *([] if document.counter is None else [["counter", str(document.counter)]]),
-        ["sha256", document.sha256],
-        *(["platform", _platform(platform)] for platform in document.platforms),
-    ]
-    files = [[entry.path, size(entry.bytes), entry.sha256[:16]] for entry in document.files]
-    return table(head) + "\n\n" + table(files, ["file", "size", "sha256"])
-
-
-def bundle_diff(changes: Mapping[str, Any]) -> str:
-    """What changed from one bundle to another."""
-    rows = [[str(change["what"]), _short(change["before"]), _short(change["after"])] for change in changes["changes"]]
-    return table(rows, ["what", "before", "after"]) if rows else "The two bundles hold the same."
-
-
-def _short(value: object) -> str:
-    """A value in a column; --json has all of it."""
-    text = str(value)
-    return text if len(text) <= _COLUMN else text[: _COLUMN - 1] + "…"
 
 
 def signer(signature: documents.SignatureInfo) -> str:

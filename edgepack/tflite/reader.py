@@ -37,13 +37,13 @@ _NEWER_DTYPES = {19: "int2", 20: "uint4", 21: "float8_e4m3fn", 22: "float8_e5m2"
 _NEWER_OPERATORS = {209: "STABLEHLO_CASE"}
 
 
-def read_model(path: str | Path) -> TfliteModel:
-    """The model in the file.
+def read_model(path: str | Path, *, region: tuple[int, int] | None = None) -> TfliteModel:
+    """The model in the file, or in the ``region`` (offset and length) of a file that holds it among other things.
 
     Raises InputError: "no-such-model" (no file), "not-a-tflite" (something else), "broken-model" (cut short, damaged).
     """
     path = Path(path)
-    with _opened(path) as reader:
+    with _opened(path, region) as reader:
         return reader.model()
 
 
@@ -68,11 +68,13 @@ def is_tflite(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Reader]:
+def _opened(path: Path, region: tuple[int, int] | None = None) -> Iterator[_Reader]:
     """A reader over the mapped file; whatever a damaged file makes the generated code raise becomes InputError."""
     require_regular(path)
     try:
         with path.open("rb") as file:
+            offset, length = region or (0, file.seek(0, 2))
+            file.seek(offset)
             head = file.read(8)
             if len(head) < 8 or head[4:] != _IDENTIFIER:
                 raise InputError(
@@ -80,7 +82,11 @@ def _opened(path: Path) -> Iterator[_Reader]:
                     f"{path} is no .tflite model: it does not carry the mark TFL3.",
                     hint="Name a file that `edgepack quantize` or TFLiteConverter wrote.",
                 )
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            with (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as whole,
+                whole[offset : offset + length] as view,
+            ):
                 try:
                     yield _Reader(path, view)
                 except (struct.error, IndexError, TypeError, KeyError, OverflowError, UnicodeError) as fault:
@@ -104,7 +110,7 @@ def _broken(path: Path, why: str) -> InputError:
 class _Reader:
     """Walks one flatbuffer. ``_left`` counts down how many elements a file of this size can hold at all."""
 
-    def __init__(self, path: Path, view: mmap.mmap) -> None:
+    def __init__(self, path: Path, view: memoryview) -> None:
         import tflite
 
         self._path = path
@@ -186,6 +192,7 @@ class _Reader:
             sparse=tensor.Sparsity() is not None,
             blockwise=quantization is not None and quantization.DetailsType() == _BLOCKWISE,
             overflown=dtype == "float16" and self._overflown(offset, length),
+            offset=offset if length else 0,
         )
 
     def _overflown(self, offset: int, length: int) -> bool:

@@ -16,7 +16,8 @@ class Tensor:
     ``constant`` tensors have their ``bytes`` in the file (0 for the others); ``values`` are those of small constants
     of whole numbers (axes, strides, paddings), row by row, empty for all others. ``sparse`` constants leave out zeros;
     ``blockwise`` ones have a scale per block of numbers, in a tensor of its own; ``overflown`` ones of
-    float16 hold an infinity: a number beyond 65504 was put into it.
+    float16 hold an infinity: a number beyond 65504 was put into it. ``offset`` is where a constant's bytes begin in the
+    model.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Tensor:
     sparse: bool = False
     blockwise: bool = False
     overflown: bool = False
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
