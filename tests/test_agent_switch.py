@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agent_client import AgentClient, AgentFailure, FakeRelease, digest, new_op
+from agent_client import AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
 
 OLD, NEW = FakeRelease(), FakeRelease(version="2.0.0", contents={"model.tflite": b"the new model"})
 
@@ -34,6 +34,34 @@ def record(agent: AgentClient, release: FakeRelease, verdict: str) -> None:
     agent.request(
         "record", op=new_op(), app="kws", release=release.release, verdict={"verdict": verdict, "reasons": ["r"]}
     )
+
+
+@pytest.mark.parametrize("python", find_pythons())
+def test_a_release_lives_its_life_on_every_python(python: str, tmp_path: Path) -> None:
+    """From 3.8 on the agent measures, records, activates with hooks, goes back, and removes what is old."""
+    loader = (
+        b"import os, sys\n"
+        b"for name, text in (('measurement.json', '{\"runs\": 7}'), ('outputs.npz', 'outputs')):\n"
+        b"    open(os.path.join(sys.argv[2], name), 'w').write(text)\n"
+    )
+    new = FakeRelease(version="2.0.0", contents={"model.tflite": b"m", "loader.py": loader})
+    hooks = {"after_activate": ["sh", "-c", "echo $EDGEPACK_RELEASE"], "health": ["true"]}
+    with AgentClient(tmp_path / "root", python=python) as agent:
+        agent.hello_and_push(OLD)
+        agent.activate(OLD)
+        agent.push(new)
+        measured = agent.request("measure", app=None, release=None, options={})
+        assert measured["runs"] == 7
+        assert agent.request_with_payload("collect", token=measured["outputs"])[1] == b"outputs"
+        record(agent, new, "pass")
+        assert agent.request_with_payload("manifest", app=None, release=None)[1] == new.manifest
+        activated = agent.activate(new, unchecked=False, hooks=hooks)
+        assert (activated["current"], activated["previous"]) == (new.release, OLD.release)
+        assert [hook["output"].strip() for hook in activated["hooks"]] == [new.release, ""]
+        back = agent.request("rollback", op=new_op(), app=None, release=None, by="test", hooks=None)
+        assert back["current"] == OLD.release
+        assert [entry["verb"] for entry in agent.request("status", app=None)["history"]][-1] == "rollback"
+        assert agent.request("gc", op=new_op(), app=None, keep=0)["removed"] == [new.release]
 
 
 @pytest.mark.parametrize("verdict", [None, "fail", "inconclusive"])

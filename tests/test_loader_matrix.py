@@ -95,11 +95,14 @@ def test_the_loader_runs_on_every_python_with_every_runtime(pair: Pair, toy_dele
     body = f"""
 import edgepack_device
 model, helped = edgepack_device.load("tiny"), edgepack_device.load("helped")
-result = [model.predict({images.tolist()}).tolist(), helped.info()["delegate"]]
+worker = edgepack_device.load("tiny", isolated=True)
+pictures = {images.tolist()}
+result = [model.predict(pictures).tolist(), worker.predict(pictures).tolist(), helped.info()["delegate"]]
 """
-    scores, delegate = run_program(tmp_path, body, python=python)
+    scores, isolated, delegate = run_program(tmp_path, body, python=python)
     # A step or two of the int8 output: kernels round differently from one runtime to the next.
     np.testing.assert_allclose(scores, host_scores(MODEL, images)[1], atol=2.01 / 256)
+    assert isolated == scores
     assert delegate == {"library": str(toy_delegate), "operators": 2}
     loader = str(tmp_path / "apps" / "tiny" / "current" / "loader.py")
     verified = subprocess.run([python, "-I", loader, "verify"], capture_output=True, text=True, check=True)
