@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from agent_client import device_pythons
 from bundle_models import BOOKWORM, add_model, through_the_index
 
 from edgepack.bundle.lock import (
@@ -23,8 +24,9 @@ from edgepack.bundle.lock import (
 )
 from edgepack.bundle.wheels import fetch_wheels, wheel_cache
 from edgepack.errors import InputError, IntegrityError
-from edgepack.target import Platform, builtin_folder
+from edgepack.target import Platform, builtin_folder, load_target, version_tuple
 from edgepack.target.lock import Wheel, choose_wheel, read_lock
+from edgepack.target.solver import NUMPY_FOR, runtime_options
 
 NAME = "numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
 
@@ -197,32 +199,54 @@ def test_the_index_still_serves_what_is_locked() -> None:
     assert fetched == smallest
 
 
+_RUN = """
+import sys; sys.path[:0] = sys.argv[1:3]
+from {module}.interpreter import Interpreter
+import numpy
+interpreter = Interpreter(model_path=sys.argv[3]); interpreter.allocate_tensors()
+interpreter.set_tensor(interpreter.get_input_details()[0]["index"], numpy.ones(4, numpy.float32))
+interpreter.invoke()
+assert interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).tolist() == [2.5] * 4
+assert numpy.__file__.startswith(sys.argv[2]), numpy.__file__
+foreign = [str(getattr(module, "__file__", None) or "") for module in sys.modules.values()]
+print([path for path in foreign if "site-packages" in path or "dist-packages" in path])
+"""
+
+
 @pytest.mark.network
-@pytest.mark.parametrize("package", ["tflite-runtime", "ai-edge-litert"])
-def test_a_runtime_needs_nothing_but_its_wheel_and_numpy(tmp_path: Path, package: str) -> None:
-    """The slim set is enough: a bare Python with the two unpacked wheels and nothing else runs a model."""
-    chosen = [choose_wheel(read_lock(), name, here()) for name in (package, "numpy")]
-    wheels = [wheel for wheel in chosen if wheel is not None]
-    if package == "tflite-runtime" and sys.version_info >= (3, 12):
-        assert wheels[0].package == "numpy", "tflite-runtime has wheels for newer Pythons: use them"
+@pytest.mark.parametrize("package", sorted(NUMPY_FOR))
+@pytest.mark.parametrize(
+    "python",
+    [
+        pytest.param(one, marks=() if one == here().python else pytest.mark.slow)
+        for one in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+    ],
+)
+def test_a_runtime_needs_nothing_but_its_wheel_and_numpy(tmp_path: Path, python: str, package: str) -> None:
+    """The set that the solver chooses is enough and none of it can be left out: a bare Python with it runs a model."""
+    program = sys.executable if python == here().python else device_pythons().get(python)
+    if program is None:
+        pytest.skip(f"this machine has no Python {python}")
+    platform = Platform(python, here().arch, here().libc)
+    options = {option.package: option for option in runtime_options(load_target("generic-cpu"), platform, read_lock())}
+    assert options, platform.label
+    if package not in options:
+        assert version_tuple(python) > (3, 11) if package == "tflite-runtime" else python == "3.8"
         return
-    assert [wheel.package for wheel in wheels] == [package, "numpy"]
-    site = tmp_path / "site"
     with through_the_index():
-        fetched = fetch_wheels(wheels)
-    for path in fetched.values():
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(site)
+        fetched = fetch_wheels(options[package].wheels)
+    sites = []
+    for wheel in options[package].wheels:
+        sites.append(tmp_path / wheel.package)
+        with zipfile.ZipFile(fetched[wheel.filename]) as archive:
+            archive.extractall(sites[-1])
     (tmp_path / "m.tflite").write_bytes(add_model(4))
-    module = "tflite_runtime" if package == "tflite-runtime" else "ai_edge_litert"
-    script = (
-        f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        f"from {module}.interpreter import Interpreter\nimport numpy\n"
-        f"interpreter = Interpreter(model_path={str(tmp_path / 'm.tflite')!r}); interpreter.allocate_tensors()\n"
-        "interpreter.set_tensor(interpreter.get_input_details()[0]['index'], numpy.ones(4, numpy.float32))\n"
-        "interpreter.invoke()\n"
-        "assert interpreter.get_tensor(interpreter.get_output_details()[0]['index']).tolist() == [2.5] * 4\n"
-        f"assert numpy.__file__.startswith({str(site)!r})"
-    )
-    # -S: no site-packages, so that nothing of this environment can help.
-    subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True, timeout=120)
+    script = _RUN.format(module=package.replace("-", "_"))
+    # -I -S: no site-packages, so that nothing of this machine can help.
+    command = [program, "-I", "-S", "-c", script, *map(str, sites), str(tmp_path / "m.tflite")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr[-2000:]
+    for left_out in (0, 1):
+        kept = [str(tmp_path) if place == left_out else str(site) for place, site in enumerate(sites)]
+        lacking = subprocess.run([*command[:5], *kept, command[-1]], capture_output=True, check=False, timeout=120)
+        assert b"No module named" in lacking.stderr, sites[left_out].name

@@ -38,12 +38,12 @@ NEWEST_GLIBC = 41
 """Wheels for glibc 2.17 up to 2.41 (Debian 13) are asked for."""
 
 
-def platform_tags(arch: str) -> tuple[str, ...]:
+def platform_tags(arch: str, newest_glibc: int = NEWEST_GLIBC) -> tuple[str, ...]:
     """Every tag that a wheel for the architecture may carry; pip takes a wheel only if one of its tags is asked for.
 
     The names before PEP 600 (manylinux2014 = glibc 2.17 and older ones) are asked for too.
     """
-    numbered = tuple(f"manylinux_2_{minor}_{arch}" for minor in range(NEWEST_GLIBC, 16, -1))
+    numbered = tuple(f"manylinux_2_{minor}_{arch}" for minor in range(newest_glibc, 16, -1))
     legacy = ("manylinux2014",) if arch != "x86_64" else ("manylinux2014", "manylinux2010", "manylinux1")
     return numbered + tuple(f"{name}_{arch}" for name in legacy)
 

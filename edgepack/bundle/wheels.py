@@ -6,6 +6,7 @@ bundled again without a network.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from packaging.tags import compatible_tags, cpython_tags
+from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
@@ -109,25 +110,27 @@ def _named(filename: str) -> tuple[str, str]:
 
 
 def _lowest_libc(filename: str, python: str, arch: str) -> str | None:
-    """The C library that a wheel needs on a Python and architecture, as in :class:`Wheel`; None where it does not load.
+    """The C library that a wheel needs on a Python and architecture, as in :class:`Wheel`; None where it loads not."""
+    if _named(filename)[0] not in (*NUMPY_FOR, "numpy"):
+        return None
+    libcs = _loading_tags(python, arch)
+    needed = [libcs[tag] for tag in parse_wheel_filename(filename)[3] if tag in libcs]
+    return min(needed, key=lambda libc: (libc == "musl", version_tuple(libc)), default=None)
+
+
+@functools.cache
+def _loading_tags(python: str, arch: str) -> Mapping[Tag, str]:
+    """Every tag of a wheel that loads, with the C library that it asks for.
 
     A ``linux_`` tag says nothing of the C library; on armv7l ``linux_armv6l`` loads too, as the wheels for Raspberry
     Pi OS are tagged.
     """
-    if _named(filename)[0] not in (*NUMPY_FOR, "numpy"):
-        return None
-    archs = (arch, "armv6l") if arch == "armv7l" else (arch,)
-    plain = [f"linux_{one}" for one in archs]
+    plain = [f"linux_{one}" for one in ((arch, "armv6l") if arch == "armv7l" else (arch,))]
     libcs = dict.fromkeys(("any", *plain), "") | {f"musllinux_1_{minor}_{arch}": "musl" for minor in range(1, 9)}
     libcs |= {tag: oldest_glibc(tag) for tag in platform_tags(arch) if "manylinux1_" not in tag and "2010" not in tag}
-    numbers = [int(number) for number in python.split(".")]
-    interpreter = f"cp{''.join(python.split('.'))}"
-    supported = {
-        *cpython_tags(numbers, [interpreter], libcs),
-        *compatible_tags(numbers, interpreter, libcs),
-    }
-    needed = [libcs[tag.platform] for tag in parse_wheel_filename(filename)[3] if tag in supported]
-    return min(needed, key=lambda libc: (libc == "musl", version_tuple(libc)), default=None)
+    numbers, interpreter = [int(number) for number in python.split(".")], f"cp{python.replace('.', '')}"
+    tags = (*cpython_tags(numbers, [interpreter], libcs), *compatible_tags(numbers, interpreter, libcs))
+    return {tag: libcs[tag.platform] for tag in tags}
 
 
 def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder: Path, hashes: bool = False) -> None:
