@@ -129,6 +129,27 @@ result = [shapes, same, said, raw.shape, again, model.info()["inputs"]]
     assert inputs[0]["shape"] == [1, -1, -1, 1]
 
 
+def test_a_picture_for_which_there_is_no_memory_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    """A size whose tensors get no memory is a ValueError, after which the model answers as before."""
+    lay_out(tmp_path, model_release("tiny_open"))
+    body = """
+import resource
+picture = np.random.default_rng(0).uniform(0, 1, (1, 6, 9, 1)).astype(np.float32)
+expected = model.predict(picture)
+huge = np.broadcast_to(np.int8(0), (1, 20000, 20000, 1))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+try:
+    model.predict_raw(huge)
+except ValueError as error:
+    said = str(error)
+result = [said, bool(np.array_equal(model.predict(picture), expected))]
+"""
+    said, same = run_program(tmp_path, LOAD + body)
+    assert "cannot resize the model to [1, 20000, 20000, 1]" in said
+    assert same
+
+
 def test_a_model_keeps_its_interpreter_and_its_memory(float32: Path) -> None:
     """Thousands of calls, of changing batch sizes, run on the interpreter that was loaded and take no more memory."""
     body = """

@@ -343,7 +343,7 @@ def open_interpreter(
             model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
         )
         return interpreter, count_delegated(interpreter)
-    except (ValueError, RuntimeError, ImportError) as error:
+    except (ValueError, RuntimeError, ImportError, MemoryError) as error:
         raise refused(runtime, error) from None
 
 
@@ -359,8 +359,6 @@ def allocate(interpreter: Any, runtime: Any) -> bool:
         if any(-1 in details.get("shape_signature", ()) for details in interpreter.get_input_details()):
             return False
         require_memory(needed_bytes(interpreter), memory_available())
-        if isinstance(error, MemoryError):
-            raise LoaderError("out-of-memory", "The device has no memory left for the model.", MEMORY_HINT) from None
         raise refused(runtime, error) from None
     return True
 
@@ -405,7 +403,9 @@ def require_memory(needed: Optional[int], available: Optional[int]) -> None:
 
 
 def refused(runtime: Any, error: Exception) -> LoaderError:
-    """What the runtime said against the model."""
+    """What the runtime said against the model, or that it got no memory."""
+    if isinstance(error, MemoryError):
+        return LoaderError("out-of-memory", "The device has no memory left for the model.", MEMORY_HINT)
     return LoaderError(
         "runtime-refused",
         f"{runtime.__name__.split('.')[0]} does not take this model: {error}",
@@ -760,11 +760,13 @@ class Model:
             for info, shape in zip(self.inputs, shapes):
                 interpreter.resize_tensor_input(info.index, list(shape))
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            for info, shape in zip(self.inputs, self._shapes):
+        except (ValueError, RuntimeError, MemoryError) as error:
+            before, self._shapes = self._shapes, []
+            for info, shape in zip(self.inputs, before):
                 interpreter.resize_tensor_input(info.index, list(shape))
-            if self._shapes:
+            if before:
                 interpreter.allocate_tensors()
+            self._shapes = before
             told = ", ".join(str(list(shape)) for shape in shapes)
             raise InputMismatch(f"The runtime cannot resize the model to {told}: {error}") from None
         self._shapes = list(shapes)
