@@ -14,8 +14,10 @@ from edgepack.bundle.manifest import Manifest, parse, runtime_id, serialize
 from edgepack.bundle.runtime import NUMPY_FOR, choose_runtime, numpy_fits, platform_fits, runtime_fits
 from edgepack.documents import canonical_json
 from edgepack.errors import MisfitError
-from edgepack.target import Platform
+from edgepack.target import Platform, load_target
+from edgepack.target.lock import shipped_wheels
 from edgepack.target.refusal import Surroundings
+from edgepack.target.solver import runtime_options
 
 TFLITE = "wheels/tflite_runtime-2.14.0-cp311-cp311-manylinux_2_34_aarch64.whl"
 NUMPY = "wheels/numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.whl"
@@ -102,9 +104,12 @@ def test_a_32_bit_device_brings_numpy_from_debian() -> None:
     [
         (Platform("3.9", "aarch64", "glibc-2.31"), "Bundle for it: --platform 3.9,aarch64,glibc-2.31."),
         (Platform("3.12", "x86_64", "glibc-2.39"), "or with a profile that has it: x86-64."),
-        (Platform("3.11", "armv7l", "glibc-2.36"), "or with a profile that has it: raspberry-pi-4-32bit."),
+        (
+            Platform("3.11", "armv7l", "glibc-2.36"),
+            "profile that has it: raspberry-pi-4-32bit. But first its",
+        ),
         (Platform("3.11", "aarch64", "glibc-2.31"), "Bundle for it: --platform 3.11,aarch64,glibc-2.31."),
-        (Platform("3.11", "aarch64", "musl"), "built for musl, all are for glibc. What would fit: another OS release"),
+        (Platform("3.11", "aarch64", "musl"), "built for musl, all are for glibc. What would fit: a system with"),
         (Platform("3.13", "armv7l", "glibc-2.41"), "no TFLite runtime has a wheel for Python 3.13 on armv7l"),
     ],
 )
@@ -229,3 +234,62 @@ def test_a_choice_is_always_complete_and_consistent(
         assert numpy_fits(NUMPY_FOR[choice.package], installed["numpy"])
     if choice.package in choice.use_installed:
         assert runtime_fits(choice.package, "2.14.0", installed[choice.package])
+
+
+# What a person has, what they typed, and what comes of it: the rows of the issue that people open.
+NEW_NUMPY, OLD_NUMPY = {"numpy": "2.2.4"}, {"numpy": "1.24.2"}
+PI_32_ON_64 = Surroundings("/usr/bin/python3", "aarch64", ("/usr/bin/python3.11",))
+SLIM_32 = manifest(need(Platform("3.10", "x86_64", "glibc-2.35"), "tflite-runtime", []))
+DEVICES = {
+    "bookworm, NumPy from Debian": (("3.11", "aarch64", "glibc-2.36"), OLD_NUMPY, "tflite-runtime 2.14.0 sends 1"),
+    "bookworm, no NumPy": (("3.11", "aarch64", "glibc-2.36"), {}, "tflite-runtime 2.14.0 sends 2"),
+    "bookworm, NumPy 2 installed": (("3.11", "aarch64", "glibc-2.36"), NEW_NUMPY, "tflite-runtime 2.14.0 sends 2"),
+    "bookworm, runtime and NumPy installed": (
+        ("3.11", "aarch64", "glibc-2.36"), {"tflite-runtime": "2.14.0", **OLD_NUMPY}, "tflite-runtime 2.14.0 sends 0",
+    ),
+    "bookworm, the other runtime installed": (
+        ("3.11", "aarch64", "glibc-2.36"), {"ai-edge-litert": "2.3.0", **NEW_NUMPY}, "ai-edge-litert 2.3.0 sends 0",
+    ),
+    "bullseye, NumPy 1.19": (("3.9", "aarch64", "glibc-2.31"), {"numpy": "1.19.5"}, "tflite-runtime 2.13.0 sends 2"),
+    "Python 3.11 on bullseye": (("3.11", "aarch64", "glibc-2.31"), {}, "ai-edge-litert 2.3.0 sends 2"),
+    "Ubuntu 20.04": (("3.8", "aarch64", "glibc-2.31"), {"numpy": "1.17.4"}, "tflite-runtime 2.13.0 sends 2"),
+    "Ubuntu 24.04": (("3.12", "aarch64", "glibc-2.39"), {"numpy": "1.26.4"}, "ai-edge-litert 2.3.0 sends 1"),
+    "trixie": (("3.13", "aarch64", "glibc-2.41"), NEW_NUMPY, "ai-edge-litert 2.3.0 sends 1"),
+    "Python 3.14": (("3.14", "x86_64", "glibc-2.41"), {}, "ai-edge-litert 2.3.0 sends 2"),
+    "Yocto with its vendor's runtime": (
+        ("3.12", "aarch64", "glibc-2.39"), {"tflite-runtime": "2.16.2", "numpy": "1.26.4"},
+        "tflite-runtime 2.16.2 sends 0",
+    ),
+    "32-bit bookworm": (("3.11", "armv7l", "glibc-2.36"), OLD_NUMPY, "tflite-runtime 2.14.0 sends 1"),
+    "32-bit bookworm, no NumPy": (("3.11", "armv7l", "glibc-2.36"), {}, "sudo apt install python3-numpy"),
+    "32-bit bullseye": (("3.9", "armv7l", "glibc-2.31"), {"numpy": "1.19.5"}, "take Debian 12"),
+    "32-bit trixie": (("3.13", "armv7l", "glibc-2.41"), NEW_NUMPY, "the 64-bit edition of its system"),
+    "Alpine": (("3.12", "aarch64", "musl"), {}, "no wheel of a TFLite runtime is built for musl"),
+    "a 32-bit PC": (("3.11", "i686", "glibc-2.36"), {}, "no TFLite runtime has a wheel for i686"),
+    "a Raspberry Pi Zero": (("3.11", "armv6l", "glibc-2.36"), {}, "armv7l, x86_64. What would fit: a board of one"),
+    "Python 3.15": (("3.15", "aarch64", "glibc-2.41"), {}, "another Python of the device, --python /usr/bin/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", DEVICES)
+def test_every_device_gets_a_runtime_or_a_precise_refusal(row: str) -> None:
+    """From a bare Python to the wrong NumPy: what runs, and how many wheels travel; or which part is missing."""
+    spec, installed, outcome = DEVICES[row]
+    device = Platform(*spec)
+    options = runtime_options(load_target("generic-cpu"), device, shipped_wheels())
+    if not options:
+        around = PI_32_ON_64 if device.python == "3.15" or device.arch == "armv7l" else None
+        said = str(_misfit(SLIM_32, device, installed, around))
+    else:
+        wheels = [f"wheels/{wheel.filename}" for wheel in options[0].wheels]
+        entry = need(device, options[0].package, wheels)
+        entry["runtime"] |= {
+            "version": options[0].version, "enough": {"tflite-runtime": "2.13", "ai-edge-litert": "2.1"},
+        }  # fmt: skip
+        try:
+            choice = choose_runtime(manifest(entry), device, installed)
+            said = f"{choice.package} {choice.version} sends {len(choice.wheels)}"
+        except MisfitError as error:
+            said = str(error)
+    assert outcome in said
+    assert "\n" not in said

@@ -70,8 +70,9 @@ def test_every_cell_has_its_runtime_or_its_refusal(python: str, arch: str) -> No
             missing = missing_part(platform, wheels)
             named = {"musl": "musl", "glibc-2.31": "glibc 2.34"}.get(libc, f"Python {python} on {arch}")
             assert named in missing or f"Python {python} on {arch}" in missing
-            assert "--wheels FOLDER" in ways_out(platform, wheels)[-1]
-            assert any("another OS release: " in way for way in ways_out(platform, wheels))
+            assert f"--platform {platform.spec} --wheels FOLDER" in ways_out(platform, wheels)[-1]
+            release = "a system with glibc: " if libc == "musl" else "another OS release: "
+            assert any(release in way for way in ways_out(platform, wheels))
 
 
 def test_the_table_has_every_cell() -> None:

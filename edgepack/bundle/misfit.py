@@ -19,19 +19,21 @@ from edgepack.target.refusal import (
     runtimes_for,
     ways_out,
 )
-from edgepack.target.solver import NUMPY_FOR, numpy_wheel
+from edgepack.target.solver import NUMPY_FOR, numpy_wheel, takes_numpy
 
 Fits = Callable[[Platform, Platform], bool]
 
 
-def no_platform(manifest: Manifest, device: Platform, around: Surroundings, fits: Fits) -> MisfitError:
+def no_platform(
+    manifest: Manifest, device: Platform, installed: Mapping[str, str], around: Surroundings, fits: Fits
+) -> MisfitError:
     """None of the bundle's platforms is the device's."""
     carried = "; ".join(need.platform.label for need in manifest.platforms) or "no platform at all"
     narrow = f" (a 32-bit system on a 64-bit kernel, {around.machine})" if _is_narrow(device, around) else ""
     return MisfitError(
         "no-platform",
         f"The bundle is not for this device: the device has {device.label}{narrow}, the bundle carries {carried}.",
-        hint=_what_fits(manifest, device, around, fits),
+        hint=_what_fits(manifest, device, installed.get("numpy"), around, fits),
         device=device.to_json(),
         platforms=[need.platform.to_json() for need in manifest.platforms],
     )
@@ -41,21 +43,26 @@ def _is_narrow(device: Platform, around: Surroundings) -> bool:
     return device.arch in ("armv7l", "i686") and around.machine in ("aarch64", "x86_64")
 
 
-def _what_fits(manifest: Manifest, device: Platform, around: Surroundings, fits: Fits) -> str:
+def _what_fits(manifest: Manifest, device: Platform, numpy: str | None, around: Surroundings, fits: Fits) -> str:
     """The next command: another Python of the device's, a bundle for it, or what else would do."""
     needs = [need.platform for need in manifest.platforms]
     other = other_python(device, around, lambda one: any(fits(need, one) for need in needs))
     if other:
         return f"The device has another Python that fits: --python {other}"
     locked = shipped_wheels()
-    if runtimes_for(device, locked):
+    runtimes = runtimes_for(device, locked)
+    if runtimes:
         profiles = [
             target.name
             for target in list_targets()
             if not target.delegate.required and any(fits(platform, device) for platform in target.platforms)
         ]
         named = f", or with a profile that has it: {', '.join(profiles[:3])}" if profiles else ""
-        return f"Bundle for it: --platform {device.spec}{named}."
+        lacks_numpy = not any(
+            numpy_wheel(package, device, locked) or (numpy and takes_numpy(package, numpy)) for package in runtimes
+        )
+        first = f" But first its NumPy: {numpy_mend(runtimes[-1], device, numpy, around)}" if lacks_numpy else ""
+        return f"Bundle for it: --platform {device.spec}{named}.{first}"
     return f"Nothing can be bundled for it: {missing_part(device, locked)}. What would fit: " + "; ".join(
         ways_out(device, locked, around)
     )

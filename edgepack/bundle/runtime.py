@@ -49,7 +49,7 @@ def choose_runtime(
     around = around or Surroundings()
     fitting = [need for need in manifest.platforms if platform_fits(need.platform, device)]
     if not fitting:
-        raise no_platform(manifest, device, around, platform_fits)
+        raise no_platform(manifest, device, installed, around, platform_fits)
     need = max(fitting, key=lambda one: version_tuple(one.platform.libc))
     if need.runtime.package not in NUMPY_FOR:
         raise unknown_runtime(need)

@@ -81,11 +81,13 @@ def ways_out(platform: Platform, wheels: Sequence[Wheel], around: Surroundings |
     systems = systems_for(platform.arch, wheels)
     if systems:
         named = " or ".join(f"{system.name} (Python {system.python})" for system in systems[-2:])
-        ways.append(f"another OS release: {named}")
-    ways.append(
-        "wheels for it that you build, or fetch from an extra index, into a folder: `edgepack bundle --wheels FOLDER`"
-    )
-    return ways
+        ways.append(f"{'another OS release' if platform.libc.startswith('glibc-') else 'a system with glibc'}: {named}")
+    if any(wheel.arch == platform.arch for wheel in wheels):
+        ways.append(
+            "wheels for it that you build, or fetch from an extra index, in a folder: "
+            f"`edgepack bundle --platform {platform.spec} --wheels FOLDER`"
+        )
+    return ways or ["a board of one of those architectures"]
 
 
 def other_python(platform: Platform, around: Surroundings, fits: Callable[[Platform], bool]) -> str | None:

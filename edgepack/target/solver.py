@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from edgepack.target.lock import Wheel, choose_wheel, shipped_wheels
 from edgepack.target.values import Platform, Target, version_tuple
@@ -64,7 +65,10 @@ def numpy_wheel(package: str, platform: Platform, wheels: Iterable[Wheel]) -> Wh
 
 def takes_numpy(package: str, version: str) -> bool:
     """Whether the runtime ``package`` works with a version of NumPy."""
-    return version in SpecifierSet(NUMPY_FOR[package])
+    try:
+        return Version(version) in SpecifierSet(NUMPY_FOR[package])
+    except InvalidVersion:  # a vendor's odd build is not trusted to fit
+        return False
 
 
 def own_runtime(target: Target, platform: Platform, locked: Iterable[Wheel]) -> RuntimeOption:
