@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepack.cli.complete import system_names
 from edgepack.cli.main import run
 from edgepack.device import ConnectOptions, DeviceAddress
 from edgepack.device.emulated import SYSTEMS, list_devices, needs, start
-from edgepack.device.emulated.access import ssh_config
+from edgepack.device.emulated.access import give_to_sudoer, ssh_config
 from edgepack.device.emulated.aptsources import choose_mirror, mirror_for, parse_deb822, parse_list, read_sources
 from edgepack.device.emulated.making import _Progress, failed, mounted_below, remove_tree
 from edgepack.device.emulated.running import Process, is_alive
@@ -305,3 +306,31 @@ def test_a_half_made_device_is_never_taken_for_a_whole_one() -> None:
     if os.geteuid() == 0:
         assert remove(PI.name).changed
         assert list_devices().devices[0].state == "absent"
+
+
+def test_the_shell_completes_the_names() -> None:
+    """TAB after `emulate start pi-b` offers the two with bookworm."""
+    assert system_names("pi-b") == ["pi-bookworm64", "pi-bookworm32"]
+
+
+def test_a_dry_run_prints_the_commands_and_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """`start --dry-run` shows the debootstrap and the sshd that it would run, and leaves the cache empty."""
+    if os.geteuid() != 0 or needs.missing_packages(PI, make=True):
+        pytest.skip("only root makes emulated devices, with debootstrap")
+    assert run(["emulate", "start", PI.name, "--mirror", "http://mirror.example.org/debian/", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "debootstrap --arch=arm64" in told
+    assert "bookworm" in told
+    assert told.count("http://mirror.example.org/debian") == 1
+    assert "/usr/sbin/sshd" in told
+    assert not Places.of(PI).folder.parent.exists()
+
+
+def test_only_a_sudoer_is_given_files(tmp_path: Path) -> None:
+    """Without sudo, and with a SUDO_UID that is no number, files stay whose they are."""
+    path = tmp_path / "key"
+    path.write_text("")
+    owner = path.stat().st_uid
+    give_to_sudoer([path], {})
+    give_to_sudoer([path], {"SUDO_UID": "pi", "SUDO_GID": "pi"})
+    assert path.stat().st_uid == owner

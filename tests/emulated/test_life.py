@@ -46,11 +46,24 @@ def test_it_is_the_system_that_it_says(pi: Callable[[str], Pi], name: str) -> No
     device, system = pi(name), SYSTEMS[name]
     machine = {"aarch64": "aarch64", "armv7l": "armv7l"}[system.platform.arch]
     libc = system.platform.libc.removeprefix("glibc-")
-    python = "import os,platform as p; print(p.machine(), p.python_version(), p.libc_ver()[1], os.getuid())"
-    told = device.run(f"hostname; dpkg --print-architecture; python3 -c '{python}'").split()
+    # Bit 20 of AT_HWCAP (16): the dot product instructions, which boards before the Pi 5 lack (aarch64's hwcap.h).
+    dot_product = "__import__('ctypes').CDLL(None).getauxval(16) >> 20 & 1" if machine == "aarch64" else "0"
+    python = (
+        f"import os,platform as p; print(p.machine(), p.python_version(), p.libc_ver()[1], os.getuid(), {dot_product})"
+    )
+    told = device.run(f'hostname; dpkg --print-architecture; python3 -c "{python}"').split()
     assert told[:4] == [name, system.dpkg_arch, machine, told[3]]
     assert told[3].startswith(f"{system.platform.python}.")
-    assert told[4:] == [libc, "1000"]
+    assert told[4:] == [libc, "1000", "0"]
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_its_processor_is_the_oldest_board_s(pi: Callable[[str], Pi], name: str) -> None:
+    """What chooses kernels by /proc/cpuinfo finds a Cortex-A53 or Cortex-A7 there, and nothing of this machine's."""
+    told = pi(name).run("cat /proc/cpuinfo; cat /sys/devices/system/cpu/possible")
+    assert f"CPU part\t: {'0xc07' if name == 'pi-bookworm32' else '0xd03'}\n" in told
+    assert told.count("processor\t: ") == os.cpu_count()
+    assert "vendor_id" not in told
 
 
 def test_two_starts_run_one_device(pi: Callable[[str], Pi]) -> None:
@@ -66,17 +79,19 @@ def test_two_starts_run_one_device(pi: Callable[[str], Pi]) -> None:
 
 
 def test_stop_leaves_nothing_but_files(pi: Callable[[str], Pi]) -> None:
-    """No process and no mount of it is left, on this machine never were mounts; what lay on its disk stays."""
+    """No process of it is left, mounts of this machine never were; what lay on its disk stays, and so does its port."""
     device = pi(NAME)
     device.run("echo kept >note; nohup sleep 600 >/dev/null 2>&1 &")
     places = Places.of(SYSTEMS[NAME])
     assert mounted_below(places.folder, Path("/proc/self/mountinfo").read_text()) == []
+    port = start(NAME).port
     stop(NAME)
     assert processes_with(str(places.root)) == []
     assert processes_with("sleep 600") == []
     assert {told.name: told.state for told in list_devices().devices}[NAME] == "stopped"
     assert not stop(NAME).changed
-    assert not start(NAME).made
+    again = start(NAME)
+    assert (again.made, again.port) == (False, port)
     assert device.run("cat note; rm note") == "kept\n"
 
 

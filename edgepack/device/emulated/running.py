@@ -1,7 +1,7 @@
 """Running a device: an sshd under QEMU in namespaces of its own, known by its process and told by a small file.
 
-The mounts (/proc, /dev/pts, /dev/shm, /run) are in the process's mount namespace and all of the device's processes in
-its PID namespace: ending the one process ends and unmounts everything.
+The mounts (/proc, /sys, /dev/pts, /dev/shm, /run) are in the process's mount namespace and all of the device's
+processes in its PID namespace: ending the one process ends and unmounts everything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgepack.device.emulated.needs import needs_qemu
+from edgepack.device.emulated.processor import cpuinfo
 from edgepack.device.emulated.systems import Places, System
 from edgepack.errors import DeviceFailure
 
@@ -26,15 +28,25 @@ _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 20.0
 _PAUSE_S = 0.05
 
-# $1 is the device's file system, $2 its name, $3 its port, $4 where it listens.
+# $1 is the device's file system, $2 its name, $3 its port, $4 where it listens, $5 the processor, $6 what that says of
+# itself ("" without QEMU). sshd hands nothing of its own environment on; SetEnv is for what runs in a session.
 _SCRIPT = """\
 mount -t proc proc "$1/proc"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts "$1/dev/pts"
 mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
 mount -t tmpfs -o mode=0755 tmpfs "$1/run"
 mkdir "$1/run/sshd"
+mount -t tmpfs -o mode=0755 tmpfs "$1/sys"
+mkdir -p "$1/sys/devices/system/cpu"
+for file in possible present online; do
+  cat "/sys/devices/system/cpu/$file" >"$1/sys/devices/system/cpu/$file"
+done
+if [ -n "$6" ]; then
+  printf %s "$6" >"$1/run/cpuinfo"
+  mount --bind "$1/run/cpuinfo" "$1/proc/cpuinfo"
+fi
 hostname "$2"
-exec chroot "$1" /usr/sbin/sshd -D -e -p "$3" -o "ListenAddress=$4"
+exec chroot "$1" /usr/sbin/sshd -D -e -p "$3" -o "ListenAddress=$4" -o "SetEnv=QEMU_CPU=$5"
 """
 # Starts a process that outlives its starter and is nobody's child; prints its number.
 _DETACH = (
@@ -57,13 +69,15 @@ class Process:
 
 
 def command(system: System, places: Places, port: int | str) -> list[str]:
-    """The command that runs a device in the foreground; pure."""
+    """The command that runs a device in the foreground; depends on this machine's processors, starts nothing."""
     namespaces = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--"]
-    return [*namespaces, "sh", "-eu", "-c", _SCRIPT, "sh", str(places.root), system.name, str(port), ADDRESS]
+    told = cpuinfo(system.cpu, os.cpu_count() or 1) if needs_qemu(system) else ""
+    values = [str(places.root), system.name, str(port), ADDRESS, system.cpu, told]
+    return [*namespaces, "sh", "-eu", "-c", _SCRIPT, "sh", *values]
 
 
 def read_state(places: Places) -> Process | None:
-    """Who runs the device by its file; None where there is none, or none that makes sense."""
+    """Who runs the device, or ran it last, by its file; None where there is none, or none that makes sense."""
     try:
         value = json.loads(places.state.read_bytes())
         return Process(int(value["pid"]), int(value["started"]), str(value["boot"]), int(value["port"]))
@@ -106,15 +120,15 @@ def start(system: System, places: Places, port: int | None) -> Process:
     try:
         _wait_for_answer(system, places, process)
     except BaseException:
-        stop(places, process)
+        stop(process)
         raise
     return process
 
 
-def stop(places: Places, process: Process) -> None:
+def stop(process: Process) -> None:
     """End a device's process, and with it all others of the device, and wait until they are gone.
 
-    Raises DeviceFailure "emulated-stop" where they do not go.
+    Its state stays, for the port that it had. Raises DeviceFailure "emulated-stop" where they do not go.
     """
     family = {pid: _started(pid) for pid in (process.pid, *_children(process.pid))}
     if is_alive(process):
@@ -129,7 +143,6 @@ def stop(places: Places, process: Process) -> None:
                 hint=f"Look at what it waits for: cat /proc/{process.pid}/stack",
             )
         time.sleep(_PAUSE_S)
-    places.state.unlink(missing_ok=True)
 
 
 def answers(process: Process) -> bool:

@@ -19,35 +19,35 @@ class System:
     """One emulated device: a Debian release for an architecture.
 
     ``suite`` is Debian's name of the release, ``dpkg_arch`` Debian's of the architecture, ``qemu`` QEMU's of it
-    (``qemu-aarch64``, as binfmt_misc knows it). ``platform`` is what a runtime is chosen for there, ``like`` the
-    profiles whose systems it stands for.
+    (``qemu-aarch64``, as binfmt_misc knows it), ``cpu`` the processor that it imitates: none newer than the oldest
+    board's, so that what needs more than that fails here too. ``platform`` is what a runtime is chosen for there,
+    ``like`` the profiles whose systems it stands for.
     """
 
     name: str
     suite: str
     dpkg_arch: str
     qemu: str
+    cpu: str
     platform: Platform
     like: tuple[str, ...]
 
 
+# The oldest of the boards with a 64-bit system have a Cortex-A53. QEMU has none for 32-bit programs; the Cortex-A7 of
+# the Pi 2 comes next.
+_ARM64 = ("arm64", "qemu-aarch64", "cortex-a53")
+_ARMHF = ("armhf", "qemu-arm", "cortex-a7")
 _PI_64 = ("raspberry-pi-3", "raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2w")
+_PI_32 = ("raspberry-pi-4-32bit",)
 
 # What Raspberry Pi OS is made from, and the Python and glibc that Debian's release has.
 # https://packages.debian.org/bookworm/python3 https://packages.debian.org/trixie/python3
 SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
-        System("pi-bookworm64", "bookworm", "arm64", "qemu-aarch64", Platform("3.11", "aarch64", "glibc-2.36"), _PI_64),
-        System(
-            "pi-bookworm32",
-            "bookworm",
-            "armhf",
-            "qemu-arm",
-            Platform("3.11", "armv7l", "glibc-2.36"),
-            ("raspberry-pi-4-32bit",),
-        ),
-        System("pi-trixie64", "trixie", "arm64", "qemu-aarch64", Platform("3.13", "aarch64", "glibc-2.41"), _PI_64),
+        System("pi-bookworm64", "bookworm", *_ARM64, Platform("3.11", "aarch64", "glibc-2.36"), _PI_64),
+        System("pi-bookworm32", "bookworm", *_ARMHF, Platform("3.11", "armv7l", "glibc-2.36"), _PI_32),
+        System("pi-trixie64", "trixie", *_ARM64, Platform("3.13", "aarch64", "glibc-2.41"), _PI_64),
     )
 }
 

@@ -78,7 +78,7 @@ def stop(name: str, *, dry_run: bool = False) -> EmulateChangeDocument:
     needs.require_linux_root()
     if not dry_run:
         with _locked(system, places):
-            process_of.stop(places, process)
+            process_of.stop(process)
     return EmulateChangeDocument(name, changed=True, bytes=0)
 
 
@@ -96,7 +96,7 @@ def remove(name: str, *, dry_run: bool = False) -> EmulateChangeDocument:
         with _locked(system, places):
             process = process_of.running(places)
             if process is not None:
-                process_of.stop(places, process)
+                process_of.stop(process)
             for folder in folders:
                 making.remove_tree(folder)
             places.making_log.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def _answering(
         if process_of.answers(before) or process_of.answers(before):
             return before
         report(Event("emulate", f"{system.name} runs but does not answer at port {before.port}: starting it anew"))
-        process_of.stop(places, before)
+        process_of.stop(before)
     last = process_of.read_state(places) or before
     report(Event("emulate", f"{system.name}: starting its sshd"))
     process = process_of.start(system, places, last.port if last else None)
