@@ -227,6 +227,10 @@ def test_a_program_on_a_real_numpy_2_runs_an_isolated_model(tmp_path: Path, nump
     lay_out(tmp_path, model_release())
     body = f"import sys; sys.path.insert(0, {str(numpy_2)!r}); import numpy\n"
     body += RUN.format(isolated=True) + "result = [np.__version__, model.predict(x).tolist()]"
+    if installed_runtime() == "tflite-runtime":
+        refused = run_program(tmp_path, body.replace("isolated=True", "isolated=False"), fails=True)
+        assert "This program has imported numpy 2." in refused
+        assert "load(app, isolated=True)" in refused
     version, scores = run_program(tmp_path, body)
     assert version.startswith("2.")
     assert scores == run_program(tmp_path, RUN.format(isolated=False) + "result = model.predict(x).tolist()")

@@ -237,6 +237,30 @@ result = all(np.array_equal(a[name], b[name]) for a, b in zip(found, expected) f
     assert run_program(float32, body) is True
 
 
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_model_may_be_closed_while_threads_use_it(isolated: bool, float32: Path) -> None:
+    """Each thread's next call, or the one that is under way, says that the model is closed; none hangs."""
+    body = f"""
+import edgepack_device, numpy as np, threading
+model, said, started = edgepack_device.load("tiny", isolated={isolated}), [], threading.Barrier(5)
+def ask():
+    started.wait()
+    try:
+        while True:
+            model.predict(left=np.ones((1, 3)), right=np.ones((1, 3)))
+    except Exception as error:
+        said.append(error.code)
+threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+for thread in threads: thread.start()
+started.wait()
+threads[0].join(0.1)
+model.close()
+for thread in threads: thread.join(20)
+result = said
+"""
+    assert run_program(float32, body) == ["closed"] * 4
+
+
 def test_threads_may_load_at_once(tmp_path: Path) -> None:
     """Threads that load models at the same moment all get theirs, with the runtime that the release brought."""
     package = installed_runtime()

@@ -73,6 +73,11 @@ class LoaderError(Exception):
         self.hint = hint
 
 
+def closed() -> LoaderError:
+    """The model was closed, by this thread or another."""
+    return LoaderError("closed", "The model is closed.", RELOAD_HINT)
+
+
 class InputMismatch(LoaderError, ValueError):
     """What was handed to ``predict`` is not what the model takes, which the message tells as far as it matters."""
 
@@ -733,7 +738,7 @@ class Model:
     def _opened(self) -> Any:
         """The interpreter of a model that is not closed."""
         if self._interpreter is None:
-            raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
+            raise closed()
         return self._interpreter
 
     def _run_other_shape(self, arrays: List[Any]) -> List[Any]:
@@ -944,7 +949,7 @@ class IsolatedModel:
             raise InputMismatch(f"The input is no array of numbers: {error}") from None
         with self._lock:
             if self._closed:
-                raise LoaderError("closed", "The model is closed.", RELOAD_HINT)
+                raise closed()
             if not self._in_step:
                 self._worker.kill()
                 raise self._died()
@@ -964,6 +969,10 @@ class IsolatedModel:
             header, arrays = read_arrays(self._worker.stdout, self._numpy)
         except BrokenPipeError:
             raise self._died() from None
+        except (OSError, ValueError):
+            if self._closed:  # the pipes with it, by another thread
+                raise closed() from None
+            raise
         if not header:
             raise self._died()
         self._in_step = True
@@ -976,6 +985,8 @@ class IsolatedModel:
 
     def _died(self) -> LoaderError:
         code = self._worker.wait()
+        if self._closed:
+            return closed()
         return LoaderError("worker-died", f"The model's worker process ended ({code}).", RELOAD_HINT)
 
 
