@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from edgepack.digest import BackgroundDigest
 from edgepack.documents import BundleDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
@@ -280,9 +281,12 @@ def _hold_against(
 
 def inspect(path: str | Path) -> BundleDocument:
     """What a bundle holds. Raises InputError where it is none, IntegrityError where it was cut or changed."""
-    from edgepack.bundle import explain, open_bundle
+    place = as_path("path", path)
+    with BackgroundDigest(place) as digest:  # hashing a large one takes as long as the import
+        from edgepack.bundle import explain, open_bundle
 
-    return explain(open_bundle(as_path("path", path)))
+        bundle = open_bundle(place)
+        return explain(bundle, digest.result())
 
 
 def verify(

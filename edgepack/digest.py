@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 PIECE = 1 << 20
@@ -13,6 +16,44 @@ def sha256_file(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class BackgroundDigest:
+    """The SHA-256 of a file, computed while the block does something else; given up where that fails.
+
+    hashlib lets other threads run meanwhile. What is no regular file is not opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._digest: str | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="edgepack-digest", daemon=True)
+
+    def __enter__(self) -> BackgroundDigest:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._thread.join()
+
+    def result(self) -> str:
+        """The digest, once it is there. Raises OSError where the file cannot be read."""
+        self._thread.join()
+        return self._digest or sha256_file(self._path)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # result() meets it again, where somebody hears of it
+            if not self._path.is_file():
+                return
+            digest = hashlib.sha256()
+            with self._path.open("rb") as stream:
+                while not self._stopped and (piece := stream.read(PIECE)):
+                    digest.update(piece)
+            self._digest = digest.hexdigest()
 
 
 def read_exactly(stream: BinaryIO, size: int) -> bytes:

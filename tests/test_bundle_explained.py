@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from edgepack.bundle.contents import read_contents
 from edgepack.bundle.modeldiff import compare_models, value_difference
 from edgepack.cli.main import run
 from edgepack.documents import canonical_json
+from edgepack.errors import InputError
 from edgepack.tflite import TfliteModel, read_model
 
 
@@ -155,3 +159,19 @@ def test_a_region_of_a_bundle_reads_like_a_file(tmp_path: Path) -> None:
         assert stream.read() == b"()\n"
         stream.seek(100)
         assert stream.read() == b""
+
+
+def test_inspect_tells_the_digest_of_the_whole_file(tmp_path: Path) -> None:
+    """It is computed beside everything else; a file that is no bundle is refused without waiting for it."""
+    made = make_bundle(tmp_path)
+    content = Path(made.path).read_bytes()
+    assert edgepack.inspect(made.path).sha256 == made.sha256 == hashlib.sha256(content).hexdigest()
+    (sparse := tmp_path / "large").touch()
+    os.truncate(sparse, 1 << 40)
+    before = time.monotonic()
+    with pytest.raises(InputError, match="no bundle"):
+        edgepack.inspect(sparse)
+    assert time.monotonic() - before < 20
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError):
+        edgepack.inspect(tmp_path / "pipe")

@@ -8,13 +8,15 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle.archive import Bundle, Entry
 from edgepack.bundle.manifest import MODEL_NAME
 from edgepack.documents import BundleContents, CheckSetInfo, TensorInfo
 from edgepack.errors import EdgepackError
-from edgepack.tflite import Tensor, TfliteModel, read_model
+
+if TYPE_CHECKING:
+    from edgepack.tflite import Tensor, TfliteModel
 
 _CHECK_SET = "check.npz"
 _MOST_HEADER_BYTES = 65_536
@@ -77,6 +79,8 @@ def _told(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def read_bundled_model(bundle: Bundle) -> TfliteModel:
     """The model as it lies inside the bundle. Raises InputError where it is none."""
+    from edgepack.tflite import read_model
+
     entry = bundle.entries[MODEL_NAME]
     return read_model(bundle.path, region=(entry.offset, entry.bytes))
 

@@ -6,19 +6,19 @@ import contextlib
 import dataclasses
 import mmap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle.archive import Bundle, open_bundle
 from edgepack.bundle.contents import read_bundled_model, read_contents
 from edgepack.bundle.manifest import MODEL_NAME
-from edgepack.bundle.modeldiff import ReadConstant, compare_models
-from edgepack.bundle.signature import check_signature
 from edgepack.bundle.sshsig import read_signature
 from edgepack.documents import BundleDocument, SignatureInfo, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.bundle.modeldiff import ReadConstant
 
 
 def document(bundle: Bundle, sha256: str | None = None) -> BundleDocument:
@@ -56,13 +56,10 @@ def document(bundle: Bundle, sha256: str | None = None) -> BundleDocument:
     )
 
 
-def explain(bundle: Bundle) -> BundleDocument:
-    """What ``inspect`` prints: also what its files are. The whole file is hashed meanwhile, in another thread."""
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(bundle.sha256)
-        contents = read_contents(bundle)
-        told = document(bundle, digest.result())
-    return dataclasses.replace(told, contents=contents, provenance=bundle.manifest.provenance)
+def explain(bundle: Bundle, sha256: str | None = None) -> BundleDocument:
+    """What ``inspect`` prints: also what its files are. ``sha256`` is that of the whole file, where it is known."""
+    told = document(bundle, sha256)
+    return dataclasses.replace(told, contents=read_contents(bundle), provenance=bundle.manifest.provenance)
 
 
 def _stated(bundle: Bundle) -> SignatureInfo | None:
@@ -80,6 +77,8 @@ def verify_bundle(
 
     Whatever is not right is an :class:`~edgepack.errors.IntegrityError`, not a document.
     """
+    from edgepack.bundle.signature import check_signature
+
     bundle = open_bundle(path)
     signature = check_signature(bundle.manifest_bytes, bundle.signature, allowed_signers, str(path))
     bundle.verify(report)
@@ -95,6 +94,8 @@ def verify_bundle(
 
 def diff_models(before: Bundle, after: Bundle) -> dict[str, Any] | None:
     """What changed in the model, tensor by tensor; None where it is the same file, ``unreadable`` where one is none."""
+    from edgepack.bundle.modeldiff import compare_models
+
     if before.manifest.model.sha256 == after.manifest.model.sha256:
         return None
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render, render_bundle
+from edgepack.cli import render
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import TargetOption
 from edgepack.cli.output import required
@@ -97,6 +97,7 @@ def add_commands(table: Table) -> None:
         """Show what is in a bundle, or what changed between two."""
         from edgepack import diff_bundles, errors
         from edgepack import inspect as inspect_bundle
+        from edgepack.cli import render_bundle
 
         if len(files) != (2 if diff else 1):
             raise errors.InputError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli import render_device, render_probe
+from edgepack.cli import render_device
 from edgepack.cli.bundles import AllowedSignersOption
 from edgepack.cli.complete import device_names
 from edgepack.cli.lazy import Table
@@ -58,6 +58,7 @@ def _add_reading_commands(table: Table) -> None:
     def probe(run: Run, device: DeviceArgument) -> int:
         """Tell what a device is, which profiles fit it, and what is missing for the others."""
         from edgepack import probe as probe_device
+        from edgepack.cli import render_probe
 
         document = probe_device(device, options=run.connect_options)
         return run.answer(document, render_probe.probed(document))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import render, render_device, render_probe
+from edgepack.cli import render, render_device
 from edgepack.cli.complete import target_names
 from edgepack.cli.lazy import Table, lazy_group
 from edgepack.cli.verb import HELP_SETTINGS, Run, verb
@@ -35,6 +35,7 @@ def add_commands(table: Table) -> None:
     @verb(table, "doctor")
     def doctor(run: Run) -> int:
         """Say what this machine has for the job, what it lacks, and the command that mends it."""
+        from edgepack.cli import render_probe
         from edgepack.doctor import examine
 
         document = examine()

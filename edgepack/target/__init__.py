@@ -6,7 +6,8 @@ all faults at once and gives a :class:`Target`.
 
 from __future__ import annotations
 
-from edgepack.target.find import builtin_folder, list_targets, load_target, target_folders
+from typing import TYPE_CHECKING, Any
+
 from edgepack.target.values import (
     BUDGET,
     INTEGER_SCHEMES,
@@ -21,6 +22,9 @@ from edgepack.target.values import (
     libc_fits,
     version_tuple,
 )
+
+if TYPE_CHECKING:
+    from edgepack.target.find import builtin_folder, list_targets, load_target, target_folders
 
 __all__ = [
     "BUDGET",
@@ -40,3 +44,14 @@ __all__ = [
     "target_folders",
     "version_tuple",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What finds profiles is imported when it is asked for: many commands know their target from a bundle."""
+    if name not in ("builtin_folder", "list_targets", "load_target", "target_folders"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from edgepack.target import find
+
+    value = getattr(find, name)
+    globals()[name] = value
+    return value
