@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgepack.deploy.state import status as status
     from edgepack.deploy.switch import activate as activate
     from edgepack.deploy.switch import rollback as rollback
+    from edgepack.deploy.trust import trust as trust
     from edgepack.device import connect as connect
     from edgepack.pipeline import deploy as deploy
     from edgepack.report import report as report
@@ -48,6 +49,7 @@ _HOMES = {
     "report": "edgepack.report",
     "rollback": "edgepack.deploy.switch",
     "status": "edgepack.deploy.state",
+    "trust": "edgepack.deploy.trust",
     "tune": "edgepack.tuning",
     "verify": "edgepack.building",
 }

@@ -462,6 +462,7 @@ class ActivateDocument:
 class StatusDocument:
     """A release's life on a device, for one app.
 
+    ``counter`` is the highest that the device has seen in a release of it, None where none had one.
     ``state_broken``: the device's notes on it (candidate, verdicts, history) cannot be read and are missing here.
     """
 
@@ -472,6 +473,24 @@ class StatusDocument:
     releases: tuple[Mapping[str, Any], ...]
     counter: int | None
     state_broken: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrustDocument:
+    """What ``trust`` pinned: where agent, signers and terms lie (``folder``) and where releases go (``root``).
+
+    ``authorized_keys`` is the line that lets a key of ``account`` run that agent and nothing else. ``signers`` are the
+    principals, ``hooks`` the only argument vectors that an activation may run; ``again``: it was pinned before.
+    """
+
+    device: str
+    account: str
+    folder: str
+    root: str
+    signers: tuple[str, ...]
+    hooks: tuple[tuple[str, ...], ...]
+    authorized_keys: str
+    again: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import edgepack
 
 VERBS = {
     "activate", "bundle", "check", "connect", "deploy", "gc", "history", "inspect", "probe", "push", "quantize",
-    "report", "rollback", "status", "tune", "verify",
+    "report", "rollback", "status", "trust", "tune", "verify",
 }  # fmt: skip
 # Commands that are no verb about a model or a device, and how Python does the same.
 ONLY_COMMANDS = {"targets", "init", "demo", "doctor", "emulate"}
@@ -48,6 +48,7 @@ ONLY_IN_PYTHON = {
     "deploy": {"project"},
     "quantize": {"executor", "preprocessing"},
     "rollback": {"hooks"},
+    "trust": {"hooks"},
     "tune": {"executor", "preprocessing"},
 }
 

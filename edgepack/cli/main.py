@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 
 from edgepack import __version__
-from edgepack.cli import bundles, deploy, devices, emulate, model, start, tune
+from edgepack.cli import bundles, deploy, devices, emulate, model, start, trust, tune
 from edgepack.cli.lazy import Table, lazy_group
 from edgepack.cli.stdout import require_streams, write_out
 from edgepack.cli.verb import HELP_SETTINGS
 from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
 
 commands: Table = {}
-for part in (start, model, tune, bundles, devices, deploy, emulate):
+for part in (start, model, tune, bundles, devices, trust, deploy, emulate):
     part.add_commands(commands)
 app = typer.Typer(
     name="edgepack",

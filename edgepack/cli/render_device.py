@@ -117,6 +117,8 @@ def status(document: documents.StatusDocument) -> str:
             verdict += f", later {release['rechecked']}"
         rows.append([name, size(release.get("bytes")), verdict, ", ".join(marks)])
     head = f"{document.app}: {document.current or 'no release'} is active."
+    if document.counter is not None:
+        head += f" The highest counter seen here: {document.counter}."
     if document.state_broken:
         head += f"\n{_STATE_BROKEN}"
     return head + "\n\n" + table(rows, ["release", "size", "verdict", "is"])
@@ -126,6 +128,22 @@ _STATE_BROKEN = (
     "The device's notes cannot be read: candidate, verdicts and history are lost. The next command that changes "
     "something keeps the broken file aside and begins anew."
 )
+
+
+def trusted(document: documents.TrustDocument, *, dry_run: bool) -> str:
+    """What trust pinned, and the line that is the owner's to put in place."""
+    rows = [
+        *([["dry run", "nothing was written"]] if dry_run else []),
+        ["pinned" if not document.again else "pinned anew", f"{document.account} on {document.device}"],
+        ["laid down", document.folder],
+        ["works in", document.root],
+        ["signers", ", ".join(document.signers)],
+        ["hooks", "; ".join(" ".join(argv) for argv in document.hooks) or "none may run"],
+    ]
+    return (
+        f"{table(rows)}\n\nPut this line into the authorized_keys of {document.account}: a key that has no other line "
+        f"there deploys and does nothing else.\n\n{document.authorized_keys}"
+    )
 
 
 def history(document: documents.HistoryDocument) -> str:

@@ -97,6 +97,7 @@ def push_verified(
     """As :func:`push`, of what :func:`verified_bundle` gave, in a session that is open: a fleet verifies once."""
     started = time.monotonic()
     content = verified.bundle
+    _require_admissible(session, content)
     staging = plan_staging(content, session.facts)
     report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
     already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
@@ -111,6 +112,19 @@ def push_verified(
         already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
         signature=verified.signature,
     )
+
+
+def _require_admissible(session: Session, content: Bundle) -> None:
+    """Say before a byte moves what a pinned device would refuse at the end; whose signature it takes, it knows."""
+    if not session.hello.get("pinned"):
+        return
+    lacks = "signature" if content.signature is None else "counter" if content.manifest.counter is None else ""
+    if lacks:
+        raise IntegrityError(
+            "unsigned",
+            f"{session.description} is pinned to its signers, and {content.path} has no {lacks}.",
+            hint="Make it again with `edgepack bundle ... --sign KEY --counter N`, N higher than before.",
+        )
 
 
 def _require_deployable(content: Bundle) -> None:

@@ -40,6 +40,7 @@ class Staging:
     wheels: tuple[FileEntry, ...]
     runtime: RuntimeChoice
     device: Mapping[str, str]
+    signature: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -72,6 +73,7 @@ class Staging:
             if self.wheels
             else None,
             "device": self.device_json(),
+            "signature": self.signature,
         }
 
     def device_json(self) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def plan_staging(bundle: Bundle, facts: DeviceFacts) -> Staging:
         wheels=tuple(by_path[wheel] for wheel in choice.wheels),
         runtime=choice,
         device=facts.platform.to_json(),
+        signature=None if bundle.signature is None else bundle.signature.decode("ascii"),
     )
 
 

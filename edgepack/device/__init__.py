@@ -34,12 +34,14 @@ def connect(
     app: str | None = None,
     lock: bool = False,
     look: bool = False,
+    sudo: bool = False,
 ) -> Session:
     """Log in to a device and start the agent there.
 
     ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed;
-    ``look`` asks at once for all that a probe wants to know. Raises InputError (a bad address), UnreachableError (no
-    way there, login refused), IntegrityError (host key), MisfitError (no Python there), LockedError.
+    ``look`` asks at once for all that a probe wants to know; with ``sudo`` the agent is root's, where the login may do
+    that without a password. Raises InputError (a bad address), UnreachableError (no way there, login refused),
+    IntegrityError (host key), MisfitError (no Python there), LockedError.
     """
     place = DeviceAddress.parse(address) if isinstance(address, str) else address
     options = options or ConnectOptions()
@@ -50,7 +52,8 @@ def connect(
             f"{place} names a folder of its own, and --root another: {options.root}.",
             hint="Leave one of them out.",
         )
-    return open_session(open_transport(place, options), options, app=app, lock=lock, root=place.root, look=look)
+    transport = open_transport(place, options)
+    return open_session(transport, options, app=app, lock=lock, root=place.root, look=look, sudo=sudo)
 
 
 def open_transport(address: DeviceAddress, options: ConnectOptions) -> Transport:

@@ -28,14 +28,19 @@ BOOTSTRAP = (
 @functools.cache
 def agent_source() -> bytes:
     """The agent as it is sent: the source of ``ondevice/agent.py``, deflated."""
-    source = importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
-    return zlib.compress(source, 9)
+    return zlib.compress(installed_agent(), 9)
 
 
-def start_command(python: str) -> str:
+@functools.cache
+def installed_agent() -> bytes:
+    """The agent as it is laid down on a pinned device: the source of ``ondevice/agent.py``."""
+    return importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
+
+
+def start_command(python: str, *, sudo: bool = False) -> str:
     """The command line that starts the agent through the device's shell. ``~/`` is left to that shell to expand."""
     program = "~/" + shlex.quote(python[2:]) if python.startswith("~/") else shlex.quote(python)
-    return f"exec {program} -I -u -c {shlex.quote(BOOTSTRAP)}"
+    return f"exec {'sudo -n ' if sudo else ''}{program} -I -u -c {shlex.quote(BOOTSTRAP)}"
 
 
 def start_error(device: str, python: str, status: int | None, stderr: bytes, said: bytes) -> EdgepackError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from edgepack.device.bootstrap import installed_agent
 from edgepack.errors import EdgepackError, InputError
 from edgepack.events import Event, Reporter, ignore_events
 
@@ -19,6 +21,10 @@ _REBUILT = (
     "warning: the notes on {app} on {device} could not be read and were begun anew; verdicts, candidate and history "
     "are lost, what is active is not; the broken file is kept as {kept}"
 )
+_OTHER_AGENT = (
+    "note: the agent that is pinned on {device} is that of another version of edgepack; its owner can renew it: "
+    "edgepack trust"
+)
 
 
 @contextlib.contextmanager
@@ -29,6 +35,7 @@ def opened(
     app: str | None = None,
     lock: bool = False,
     look: bool = False,
+    sudo: bool = False,
     report: Reporter = ignore_events,
 ) -> Iterator[Session]:
     """A session with the device: a new one, closed at the end, or the given one, left open (and locked as it is).
@@ -42,13 +49,21 @@ def opened(
         yield device
         return
     try:
-        with connect(device, options, app=app, lock=lock, look=look) as session:
+        with connect(device, options, app=app, lock=lock, look=look, sudo=sudo) as session:
             for name, kept in (session.hello.get("rebuilt") or {}).items():
                 report(Event("device", _REBUILT.format(app=name, device=session.description, kept=kept)))
+            _note_pinned(session, report)
             yield session
     except EdgepackError as error:
         error.hint = re.sub(r"\bDEVICE\b", lambda _: str(device), error.hint)
         raise
+
+
+def _note_pinned(session: Session, report: Reporter) -> None:
+    """The agent of a pinned device is the one that its owner laid down, and may be of another edgepack."""
+    pinned = session.hello.get("pinned")
+    if isinstance(pinned, Mapping) and pinned.get("agent") != hashlib.sha256(installed_agent()).hexdigest():
+        report(Event("device", _OTHER_AGENT.format(device=session.description)))
 
 
 def chosen_app(session: Session, app: str | None) -> str:

@@ -22,13 +22,15 @@ def open_session(
     root: str | None = None,
     agent: bytes | None = None,
     look: bool = False,
+    sudo: bool = False,
 ) -> Session:
     """Start the agent on a device and shake hands.
 
     ``lock`` takes the device's lock until the session is closed (LockedError "locked" where somebody has it); without
     it, nothing is created on the device. ``look`` makes ``hello`` tell all that a probe wants to know. ``who`` is told
-    to others who want the lock meanwhile. ``agent`` replaces the agent's deflated source (for tests). The session owns
-    the transport: closing it closes both, and so does a failed start.
+    to others who want the lock meanwhile. ``agent`` replaces the agent's deflated source (for tests). ``sudo`` runs it
+    as root, where the login may do that without a password. The session owns the transport: closing it closes both, and
+    so does a failed start.
     """
     hello = {
         "protocol": PROTOCOL,
@@ -39,7 +41,7 @@ def open_session(
         "look": look,
     }
     try:
-        session = Session(transport, transport.open(start_command(options.python)), options.python)
+        session = Session(transport, transport.open(start_command(options.python, sudo=sudo)), options.python)
     except BaseException:
         transport.close()
         raise

@@ -24,10 +24,19 @@ the session, after a reply with ``"id": null``. Expected failures are data with 
 When the agent has waited 60 s for the host (``hello`` may say another ``silence_s``), at the end of input and on
 SIGTERM, SIGHUP or SIGINT, it kills its children and ends. What it was doing is settled by the next locked session.
 
-Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc.
+Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc,
+trust.
 Those that change something (put, commit, activate, rollback, record, gc) need ``hello`` with ``"lock": true``; those
 with ``op``, an operation id, answer a known id with its stored result and do nothing. With ``"dry_run": true``
 activate, rollback and gc only tell what they would do, by the same rules; that needs neither lock nor op.
+
+A pinned device
+---------------
+``trust`` lays this file, the allowed signers and ``pin.json`` down in a folder that the deploying account cannot write.
+Its key may then run ``python3 -I -u .../agent.py --pinned`` and nothing else (``command=`` in authorized_keys). Such an
+agent throws the agent that the host streams away unread, and begins as any other. It works in the pinned root only,
+takes releases only whose manifest an allowed signer signed and whose counter is higher than any before, runs code of
+such releases and the pinned hooks and nothing else, and knows no ``trust``. docs/security.md says what that is worth.
 
 Rules of durability
 -------------------
@@ -51,6 +60,7 @@ import io
 import json
 import os
 import platform
+import pwd
 import queue
 import re
 import select
@@ -79,6 +89,8 @@ PIECE = 64 * 1024
 F_SETPIPE_SZ = 1031  # fcntl(2); Python has it from 3.10 on
 SILENCE_S = 60.0
 MANIFEST_LIMIT = 1024 * 1024
+SIGNATURE_LIMIT = 64 * 1024
+AGENT_LIMIT = 4 * 1024 * 1024
 UNPACKED_LIMIT = 4 * 1024**3
 DISK_MARGIN = 1024 * 1024
 OPERATIONS_KEPT = 64
@@ -93,7 +105,12 @@ RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}-[0-9a-f]{12}")
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{0,199}")
 DOOR_VERSION_PATTERN = re.compile(rb"^DOOR_VERSION\s*=\s*(\d+)", re.MULTILINE)
+ACCOUNT_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
+PLAIN_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9._+-]+)+")  # what needs no quotes in authorized_keys or a shell
 DOOR = "edgepack_device.py"
+SIGNATURE = "manifest.json.sig"
+COUNTERS = "counters.json"
+DEFAULT_ROOT = "~/.edgepack"
 
 # Libraries of the accelerators that the built-in target profiles name.
 DELEGATES = (
@@ -873,7 +890,6 @@ def read_state(root: str, app: str) -> Tuple[Dict[str, Any], bool]:
         "bad": [],
         "history": [],
         "operations": {},
-        "counter": None,
     }
     for key, value in empty.items():
         if value is not None and not isinstance(state.setdefault(key, value), type(value)):
@@ -1014,7 +1030,7 @@ def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
         "previous": find_previous(root, app, state, current),
         "candidate": state["candidate"],
         "releases": [summarize_release(root, app, release, state) for release in list_releases(root, app)],
-        "counter": state["counter"],
+        "counter": read_counter(root, app)[0],
         "history": state["history"][-history:],
         "state_broken": broken,
     }
@@ -1307,6 +1323,304 @@ def hook_error(code: str, hook: Dict[str, Any], timeout_s: float) -> AgentError:
     )
 
 
+# ------------------------------------------------------------------------------------------ a pinned device's terms
+
+PIN_FILES = ("agent.py", "allowed_signers", "pin.json")
+KEYGEN_TIMEOUT_S = 30.0
+FIRST_WORD_S = 20  # a host speaks at once, without being spoken to
+
+
+def pinned_error(message: str) -> AgentError:
+    """Something that a pinned device does for nobody who deploys."""
+    return AgentError(
+        "pinned", message, "The device's owner can change that: edgepack trust DEVICE --allowed-signers F."
+    )
+
+
+def unsigned_error(release: str) -> AgentError:
+    """A release without a signature on a device that is pinned."""
+    return AgentError(
+        "unsigned",
+        f"Release {release} is not signed, and this device is pinned to its signers.",
+        "Have it signed (edgepack bundle --sign KEY --counter N), and push it.",
+    )
+
+
+def broken_pin(what: str) -> AgentError:
+    """What the owner laid down is not as it has to be: nothing is done then."""
+    return AgentError(
+        "pin-broken", f"This device is pinned, and {what}.", "Its owner can pin it again: edgepack trust DEVICE ..."
+    )
+
+
+class Pin:
+    """What the owner of a pinned device laid down beside the agent: where to work, who may sign, which hooks run.
+
+    ``mark`` is in the name of each runtime that was unpacked since, and in the device.json of each release that was set
+    up since; ``agent`` is the digest of this file.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        for name in PIN_FILES:
+            try:
+                loose = find_reach(os.path.join(folder, name), os.geteuid(), [os.getegid(), *os.getgroups()])
+            except OSError as error:
+                raise broken_pin(f"{os.path.join(folder, name)} cannot be read: {error.strerror}") from None
+            if loose is not None:
+                raise broken_pin(f"the account that deploys could change {loose}")
+        value = read_json(os.path.join(folder, "pin.json"))
+        try:
+            self.root: str = take(value, "root", str)
+            self.mark = take_name(value, "mark", NAME_PATTERN)
+            self.ssh_keygen: str = take(value, "ssh_keygen", str)
+            self.hooks: List[Any] = take(value, "hooks", list)
+        except AgentError:
+            raise broken_pin("its pin.json is not one that edgepack writes") from None
+        self.agent = digest_file(os.path.join(folder, "agent.py"))
+
+    def require_signer(self, manifest: str, signature: str, release: str) -> str:
+        """The allowed signer who signed a manifest. Lifetimes were judged when the device was pinned, on the host."""
+        signers = os.path.join(self.folder, "allowed_signers")
+        code, names, errors = self.keygen(["find-principals", "-f", signers, "-s", signature], manifest)
+        for name in names.splitlines() if code == 0 else ():
+            verify = ["verify", "-f", signers, "-I", name, "-n", "edgepack", "-s", signature]
+            code, _, errors = self.keygen(verify, manifest)
+            if code == 0:
+                return name
+        said = (errors.strip().splitlines() or ["no allowed signer made it"])[-1]
+        raise AgentError(
+            "foreign-signature",
+            f"The signature of release {release} is none of this device's signers: {said[:300]}",
+            "Have the bundle signed by one of them, or let the device's owner pin another: edgepack trust DEVICE ...",
+        )
+
+    def keygen(self, arguments: List[str], manifest: str) -> Tuple[int, str, str]:
+        """Runs the device's own ``ssh-keygen -Y`` on a manifest: exit status, output, errors."""
+        try:
+            with open(manifest, "rb") as file:
+                done = subprocess.run(
+                    [self.ssh_keygen, "-Y", *arguments],
+                    stdin=file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                    timeout=KEYGEN_TIMEOUT_S,
+                    check=False,
+                )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise broken_pin(f"{self.ssh_keygen} does not work: {error}") from None
+        return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+    def require_hooks(self, hooks: Hooks) -> None:
+        """Refuses a hook that the owner did not pin: it would be a program of the host's choice."""
+        for argv in (hooks.after, hooks.health):
+            if argv and argv not in self.hooks:
+                allowed = "; ".join(" ".join(map(str, pinned)) for pinned in self.hooks) or "none"
+                raise AgentError(
+                    "hook-refused",
+                    f"This device is pinned and runs no hook but these: {allowed}. Not {' '.join(argv)[:200]!r}.",
+                    "Let its owner pin the hooks of edgepack.toml: edgepack trust DEVICE ... in the project's folder.",
+                )
+
+
+def find_reach(path: str, uid: int, gids: List[int]) -> Optional[str]:
+    """The first of a path, of what it leads to, and of the folders above them that an account could change.
+
+    Root could change everything; where root itself deploys, only what others could change is found.
+    """
+    for start in (os.path.abspath(path), os.path.realpath(path)):
+        while True:
+            info = os.lstat(start)
+            mode = 0 if stat.S_ISLNK(info.st_mode) else info.st_mode
+            sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX  # its entries are their owners' (/tmp)
+            shared = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and info.st_gid in gids)
+            if (uid and info.st_uid == uid) or (shared and not sticky):
+                return start
+            if start == "/":
+                break
+            start = os.path.dirname(start)
+    return None
+
+
+def require_numbers(options: Dict[str, Any]) -> None:
+    """Refuses options of a measurement that could name anything, such as a library to load."""
+    for key, value in options.items():
+        if value is not None and not isinstance(value, (bool, int, float)):
+            raise pinned_error(
+                f"This device is pinned: the option {str(key)[:50]!r} of a measurement has to be a number."
+            )
+
+
+def take_signature(args: Dict[str, Any]) -> Optional[bytes]:
+    """The text of the signature that came with a commit, if one did."""
+    if args.get("signature") is None:
+        return None
+    text = str(take(args, "signature", str))
+    if len(text) > SIGNATURE_LIMIT or not text.isascii():
+        raise bad_request("The signature is not one.")
+    return text.encode("ascii")
+
+
+def read_counters(root: str) -> Optional[Dict[str, Any]]:
+    """What ``counters.json`` holds: app to the highest counter of a release, and that release; None where it is broken.
+
+    It lies outside of the apps: no gc, and no broken state.json, lets the device forget what it has seen.
+    """
+    path = confined(root, COUNTERS)
+    counters = read_json(path)
+    return counters if counters or not os.path.exists(path) else None
+
+
+def read_counter(root: str, app: str) -> Tuple[Optional[int], Optional[str]]:
+    """The highest counter that this device has seen for an app, and the release that had it."""
+    entry = (read_counters(root) or {}).get(app)
+    if not isinstance(entry, dict) or not isinstance(entry.get("counter"), int):
+        return None, None
+    return entry["counter"], str(entry.get("release"))
+
+
+def note_counter(root: str, app: str, release: str, counter: Any) -> None:
+    """Keeps the highest counter of an app."""
+    highest = read_counter(root, app)[0]
+    if isinstance(counter, int) and (highest is None or counter > highest):
+        counters = dict(read_counters(root) or {})
+        counters[app] = {"counter": counter, "release": release}
+        write_json(confined(root, COUNTERS), counters)
+
+
+def require_newer(root: str, app: str, release: str, counter: Any) -> None:
+    """Refuses what is older than what a pinned device has seen; the newest itself may come again."""
+    if read_counters(root) is None:
+        raise broken_pin(f"{os.path.join(root, COUNTERS)} cannot be read, so a replay could not be told")
+    if not isinstance(counter, int) or isinstance(counter, bool):
+        raise AgentError(
+            "replayed",
+            f"Release {release} of {app} has no counter, and this device is pinned: it takes only what counts up.",
+            "Bundle it with --counter N, higher than before.",
+        )
+    highest, holder = read_counter(root, app)
+    if highest is not None and (counter < highest or (counter == highest and release != holder)):
+        raise AgentError(
+            "replayed",
+            f"Release {release} of {app} has the counter {counter}, and this device has seen {highest} ({holder}).",
+            f"Bundle it with a counter above {highest}; back to a release that is there: edgepack rollback DEVICE.",
+            counter=counter,
+            highest=highest,
+        )
+
+
+def lay_pin(args: Dict[str, Any], agent: bytes) -> Dict[str, Any]:
+    """Lays down agent, signers and terms for a deploying account, out of its reach; the owner's login does this."""
+    if args.get("account") is None:
+        args = dict(args, account=os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name)
+    name = take_name(args, "account", ACCOUNT_PATTERN)
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        raise AgentError(
+            "no-account", f"There is no account {name} on this device.", "Make it, or name another with --account."
+        ) from None
+    if not 0 < len(agent) <= AGENT_LIMIT or hashlib.sha256(agent).hexdigest() != args.get("sha256"):
+        raise bad_request("The agent that is to be laid down did not arrive.")
+    folder = os.path.join(os.path.realpath(os.path.expanduser(take(args, "install_root", str))), name)
+    root: str = take(args, "root", str)
+    root = os.path.realpath(os.path.join(account.pw_dir, root[2:] if root.startswith("~/") else root))
+    keygen = shutil.which("ssh-keygen") or shutil.which("ssh-keygen", path="/usr/bin:/usr/local/bin:/bin")
+    if keygen is None:
+        raise AgentError(
+            "no-ssh-keygen", "The device has no ssh-keygen.", "Install it there: sudo apt install openssh-client"
+        )
+    for path in (folder, sys.executable):
+        if not PLAIN_PATH_PATTERN.fullmatch(path):
+            raise bad_request(f"{path!r} cannot stand in authorized_keys: letters, digits and . _ + - / only.")
+    hooks = [argv for argv in (take_command({"hook": h}, "hook") for h in take(args, "hooks", list)) if argv]
+    before = read_json(os.path.join(folder, "pin.json"))
+    pin = {"schema": SCHEMA, "root": root, "ssh_keygen": keygen, "hooks": hooks, "account": name, "pinned_at": now()}
+    pin.update(mark=before.get("mark") or os.urandom(4).hex(), by=str(args.get("by", ""))[:200])
+    signers: str = take(args, "signers", str)
+    files = {"agent.py": agent, "allowed_signers": signers.encode(), "pin.json": json.dumps(pin, indent=1).encode()}
+    reached = [nearest_existing(folder), sys.executable, keygen]
+    require_out_of_reach(reached, account)
+    if args.get("dry_run") is not True:
+        write_readable(folder, files)
+        require_out_of_reach([os.path.join(folder, file) for file in files], account)
+    command = f"{sys.executable} -I -u {folder}/agent.py --pinned"
+    there = {"again": bool(before), "apps": apps_or_none(root)}
+    return {"account": name, "folder": folder, "root": root, "command": command, **there}
+
+
+def apps_or_none(root: str) -> List[str]:
+    """The apps that a root holds already, as far as this login may see."""
+    try:
+        return list_apps(root)
+    except OSError:
+        return []
+
+
+def nearest_existing(path: str) -> str:
+    """A path, or the nearest folder above it that is there."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def require_out_of_reach(paths: List[str], account: pwd.struct_passwd) -> None:
+    """Refuses to pin with files that the deploying account could change, or could not read."""
+    gids = os.getgrouplist(account.pw_name, account.pw_gid)
+    for path in paths:
+        loose = find_reach(path, account.pw_uid, gids)
+        if loose is not None:
+            raise AgentError(
+                "within-reach",
+                f"{account.pw_name} could change {loose}: what pins a device has to be out of its reach.",
+                "Log in as another account than the one that deploys (root, or with --sudo), name another folder with "
+                "--install-root, or the system's own Python with --python /usr/bin/python3.",
+            )
+        hidden = find_hidden(path, account.pw_uid)
+        if hidden is not None:
+            raise AgentError(
+                "within-reach",
+                f"{account.pw_name} could not read {path}: {hidden} is closed to it.",
+                "Name another folder with --install-root, or another Python with --python /usr/bin/python3.",
+            )
+
+
+def find_hidden(path: str, uid: int) -> Optional[str]:
+    """The first folder on the way to a path that is closed to others; None where all are open, and for root."""
+    start = os.path.realpath(path)
+    while uid and start != "/":
+        if not os.stat(start).st_mode & stat.S_IXOTH and os.path.isdir(start):
+            return start
+        start = os.path.dirname(start)
+    return None
+
+
+def write_readable(folder: str, files: Dict[str, bytes]) -> None:
+    """Writes files that everybody may read and only their owner may change, whatever the umask is."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    try:
+        for path in reversed(missing):
+            os.mkdir(path)
+            os.chmod(path, 0o755)  # noqa: S103 (the deploying account reads it)
+            sync_folder(os.path.dirname(path))
+        folder = missing[0] if missing else folder
+        for name, data in files.items():
+            path = os.path.join(folder, name)
+            write_atomically(path, data)
+            os.chmod(path, 0o644)
+    except PermissionError as error:
+        raise AgentError(
+            "not-the-owner",
+            f"This login may not write {error.filename or folder}.",
+            "Log in as root, add --sudo, or name a folder of yours that the deploying account cannot write: "
+            "--install-root.",
+        ) from None
+
+
 # ------------------------------------------------------------------------------------------------------- the wire
 
 
@@ -1339,7 +1653,7 @@ class Payload:
 class Wire:
     """The two ends of the channel: frames in from standard input, frames out to what was standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, nonce: str) -> None:
         self._input: Any = sys.stdin.buffer
         # sshd hands the channel over in a pipe of 64 KiB; with 1 MiB a push takes a quarter less time. It is no pipe at
         # all elsewhere, and a user's pipes may be used up: both do no harm.
@@ -1351,7 +1665,7 @@ class Wire:
         self.silence_s = SILENCE_S
         self._reading_since: Optional[float] = None
         self._writing_since: Optional[float] = None
-        self.write(f"\nEDGEPACK1 {NONCE}\n".encode("ascii", "replace"))
+        self.write(f"\nEDGEPACK1 {nonce}\n".encode("ascii", "replace"))
 
     def write(self, data: Any) -> None:
         """Writes all of these bytes, in pieces that a slow line takes within the silence that is allowed."""
@@ -1459,8 +1773,9 @@ MEASURE_FOLDERS: List[str] = []
 class Agent:
     """One session: the verbs, and what they remember of each other."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, pin: Optional[Pin] = None) -> None:
         self.wire = wire
+        self.pin = pin
         self.root: Optional[str] = None
         self.app: Optional[str] = None
         self.lock_fd: Optional[int] = None
@@ -1485,6 +1800,8 @@ class Agent:
             "record": self.record,
             "gc": self.gc,
         }
+        if pin is None:
+            self.verbs["trust"] = self.trust
 
     # -- the session itself
 
@@ -1525,6 +1842,8 @@ class Agent:
     def dispatch(self, request: Request) -> Any:
         """Finds the verb, sees that it may run, runs it."""
         verb = self.verbs.get(request.verb)
+        if verb is None and request.verb == "trust":
+            raise pinned_error("This device is pinned, and this login cannot change what it trusts.")
         if verb is None:
             raise bad_request(f"This agent has no verb {request.verb[:50]!r}; it speaks protocol {PROTOCOL}.")
         if self.root is None and request.verb != "hello":
@@ -1557,6 +1876,10 @@ class Agent:
         if not wanted or "\0" in wanted:
             raise bad_request("'root' names no folder.")
         root = os.path.realpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
+        if self.pin is not None:
+            if wanted != DEFAULT_ROOT and root != self.pin.root:
+                raise pinned_error(f"This device is pinned to the folder {self.pin.root}; {wanted} is out of bounds.")
+            root = self.pin.root
         if self.lock_fd is not None and root != self.root:
             raise bad_request("This session already holds the lock of another root.")
         self.app = take_name(args, "app", APP_PATTERN) if args.get("app") is not None else None
@@ -1573,6 +1896,7 @@ class Agent:
         else:
             facts, notes = read_facts(root)
             seen = {"facts": facts, "notes": notes}
+        seen["pinned"] = None if self.pin is None else {"agent": self.pin.agent}
         return {"protocol": PROTOCOL, "root": root, "apps": apps, "rebuilt": self.rebuilt, **seen}
 
     def take_lock(self, root: str, who: str) -> None:
@@ -1691,7 +2015,7 @@ class Agent:
         present = False
         if isinstance(runtime, dict) and runtime.get("id") is not None:
             require_executable(root)
-            present = is_runtime_whole(confined(root, "runtimes", take_name(runtime, "id", NAME_PATTERN)))
+            present = is_runtime_whole(self.runtime_folder(take_name(runtime, "id", NAME_PATTERN)))
         return {"have": have, "runtime_present": present}
 
     def find_content(self, root: str, contents: Dict[str, List[str]], sha256: str, size: int) -> Optional[str]:
@@ -1765,18 +2089,27 @@ class Agent:
         done = self.replay(state, request)
         if done is not None:
             return done
+        folder = release_folder(root, app, release)
+        signature = take_signature(args)
+        manifest = self.staged_manifest(folder, args)
+        if self.pin is not None:
+            self.require_admissible(self.pin, manifest, app, release, signature)
+            device = self.pinned_device(manifest[1], args)
+        note_counter(root, app, release, manifest[1].get("counter"))
         if args.get("runtime") is not None:
             self.install_runtime(take(args, "runtime", dict))
-        folder = release_folder(root, app, release)
         already = os.path.isdir(folder) and not find_damage(folder, release)
         before = setup_digest(folder)
         committed_at = commit_time(root, app, release) or now()
         found = {"interpreter": sys.executable, "python": platform.python_version()}
         device = dict(device, schema=SCHEMA, committed_at=committed_at, **found)
+        beside = {"device.json": json.dumps(device, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")}
+        if signature:
+            beside[SIGNATURE] = signature
         if already:
-            self.rewrite_device(folder, device)
+            self.rewrite_beside(folder, beside)
         else:
-            self.place_release(root, folder, release, take_list(args, "files"), device)
+            self.place_release(root, folder, release, take_list(args, "files"), beside)
         if before != setup_digest(folder):
             state["verdicts"].pop(release, None)  # what it passed with is not what it would run with now
         install_door(root, folder)
@@ -1788,9 +2121,12 @@ class Agent:
         return result
 
     def place_release(
-        self, root: str, folder: str, release: str, files: List[Dict[str, Any]], device: Dict[str, Any]
+        self, root: str, folder: str, release: str, files: List[Dict[str, Any]], beside: Dict[str, bytes]
     ) -> None:
-        """Assembles a release in ``incoming/``, verifies it there and moves it into place (or mends a damaged one)."""
+        """Assembles a release in ``incoming/``, verifies it there and moves it into place (or mends a damaged one).
+
+        ``beside`` holds what lies beside the release's own files: device.json, and the signature if there is one.
+        """
         staged = confined(root, "incoming", f"release-{os.urandom(8).hex()}")
         contents = index_contents(root)
         if len({take_path(entry) for entry in files}) != len(files):
@@ -1806,7 +2142,8 @@ class Agent:
                 make_folder(os.path.dirname(confined(staged, path)))
                 link_or_copy(found, confined(staged, path))
             require_manifest(staged, release, files)
-            write_json(os.path.join(staged, "device.json"), device)
+            for name, data in beside.items():
+                write_atomically(os.path.join(staged, name), data)
             sync_tree(staged)
             if os.path.isdir(folder):
                 mend_tree(staged, folder)
@@ -1817,19 +2154,110 @@ class Agent:
             remove_tree(staged)
         change_tree_mode(folder, writable=False)
 
-    def rewrite_device(self, folder: str, device: Dict[str, Any]) -> None:
-        """Notes for a release that is there already what was chosen on this device today."""
-        path = os.path.join(folder, "device.json")
-        if read_json(path) != device:
-            change_tree_mode(folder, writable=True)
-            write_json(path, device)
+    def rewrite_beside(self, folder: str, beside: Dict[str, bytes]) -> None:
+        """Notes for a release that is there already what was chosen on this device today, and who signed it."""
+        for name, data in beside.items():
+            path = os.path.join(folder, name)
+            if size_of(path) != len(data) or digest_file(path) != hashlib.sha256(data).hexdigest():
+                change_tree_mode(folder, writable=True)
+                write_atomically(path, data)
         change_tree_mode(folder, writable=False)
+
+    # -- what a pinned device takes
+
+    def staged_manifest(self, folder: str, args: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
+        """The path and the content of the manifest that is to be committed; nothing where it is not here."""
+        for entry in take_list(args, "files"):
+            if take_path(entry) == "manifest.json":
+                sha256 = take_name(entry, "sha256", DIGEST_PATTERN)
+                here = {sha256: [os.path.join(folder, "manifest.json")]}
+                path = self.find_content(self.home(), here, sha256, take_size(entry, "bytes"))
+                if path is not None:
+                    return path, read_json(path)
+        return "", {}
+
+    def require_admissible(
+        self, pin: Pin, manifest: Tuple[str, Dict[str, Any]], app: str, release: str, signature: Optional[bytes]
+    ) -> None:
+        """Refuses a release that no allowed signer signed for this app, or that is not newer than all before."""
+        path, content = manifest
+        if not path or (content.get("name"), f"{content.get('version')}-{digest_file(path)[:12]}") != (app, release):
+            raise AgentError(
+                "digest-mismatch", f"The manifest is not that of release {release} of {app}.", "Build the bundle again."
+            )
+        if signature is None:
+            raise unsigned_error(release)
+        staged = confined(self.home(), "incoming", f"signature-{os.urandom(8).hex()}")
+        make_folder(os.path.dirname(staged))
+        try:
+            write_atomically(staged, signature)
+            pin.require_signer(path, staged, release)
+        finally:
+            remove_tree(staged)
+        require_newer(self.home(), app, release, content.get("counter"))
+
+    def pinned_device(self, manifest: Dict[str, Any], args: Dict[str, Any]) -> Dict[str, Any]:
+        """The device.json of a pinned device: nothing of it leads anywhere but to what the manifest vouches for."""
+        runtime = args.get("runtime")
+        wheels = [] if runtime is None else take_list(take(args, "runtime", dict), "wheels")
+        listed = {entry.get("path"): entry.get("sha256") for entry in take_list(manifest, "files")}
+        lines = []
+        for wheel in wheels:
+            name, sha256 = take_name(wheel, "filename", NAME_PATTERN), take_name(wheel, "sha256", DIGEST_PATTERN)
+            if listed.get(f"wheels/{name}") != sha256 or wheel.get("dist") != name.split("-")[0]:
+                raise AgentError(
+                    "digest-mismatch", f"The signed manifest lists no wheel {name} such as this.", "Push again."
+                )
+            lines.append(f"{name} {sha256}\n")
+        found = hashlib.sha256("".join(sorted(lines)).encode("ascii")).hexdigest()[:16] if lines else None
+        if found != (None if runtime is None else runtime.get("id")):
+            raise AgentError("digest-mismatch", "The runtime's id does not fit its wheels.", "Push again.")
+        told = take(take(args, "device", dict), "runtime", dict)
+        platform_told = take(take(args, "device", dict), "platform", dict)
+        installed = told.get("installed")
+        return {
+            "pin": None if self.pin is None else self.pin.mark,
+            "platform": {key: str(platform_told.get(key)) for key in ("python", "arch", "libc")},
+            "runtime": {
+                "package": told.get("package") if told.get("package") in RUNTIME_PACKAGES else None,
+                "version": str(told.get("version")),
+                "id": None if found is None else os.path.basename(self.runtime_folder(found)),
+                "dists": [wheel["dist"] for wheel in wheels],
+                "installed": [name for name in RUNTIME_PACKAGES if isinstance(installed, list) and name in installed],
+            },
+        }
+
+    def runtime_folder(self, runtime_id: str) -> str:
+        """Where an unpacked runtime lies; a pinned device believes in none that it did not unpack itself."""
+        name = runtime_id if self.pin is None else f"{runtime_id}-{self.pin.mark}"
+        return confined(self.home(), "runtimes", name)
+
+    def require_trusted(self, folder: str, release: str) -> None:
+        """On a pinned device, refuses to run what no allowed signer signed, or what was set up before, by whomever."""
+        if self.pin is None:
+            return
+        signature = confined(folder, SIGNATURE)
+        if not os.path.isfile(signature):
+            raise unsigned_error(release)
+        self.pin.require_signer(confined(folder, "manifest.json"), signature, release)
+        if read_json(confined(folder, "device.json")).get("pin") != self.pin.mark:
+            raise AgentError(
+                "pinned",
+                f"Release {release} was set up here before this device was pinned: what it runs with may be anybody's.",
+                "Push its bundle again; that sets it up anew.",
+            )
+
+    def trust(self, request: Request) -> Dict[str, Any]:
+        """Pins this device for a deploying account: lays down the agent, which is the payload, and what it holds to."""
+        if request.payload.remaining > AGENT_LIMIT:
+            raise bad_request("The agent that is to be laid down is larger than 4 MiB.")
+        return lay_pin(request.args, b"".join(iter(request.payload.read, b"")))
 
     def install_runtime(self, runtime: Dict[str, Any]) -> None:
         """Unpacks a runtime's wheels, each into a folder of its own, unless the runtime is here and whole."""
         root = self.home()
         runtime_id = take_name(runtime, "id", NAME_PATTERN)
-        folder = confined(root, "runtimes", runtime_id)
+        folder = self.runtime_folder(runtime_id)
         require_executable(folder)
         if is_runtime_whole(folder):
             return
@@ -1878,6 +2306,9 @@ class Agent:
         release = named_release(root, app, release)
         unchecked = request.args.get("unchecked") is True
         folder = require_whole(root, app, release)
+        self.require_trusted(folder, release)
+        if self.pin is not None:
+            require_newer(root, app, release, read_manifest(folder)[0].get("counter"))
         if not unchecked:
             require_pass(state, app, release, folder)
         return self.switch(request, app, state, release, unchecked)
@@ -1902,6 +2333,7 @@ class Agent:
                 )
         release = named_release(root, app, release)
         folder = require_whole(root, app, release)
+        self.require_trusted(folder, release)
         was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
         if not was_active:
             require_pass(state, app, release, folder)
@@ -1912,6 +2344,8 @@ class Agent:
     ) -> Dict[str, Any]:
         """Intent, swap, hooks, history; a hook that fails swaps back. A dry run does none of it."""
         root, op, hooks = self.home(), request.args.get("op"), Hooks(request.args.get("hooks"))
+        if self.pin is not None:
+            self.pin.require_hooks(hooks)
         current = read_current(root, app)
         last = state["history"][-1] if state["history"] else {}
         interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
@@ -2069,6 +2503,10 @@ class Agent:
         root = self.home()
         release, folder = self.choose_release(request)
         options: Dict[str, Any] = take(request.args, "options", dict)
+        if self.pin is not None:
+            require_whole(root, self.known_app(request), release)
+            self.require_trusted(folder, release)
+            require_numbers(options)
         require_memory(folder)
         self.setups[folder] = setup_digest(folder)
         make_folder(confined(root, "incoming"))
@@ -2408,12 +2846,41 @@ def read_requests(wire: Wire, requests: queue.Queue[Optional[Request]]) -> None:
         end_agent(0)
 
 
+def pass_bootstrap() -> str:
+    """Throws away, unread, the agent that a host streams; returns its nonce. Ends where it is no host that speaks."""
+    signal.alarm(FIRST_WORD_S)  # the silence watch begins with the session
+    stream: Any = sys.stdin.buffer
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = stream.read(1)
+        line += byte
+        # Byte for byte: scp and sftp say what no host says at once, and then wait.
+        if not byte or not re.fullmatch(rb"\d{1,7}( [0-9a-f]{0,64}\n?)?", line):
+            sys.exit("This key may run edgepack's agent and nothing else.")
+    size, nonce = line.split()
+    left = int(size)
+    signal.alarm(int(SILENCE_S))
+    while left:
+        chunk = stream.read1(min(left, CHUNK))
+        if not chunk:
+            sys.exit(0)
+        left -= len(chunk)
+    signal.alarm(0)
+    return str(nonce.decode("ascii"))
+
+
 def main() -> None:
     """Serves one session on standard input and output."""
     for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(name, lambda *_: end_agent(0))
-    wire = Wire()
-    agent = Agent(wire)
+    pinned = sys.argv[1:] == ["--pinned"]
+    wire = Wire(pass_bootstrap() if pinned else NONCE)
+    try:
+        agent = Agent(wire, Pin(os.path.dirname(os.path.abspath(__file__))) if pinned else None)
+    except AgentError as error:
+        wire.send({"id": None, "ok": False, "n": 0, "error": error.to_json()})
+        end_agent(2)
+        return
     requests: queue.Queue[Optional[Request]] = queue.Queue(64)
     threading.Thread(target=watch_silence, args=(wire,), daemon=True).start()
     threading.Thread(target=read_requests, args=(wire, requests), daemon=True).start()
