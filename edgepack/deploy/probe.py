@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepack.bundle.runtime import NUMPY_FOR, numpy_fits, platform_fits
+from edgepack.bundle.runtime import platform_fits
 from edgepack.deploy import devicetexts
 from edgepack.deploy.ailments import find_ailments
 from edgepack.device.facts import DeviceFacts
@@ -17,6 +16,9 @@ from edgepack.device.opened import opened
 from edgepack.documents import ProbeDocument
 from edgepack.errors import MisfitError
 from edgepack.target import Platform, Target, list_targets, version_tuple
+from edgepack.target.lock import shipped_wheels
+from edgepack.target.refusal import Surroundings, numpy_mend, other_python, ways_out
+from edgepack.target.solver import NUMPY_FOR, numpy_wheel, runtime_options, takes_numpy
 
 if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress, Session
@@ -38,12 +40,6 @@ _DELEGATE_PACKAGES = {
     "libedgetpu.so.1": "sudo apt install ./libedgetpu1-std_*.deb (build 16.0TF2.15.1-1 or newer for Debian 12 of "
     "https://github.com/feranick/libedgetpu/releases, copied to the device; Google's own crashes with this runtime)"
 }
-
-# Python and C library of Debian's releases. https://packages.debian.org/python3 https://packages.debian.org/libc6
-_DEBIAN = {11: ("3.9", "glibc-2.31"), 12: ("3.11", "glibc-2.36"), 13: ("3.13", "glibc-2.41")}
-
-# PyPI has no NumPy wheel for armv7l: such a device needs Debian's.
-_ARCHS_WITHOUT_NUMPY_WHEEL = ("armv7l",)
 
 
 def probe(device: str | DeviceAddress | Session, *, options: ConnectOptions | None = None) -> ProbeDocument:
@@ -142,16 +138,12 @@ def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
         mixed = ": 32-bit, on a 64-bit kernel" if (facts.userland_bits, facts.kernel_bits) == (32, 64) else ""
         return [(f"{archs} (this device's system is {device.arch}{mixed})", "")]
     fitting = [platform for platform in same_arch if platform_fits(platform, device)]
-    gaps = [] if fitting else [_platform_gap(same_arch, facts)]
+    gaps = [] if fitting else [_platform_gap(target, same_arch, facts)]
     delegate = target.delegate
     if delegate.required and delegate.library in LOOKED_FOR and delegate.library not in facts.delegates:
         mend = _DELEGATE_PACKAGES.get(delegate.library, "")
         gaps.append((f"the library {delegate.library}" + ("" if mend else " (of the board's vendor)"), mend))
-    if device.arch in _ARCHS_WITHOUT_NUMPY_WHEEL and fitting:
-        needed = NUMPY_FOR[target.runtime.package_for(device.python)]
-        if not numpy_fits(needed, facts.installed.get("numpy")):
-            gaps.append((f"NumPy {needed}", "sudo apt install python3-numpy"))
-    return gaps
+    return gaps + (_numpy_gap(target, fitting[0], facts) if fitting else [])
 
 
 def require_fit(target: Target, session: Session) -> None:
@@ -168,35 +160,38 @@ def require_fit(target: Target, session: Session) -> None:
         )
 
 
-def _platform_gap(platforms: list[Platform], facts: DeviceFacts) -> tuple[str, str]:
-    """What is missing where Python or C library do not fit, and what mends it: another Python, a newer Debian."""
-    device = facts.platform
-    if device.libc.startswith("musl"):
-        return f"glibc (this device has {device.libc}, for which no runtime has wheels)", "install a system with glibc"
+def _platform_gap(target: Target, platforms: list[Platform], facts: DeviceFacts) -> tuple[str, str]:
+    """Which Python or C library is missing, and the cheapest way out: another Python, a bundle for this one, ..."""
+    device, locked, around = facts.platform, shipped_wheels(), _around(facts)
     same_python = [platform for platform in platforms if platform.python == device.python]
-    if same_python:
+    if not device.libc.startswith("glibc-"):
+        missing = f"glibc (this device has {device.libc or 'another C library'}, for which no runtime has wheels)"
+    elif same_python:
         oldest = min((platform.libc for platform in same_python), key=version_tuple)
-        return f"{oldest} or newer (this device has {device.libc})", _newer_debian(platforms, facts)
-    pythons = sorted({platform.python for platform in platforms}, key=version_tuple)
-    missing = f"Python {' or '.join(pythons)} (this is {device.python})"
-    for path in facts.pythons:
-        other = dataclasses.replace(device, python=_minor_version(facts, path))
-        if any(platform_fits(platform, other) for platform in platforms):
-            return missing, f"--python {shlex.quote(path)}"
-    return missing, _newer_debian(platforms, facts)
+        missing = f"{oldest} or newer (this device has {device.libc})"
+    else:
+        pythons = sorted({platform.python for platform in platforms}, key=version_tuple)
+        missing = f"Python {' or '.join(pythons)} (this is {device.python})"
+    other = other_python(device, around, lambda one: any(platform_fits(platform, one) for platform in platforms))
+    if other:
+        return missing, f"--python {shlex.quote(other)}"
+    if target.delegate.required:  # its library is made for the platforms of the profile
+        return missing, ""
+    if runtime_options(target, device, locked):
+        return missing, f"edgepack bundle MODEL.tflite --target {target.name} --platform {device.spec}"
+    return missing, "; ".join(ways_out(device, locked, around))
 
 
-def _newer_debian(platforms: list[Platform], facts: DeviceFacts) -> str:
-    """The first newer Debian that has what one of the platforms needs; "" where there is none, or no Debian here."""
-    here = re.match(r"(?:Debian|Raspbian) GNU/Linux (\d+)", facts.os)
-    for number, (python, libc) in _DEBIAN.items():
-        there = Platform(python, facts.arch, libc)
-        if here and number > int(here.group(1)) and any(platform_fits(platform, there) for platform in platforms):
-            return f"install Debian {number} (Raspberry Pi OS of the same name) there"
-    return ""
+def _numpy_gap(target: Target, platform: Platform, facts: DeviceFacts) -> list[tuple[str, str]]:
+    """NumPy, where no wheel of one can go along and the device's own does not fit."""
+    locked, installed = shipped_wheels(), facts.installed.get("numpy")
+    packages = [option.package for option in runtime_options(target, platform, locked)]
+    if not packages or any(
+        numpy_wheel(package, platform, locked) or takes_numpy(package, installed or "") for package in packages
+    ):
+        return []
+    return [(f"NumPy {NUMPY_FOR[packages[0]]}", numpy_mend(packages[0], facts.platform, installed, _around(facts)))]
 
 
-def _minor_version(facts: DeviceFacts, path: str) -> str:
-    """The "3.11" of a Python that said its version, else of a name such as ``/usr/bin/python3.11``; "" for neither."""
-    found = re.match(r"3\.\d+", facts.python_versions.get(path, "")) or re.search(r"(?<=python)3\.\d+$", path)
-    return found.group() if found else ""
+def _around(facts: DeviceFacts) -> Surroundings:
+    return Surroundings(facts.executable, facts.machine, facts.pythons)
