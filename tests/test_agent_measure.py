@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -11,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_client import AgentClient, AgentFailure, FakeRelease, digest
-from ondevice_release import model_release, run_program
-
-from edgepack.ondevice import loader
+from ondevice_release import model_release
 
 QUICK = {"threads": 1, "min_runs": 64, "min_seconds": 0.05, "max_seconds": 5, "check": True}
 
@@ -196,49 +193,6 @@ def test_a_model_larger_than_the_memory_is_not_even_tried(tmp_path: Path) -> Non
         with pytest.raises(AgentFailure, match="memory-short") as failed:
             agent.request("measure", app=None, release=None, options=QUICK)
         assert failed.value.error["details"]["needed_bytes"] > 1 << 42
-
-
-def test_a_model_whose_tensors_exceed_the_memory_is_not_tried(tmp_path: Path) -> None:
-    """A small file may need terabytes when it runs: `check` refuses it with the numbers, `load` by the same name."""
-    release = model_release("tiny_vast")
-    with AgentClient(tmp_path / "root") as agent:
-        agent.hello_and_push(release)
-        with pytest.raises(AgentFailure, match=r"memory-short: .* needs 8,796,093,022,208 at least"):
-            agent.request("measure", app=None, release=None, options={**QUICK, "check": False})
-        agent.activate(release)
-    said = run_program(tmp_path / "root", "import edgepack_device; edgepack_device.load('tiny')", fails=True)
-    assert "the model needs 8,796,093,022,208 at least" in said
-
-
-@pytest.mark.parametrize(
-    ("needed", "available", "short"), [(101, 100, True), (100, 100, False), (None, 100, False), (100, None, False)]
-)
-def test_what_is_not_known_of_the_memory_refuses_nothing(
-    needed: int | None, available: int | None, short: bool
-) -> None:
-    """Only where both numbers are known, and the model needs more than there is, is it refused."""
-    with pytest.raises(loader.LoaderError, match="memory") if short else contextlib.nullcontext():
-        loader.require_memory(needed, available)
-
-
-def test_the_memory_that_a_model_needs_is_its_weights_and_its_largest_operator() -> None:
-    """Float16 weights count twice (they are unpacked), and of the activations those that are there together."""
-
-    class Runtime:
-        def _get_ops_details(self) -> list[dict[str, list[int]]]:
-            return [{"inputs": [0, 3], "outputs": [1]}, {"inputs": [1, 4, -1], "outputs": [2]}]
-
-        def get_tensor_details(self) -> list[dict[str, object]]:
-            shapes = ([1, 10], [1, 20], [1, 2], [10, 20], [20, 2])
-            kinds = (np.float32, np.float32, np.float32, np.float16, np.int8)
-            return [{"index": i, "shape": s, "dtype": k} for i, (s, k) in enumerate(zip(shapes, kinds, strict=True))]
-
-        def get_input_details(self) -> list[dict[str, object]]:
-            return self.get_tensor_details()[:1]
-
-    assert loader.needed_bytes(Runtime()) == (200 * 2 * 2 + 40) + (10 + 20) * 4
-    assert loader.needed_bytes(object()) is None
-    assert loader.count_delegated(object()) is None
 
 
 def test_pings_are_answered_while_it_measures(tmp_path: Path) -> None:

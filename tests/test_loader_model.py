@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_client import FakeRelease, find_pythons
-from ondevice_release import PACKAGES, installed_runtime, lay_out, model_release, run_program
+from ondevice_release import lay_out, model_release, run_program
 
 LOAD = "import edgepack_device, numpy as np\nmodel = edgepack_device.load('tiny')\n"
 
@@ -129,47 +128,6 @@ result = [shapes, same, said, raw.shape, again, model.info()["inputs"]]
     assert inputs[0]["shape"] == [1, -1, -1, 1]
 
 
-def test_a_picture_for_which_there_is_no_memory_leaves_the_model_as_it_was(tmp_path: Path) -> None:
-    """A size whose tensors get no memory is a ValueError, after which the model answers as before."""
-    lay_out(tmp_path, model_release("tiny_open"))
-    body = """
-import resource
-picture = np.random.default_rng(0).uniform(0, 1, (1, 6, 9, 1)).astype(np.float32)
-expected = model.predict(picture)
-huge = np.broadcast_to(np.int8(0), (1, 20000, 20000, 1))
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
-try:
-    model.predict_raw(huge)
-except ValueError as error:
-    said = str(error)
-result = [said, bool(np.array_equal(model.predict(picture), expected))]
-"""
-    said, same = run_program(tmp_path, LOAD + body)
-    assert "cannot resize the model to [1, 20000, 20000, 1]" in said
-    assert same
-
-
-def test_a_model_keeps_its_interpreter_and_its_memory(float32: Path) -> None:
-    """Thousands of calls, of changing batch sizes, run on the interpreter that was loaded and take no more memory."""
-    body = """
-def resident_kib():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-def ask(times):
-    for i in range(times):
-        n = 1 + i % 50
-        model.predict(left=np.ones((n, 3)), right=np.ones((n, 3)))
-interpreter = model._interpreter
-ask(500)
-before = resident_kib()
-ask(4000)
-result = [resident_kib() - before, model._interpreter is interpreter]
-"""
-    grown_kib, same = run_program(float32, LOAD + body)
-    assert same
-    assert grown_kib < 2048
-
-
 def test_inputs_of_different_numbers_of_samples_are_told_both(float32: Path) -> None:
     """A model of a fixed batch size runs batch after batch; where its inputs disagree, each one's count is said."""
     body = """
@@ -218,79 +176,6 @@ result = [message, model.predict(np.zeros((1, 8, 8, 1))).shape[1]]
     message, outputs = run_program(int8, LOAD + body)
     assert said in message
     assert outputs == 4
-
-
-@pytest.mark.parametrize("isolated", [False, True])
-def test_threads_may_share_a_model(isolated: bool, float32: Path) -> None:
-    """Many threads on one model, each with other batch sizes, get the same results as one after the other."""
-    body = f"""
-import edgepack_device, numpy as np
-from concurrent.futures import ThreadPoolExecutor
-model = edgepack_device.load("tiny", isolated={isolated})
-draw = np.random.default_rng(0)
-asked = [dict(left=draw.normal(size=(n, 3)), right=draw.normal(size=(n, 3))) for n in draw.integers(1, 9, 400)]
-expected = [model.predict(x) for x in asked]
-with ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(model.predict, asked))
-result = all(np.array_equal(a[name], b[name]) for a, b in zip(found, expected) for name in ("total", "product"))
-"""
-    assert run_program(float32, body) is True
-
-
-@pytest.mark.parametrize("isolated", [False, True])
-def test_a_model_may_be_closed_while_threads_use_it(isolated: bool, float32: Path) -> None:
-    """Each thread's next call, or the one that is under way, says that the model is closed; none hangs."""
-    body = f"""
-import edgepack_device, numpy as np, threading
-model, said, started = edgepack_device.load("tiny", isolated={isolated}), [], threading.Barrier(5)
-def ask():
-    started.wait()
-    try:
-        while True:
-            model.predict(left=np.ones((1, 3)), right=np.ones((1, 3)))
-    except Exception as error:
-        said.append(error.code)
-threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
-for thread in threads: thread.start()
-started.wait()
-threads[0].join(0.1)
-model.close()
-for thread in threads: thread.join(20)
-result = said
-"""
-    assert run_program(float32, body) == ["closed"] * 4
-
-
-def test_threads_may_load_at_once(tmp_path: Path) -> None:
-    """Threads that load models at the same moment all get theirs, with the runtime that the release brought."""
-    package = installed_runtime()
-    for model, app in (("tiny_int8", "one"), ("tiny_float", "two")):
-        release = model_release(model, app=app)
-        release.runtime = {**(release.runtime or {}), "id": "0123456789abcdef", "dists": ["numpy", "runtime"]}
-        lay_out(tmp_path, release)
-    folder = tmp_path / "runtimes" / "0123456789abcdef"
-    for dist, module in (("numpy", "numpy"), ("runtime", PACKAGES[package])):
-        (folder / dist).mkdir(parents=True)
-        there = Path(str(importlib.util.find_spec(module).origin)).parent
-        for part in there.parent.glob(f"{module}*"):
-            (folder / dist / part.name).symlink_to(part)
-    body = """
-sys.path[:] = [path for path in sys.path if "site-packages" not in path]
-import edgepack_device, threading
-sys.setswitchinterval(1e-5)
-before, start, names, failed = list(sys.path), threading.Barrier(6), [], []
-def load(app):
-    start.wait()
-    try:
-        names.append(edgepack_device.load(app).info()["app"])
-    except Exception as error:
-        failed.append(str(error))
-threads = [threading.Thread(target=load, args=(app,)) for app in ("one", "two") * 3]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-result = [failed, sorted(names), sys.path == before]
-"""
-    assert run_program(tmp_path, body) == [[], ["one"] * 3 + ["two"] * 3, True]
 
 
 def test_a_damaged_model_is_never_loaded(tmp_path: Path) -> None:
