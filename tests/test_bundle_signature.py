@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from bundle_tiny import FILES, manifest_value, write_tiny
-from deploying import tiny_bundle, tiny_model, tiny_target
+from deploying import this_machine, tiny_bundle, tiny_model, tiny_target
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from edgepack.bundle.build import build_bundle
 from edgepack.bundle.signature import sign
 from edgepack.bundle.sshsig import read_signature
 from edgepack.cli.main import run
+from edgepack.device import ConnectOptions
 from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError, InputError, IntegrityError
 
@@ -363,3 +365,16 @@ def test_deploy_signs_what_it_builds_and_refuses_what_it_may_not_take(model: Pat
         edgepack.deploy(f"local:{tmp_path / 'device'}", path, allowed_signers=allowed)
     assert caught.value.exit_code == 6
     assert not (tmp_path / "device").exists()
+
+
+@pytest.mark.network
+def test_deploy_builds_signed_bundles(model: Path, keys: Path, tmp_path: Path) -> None:
+    """--sign and --counter are for what deploy builds, which is then held against the allowed signers as any other."""
+    told = edgepack.deploy(
+        f"local:{tmp_path / 'device'}", model, target=this_machine(tmp_path), name="tiny", version="1", counter=9,
+        sign=keys / "alice", allowed_signers=signers(tmp_path, f"alice {public(keys, 'alice')}"), dry_run=True,
+        options=ConnectOptions(python=sys.executable),
+    )  # fmt: skip
+    assert told.bundle is not None
+    assert told.push.signature is not None
+    assert (told.bundle.counter, told.push.signature.principal) == (9, "alice")

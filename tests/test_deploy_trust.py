@@ -23,11 +23,13 @@ import pytest
 from agent_client import AGENT, FakeRelease
 from deploying import tiny_model, tiny_target
 from real_sshd import RealSshd
+from test_agent_push import TOY, make_wheel
 
 import edgepack
-from edgepack.bundle import open_bundle
+from edgepack.bundle import open_bundle, runtime_id
 from edgepack.bundle.build import build_bundle
 from edgepack.bundle.signature import sign
+from edgepack.cli.main import run
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.staging import plan_staging
 from edgepack.device import ConnectOptions, DeviceAddress, Session, connect, open_session, open_transport
@@ -168,7 +170,7 @@ def test_the_whole_job_works_with_signed_and_newer_bundles(pinned: Pinned) -> No
     assert (pinned.folder / "hooked").exists()
     deployed = edgepack.deploy(pinned.sshd.address, second, options=pinned.options)
     assert deployed.activate is not None
-    status = edgepack.status(**pinned.where)
+    status = edgepack.status(pinned.sshd.address, options=replace(pinned.options, transport="openssh"))
     assert (status.current, status.counter) == (open_bundle(second).release, 2)
     edgepack.rollback(app="tiny", **pinned.where)
     assert [entry["verb"] for entry in edgepack.history(**pinned.where).history] == ["activate"] * 2 + ["rollback"]
@@ -188,7 +190,7 @@ def test_the_newest_may_come_again(pinned: Pinned) -> None:
 def test_unsigned_and_foreign_bundles_are_not_installed(pinned: Pinned) -> None:
     """Neither by edgepack nor by a host of another mind: no release is there afterwards, and no candidate."""
     refused("unsigned", lambda: edgepack.push(pinned.bundle(1, key=None), **pinned.where))
-    refused("unsigned", lambda: edgepack.push(pinned.bundle(None), **pinned.where))
+    refused("replayed", lambda: edgepack.push(pinned.bundle(None), **pinned.where))
     refused("foreign-signature", lambda: edgepack.push(pinned.bundle(1, "mallory"), **pinned.where))
     path = pinned.bundle(2)
     elsewhere = sign(b"something else", pinned.folder / "alice").decode()
@@ -249,6 +251,36 @@ def test_wheels_that_the_signed_manifest_does_not_list_are_refused(pinned: Pinne
         release = stage_and_commit(session, path, device=device)["release"]
     kept = json.loads((pinned.root / "apps" / "tiny" / "releases" / release / "device.json").read_text())
     assert (kept["runtime"]["id"], kept["runtime"]["dists"], kept["runtime"]["package"]) == (None, [], None)
+
+
+def commit_by_hand(session: Session, release: FakeRelease, **changes: Any) -> dict[str, Any]:
+    """Stages a release that was made by hand, wheels and all, and commits it."""
+    for content in [*release.files.values(), *(wheel for wheel, _ in release.wheels.values())]:
+        sha256 = hashlib.sha256(content).hexdigest()
+        session.request("put", [content], len(content), sha256=sha256, bytes=len(content), offset=0)
+    return session.request("commit", **{**release.commit_arguments(), **changes}).result
+
+
+def test_a_runtime_that_was_there_before_is_not_believed(pinned: Pinned) -> None:
+    """The wheels of the signed manifest are unpacked into a folder of the pin's own, whatever lies under that id."""
+    wheel = make_wheel(TOY)
+    name = "toy-1.0-py3-none-any.whl"
+    release = FakeRelease(extra={"counter": 1}, wheels={name: (wheel, "toy")})
+    id_ = runtime_id({name: hashlib.sha256(wheel).hexdigest()})
+    planted = pinned.root / "runtimes" / str(id_) / "toy"
+    planted.mkdir(parents=True)
+    (planted / "evil.py").touch()
+    runtime = {**release.commit_arguments()["runtime"], "id": id_}
+    signature = sign(release.manifest, pinned.folder / "alice").decode()
+    with pinned.session() as session:
+        assert session.request("missing", app="kws", files=[], runtime={"id": id_}).result["runtime_present"] is False
+        commit_by_hand(session, release, runtime=runtime, signature=signature)
+        assert session.request("missing", app="kws", files=[], runtime={"id": id_}).result["runtime_present"] is True
+    kept = json.loads((pinned.root / "apps" / "kws" / "releases" / release.release / "device.json").read_text())
+    used = pinned.root / "runtimes" / kept["runtime"]["id"] / "toy"
+    assert used != planted
+    assert (used / "toy" / "__init__.py").exists()
+    assert not (used / "evil.py").exists()
 
 
 @pytest.mark.parametrize("command", [["id"], []])
@@ -454,11 +486,8 @@ def test_an_account_of_its_own_cannot_change_what_pins_it(pinned: Pinned) -> Non
             with connect(login, pinned.options, lock=True) as session:
                 release = FakeRelease(extra={"counter": 1})
                 signature = sign(release.manifest, pinned.folder / "alice").decode()
-                for content in release.files.values():
-                    sha256 = hashlib.sha256(content).hexdigest()
-                    session.request("put", [content], len(content), sha256=sha256, bytes=len(content), offset=0)
-                refused("unsigned", lambda: session.request("commit", **release.commit_arguments()))
-                session.request("commit", **{**release.commit_arguments(), "signature": signature})
+                refused("unsigned", lambda: commit_by_hand(session, release))
+                commit_by_hand(session, release, signature=signature)
                 assert session.request("status", app="kws").result["counter"] == 1
         entry = pwd.getpwnam(name)
         assert (home / ".edgepack" / "counters.json").stat().st_uid == entry.pw_uid
@@ -504,3 +533,18 @@ def test_the_laid_down_agent_is_this_versions(pinned: Pinned) -> None:
     """What is laid down is the very agent that other devices get streamed."""
     assert (Path(pinned.document.folder) / "agent.py").read_bytes() == AGENT.read_bytes()
     assert dataclasses.asdict(pinned.document)["authorized_keys"].startswith('restrict,command="')
+
+
+def test_the_command_prints_the_line_and_lays_nothing_down_in_a_dry_run(
+    pinned: Pinned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`edgepack trust` needs to be told who may sign; --dry-run says what would be."""
+    lib = pinned.folder / "dry"
+    command = ["trust", "local:", "--install-root", str(lib), "--python", sys.executable, "--dry-run"]
+    assert run(command) == 2
+    assert "--allowed-signers" in capsys.readouterr().err
+    assert run([*command, "--allowed-signers", str(pinned.folder / "signers"), "--account", "root"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing was written" in said
+    assert f'restrict,command="{sys.executable} -I -u {lib}/root/agent.py --pinned"' in said
+    assert not lib.exists()

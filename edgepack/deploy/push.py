@@ -118,10 +118,14 @@ def _require_admissible(session: Session, content: Bundle) -> None:
     """Say before a byte moves what a pinned device would refuse at the end; whose signature it takes, it knows."""
     if not session.hello.get("pinned"):
         return
-    lacks = "signature" if content.signature is None else "counter" if content.manifest.counter is None else ""
+    lacks, code = "", ""
+    if content.signature is None:
+        lacks, code = "signature", "unsigned"
+    elif content.manifest.counter is None:
+        lacks, code = "counter", "replayed"
     if lacks:
         raise IntegrityError(
-            "unsigned",
+            code,
             f"{session.description} is pinned to its signers, and {content.path} has no {lacks}.",
             hint="Make it again with `edgepack bundle ... --sign KEY --counter N`, N higher than before.",
         )
