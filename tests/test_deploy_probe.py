@@ -10,6 +10,8 @@ from typing import Literal
 
 import device_texts as texts
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from real_sshd import RealSshd
 
 import edgepack
@@ -17,6 +19,7 @@ from edgepack.cli.render_probe import probed
 from edgepack.deploy.ailments import find_ailments
 from edgepack.deploy.probe import LOOKED_FOR, find_gaps, rank, read_facts
 from edgepack.device import ConnectOptions, DeviceFacts
+from edgepack.device.facts import sound_facts
 from edgepack.documents import ProbeDocument, to_json, to_json_value
 from edgepack.target import Target, list_targets, load_target
 
@@ -212,6 +215,27 @@ def test_what_an_older_agent_does_not_tell_is_not_known() -> None:
     assert facts["pythons"] == ["/usr/bin/python3.9", "/x/python3"]
     assert find_ailments({}) == ()
     assert probed(ProbeDocument("pi", {}, (), ()))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = [*seen()["facts"], "thermal", "power", "undervoltage", "governor", "delegate_paths"]  # type: ignore[misc]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON), JSON, JSON, JSON)
+def test_no_device_crashes_a_probe(facts: dict[str, object], texts: object, notes: object, time_s: object) -> None:
+    """A device that tells nonsense, in any field, is shown as far as it can be: what it told wrong is not known."""
+    told = read_facts({"facts": facts, "texts": texts, "notes": notes, "time_s": time_s}, None, (0.0, 1.0))
+    for target in list_targets()[:3]:
+        find_gaps(target, DeviceFacts.from_json(told))
+        rank(target, told["model"])
+    assert probed(ProbeDocument("device", told, (), (), find_ailments(told), ()))
+    sound, wrong = sound_facts({"cpus": "many", "model": 3, "thermal": [{"temperature_c": "hot"}], "new": {}})
+    assert sound == {"cpus": None, "model": None, "thermal": None, "new": {}}
+    assert len(wrong) == 3
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.bundle.runtime import platform_fits
 from edgepack.deploy import devicetexts
 from edgepack.deploy.ailments import find_ailments
-from edgepack.device.facts import DeviceFacts
+from edgepack.device.facts import DeviceFacts, sound_facts
 from edgepack.device.opened import opened
 from edgepack.documents import ProbeDocument
 from edgepack.errors import MisfitError
@@ -66,7 +66,7 @@ def probe(device: str | DeviceAddress | Session, *, options: ConnectOptions | No
             {"target": target.name, "missing": what, "mend": mend} for target, found in gaps for what, mend in found
         ),
         warnings=find_ailments(told),
-        notes=tuple(str(note) for note in seen.get("notes") or ()),
+        notes=(*_notes(seen.get("notes")), *sound_facts(_table(seen.get("facts")))[1]),
     )
 
 
@@ -75,8 +75,8 @@ def read_facts(seen: Mapping[str, Any], server: str | None, between: tuple[float
 
     Older agents send no texts: what these would tell is then None or empty.
     """
-    facts = dict(seen.get("facts") or {})
-    texts = {str(name): str(text) for name, text in (seen.get("texts") or {}).items()}
+    facts, _ = sound_facts(_table(seen.get("facts")))
+    texts = {str(name): str(text) for name, text in _table(seen.get("texts")).items()}
     cpuinfo = texts.get("cpu", "")
     asked = {path: devicetexts.python_version(texts.get(f"python {path}", "")) for path in facts.get("pythons") or ()}
     told = DeviceFacts.from_json(facts)
@@ -106,6 +106,14 @@ def read_facts(seen: Mapping[str, Any], server: str | None, between: tuple[float
         facts["python_versions"] = loads_same
         facts["pythons"] = list(loads_same)
     return facts
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _notes(value: Any) -> tuple[str, ...]:
+    return tuple(str(note)[:300] for note in value[:100]) if isinstance(value, list) else ()
 
 
 def rank(target: Target, model: str | None) -> tuple[int, str]:
