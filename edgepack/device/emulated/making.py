@@ -102,7 +102,7 @@ def _debootstrap(system: System, mirror: str, root: Path, places: Places, report
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=_environment(system),
             start_new_session=True,
             text=True,
             errors="replace",
@@ -193,7 +193,7 @@ def _furnish(system: System, places: Places) -> None:
 
 def _run(command: Sequence[str], system: System) -> None:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(system), check=False
     )
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
@@ -205,10 +205,14 @@ def _run(command: Sequence[str], system: System) -> None:
         )
 
 
-def _environment() -> dict[str, str]:
-    """English messages, and the folders of administrators' programs, for here and for inside."""
-    path = os.environ.get("PATH", "")
-    return {**os.environ, "LC_ALL": "C", "PATH": f"{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"}
+def _environment(system: System) -> dict[str, str]:
+    """English messages, the folders of administrators' programs, for here and for inside; the device's processor.
+
+    QEMU's own choice of a processor has pointer authentication, which trixie's programs use and QEMU computes slowly:
+    the same work takes four times as long with it.
+    """
+    path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+    return {**os.environ, "LC_ALL": "C", "PATH": path, "QEMU_CPU": system.cpu}
 
 
 def remove_tree(folder: Path, mounts: Callable[[], str] = lambda: Path("/proc/self/mountinfo").read_text()) -> None:

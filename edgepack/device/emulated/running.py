@@ -46,6 +46,7 @@ if [ -n "$6" ]; then
   mount --bind "$1/run/cpuinfo" "$1/proc/cpuinfo"
 fi
 hostname "$2"
+export QEMU_CPU="$5"
 exec chroot "$1" /usr/sbin/sshd -D -e -p "$3" -o "ListenAddress=$4" -o "SetEnv=QEMU_CPU=$5"
 """
 # Starts a process that outlives its starter and is nobody's child; prints its number.
