@@ -105,10 +105,11 @@ class RealSshd:
         self._process.wait(20)
 
 
-# In a mount namespace of its own, so that this machine keeps its accounts and its /tmp: $1 becomes /etc/passwd, the
-# home $2 stays writable, /tmp does not; then the rest is started with umask 077.
+# In a mount namespace of its own, so that this machine keeps its accounts and its /tmp: $1 becomes /etc (the whole
+# folder: a mount on /etc/passwd alone would fall off as soon as somebody adds an account), the home $2 stays writable,
+# /tmp does not; then the rest is started with umask 077.
 _AWKWARDLY = """
-mount --bind "$1" /etc/passwd
+mount --bind "$1" /etc
 mount --bind "$2" "$2"
 mount --rbind /tmp /tmp
 mount -o remount,bind,ro /tmp
@@ -137,6 +138,12 @@ class AwkwardSshd(RealSshd):
         lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
         name, _, uid, gid, *_ = next(line for line in lines if line.startswith(f"{self.user}:")).split(":")
         own = f"{name}:x:{uid}:{gid}::{self.home}:{self._shell}\n"
-        passwd = self.folder / "passwd"
-        passwd.write_text("".join([own, *(line for line in lines if not line.startswith(f"{self.user}:"))]))
-        return ["unshare", "--mount", "sh", "-euc", _AWKWARDLY, "sh", str(passwd), str(self.home), *command]
+        etc = self.folder / "etc"
+        etc.mkdir()
+        others = [line for line in lines if not line.startswith(f"{self.user}:")]
+        (etc / "passwd").write_text("".join([own, *others]))
+        (etc / "shadow").write_text(f"{name}:*:19000::::::\n")  # without a password, yet not locked, as sshd sees it
+        for name in ("group", "nsswitch.conf", "ld.so.cache", "hosts"):
+            if Path("/etc", name).is_file():
+                shutil.copy(Path("/etc", name), etc)
+        return ["unshare", "--mount", "sh", "-euc", _AWKWARDLY, "sh", str(etc), str(self.home), *command]
