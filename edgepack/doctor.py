@@ -22,8 +22,8 @@ from edgepack.words import size
 
 # A TensorFlow environment and a handful of bundles with their wheels.
 _WANTED_FREE_BYTES = 2_000_000_000
-# ssh-keygen signs and verifies files (-Y) from here on. https://www.openssh.com/txt/release-8.1
-_SIGNING_OPENSSH = (8, 1)
+# ssh-keygen finds who made a signature (-Y find-principals) from here on. https://www.openssh.com/txt/release-8.2
+_SIGNING_OPENSSH = (8, 2)
 _PIP_TIMEOUT_S = 30.0
 _SSH_TIMEOUT_S = 10.0
 _COUNTING_S = 5.0
@@ -113,7 +113,7 @@ def _signing() -> Iterable[HostCheck]:
         yield HostCheck("ssh-keygen", program, program is not None, verbs, mend, True)
         return
     found = f"{program} (OpenSSH {version[0]}.{version[1]})"
-    yield HostCheck("ssh-keygen", found, version >= _SIGNING_OPENSSH, verbs, "install OpenSSH 8.1 or newer", True)
+    yield HostCheck("ssh-keygen", found, version >= _SIGNING_OPENSSH, verbs, "install OpenSSH 8.2 or newer", True)
 
 
 def openssh_version(text: str) -> tuple[int, int] | None:
