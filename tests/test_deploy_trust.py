@@ -511,6 +511,9 @@ def test_an_owner_may_become_root_with_sudo(pinned: Pinned, tmp_path: Path, monk
     assert document.account == "nobody"
     assert document.authorized_keys.endswith("PUBLIC-KEY-OF-WHO-DEPLOYS")
     assert not (pinned.folder / "lib" / "nobody").exists()
+    stand_in.write_text("#!/bin/sh\necho sudo: a password is required >&2\nexit 1\n")
+    with pytest.raises(EdgepackError, match=r"a password is required.*sudo -n true"):
+        edgepack.trust("local:", allowed_signers=pinned.folder / "signers", sudo=True)
 
 
 def test_what_cannot_be_pinned_is_refused_with_nothing_laid_down(pinned: Pinned) -> None:

@@ -5,8 +5,10 @@ What that is worth, and what it is not, stands in docs/security.md.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from edgepack.deploy.signers import MAX_BYTES, pinned_signers
 from edgepack.device.bootstrap import installed_agent
 from edgepack.device.opened import opened
 from edgepack.documents import TrustDocument
-from edgepack.errors import InputError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def trust(
         "sha256": hashlib.sha256(agent).hexdigest(),
         "dry_run": dry_run,
     }
-    with opened(device, options, sudo=sudo, report=report) as session:
+    with _as_owner(sudo=sudo), opened(device, options, sudo=sudo, report=report) as session:
         result = session.request("trust", [agent], len(agent), **arguments).result
         name = session.description
     if result.get("apps") and not result.get("again"):
@@ -92,6 +94,19 @@ _HELD = (
     "note: {root} holds {apps} from before. What is active there stays so, but nothing unsigned of it is activated or "
     "measured again; if you are not sure who put it there, empty that folder first."
 )
+
+
+@contextlib.contextmanager
+def _as_owner(*, sudo: bool) -> Iterator[None]:
+    """Where the agent did not start through sudo, it is sudo that has to be looked at."""
+    try:
+        yield
+    except EdgepackError as error:
+        if sudo and error.code in ("no-agent", "no-python"):
+            error.hint = (
+                "--sudo takes a sudo that asks for no password (`sudo -n true` on the device); or log in as root."
+            )
+        raise
 
 
 def _signers_text(path: Path) -> str:
