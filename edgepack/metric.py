@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,7 @@ from edgepack.errors import InputError
 from edgepack.scoring import class_numbers, require_width, roc_auc, row_errors, topk_hits, two_classes
 from edgepack.statistics import (
     ONE_SIDED_95,
+    affordable_resamples,
     bootstrap_drops,
     mcnemar_p,
     pair_table,
@@ -131,6 +133,8 @@ ROC_AUC = Metric(
     check_labels=lambda labels, scores: two_classes(labels), chance=lambda scores: 0.5,
 )  # fmt: skip
 BUILT_IN = {metric.name: metric for metric in (TOP1, TOP5, MAE, ROC_AUC)}
+SHARES = tuple(metric.name for metric in (TOP1, TOP5, ROC_AUC))
+"""The metrics that lie between 0 and 1: a drop of 1 allows everything."""
 
 
 def load_metric(text: str) -> Metric:
@@ -159,7 +163,7 @@ class Drop:
 
     ``table`` counts the rows that both models have right, only the reference, only the quantized model, and neither,
     where the metric is a share; else ``resampled`` holds the drops of resamples, sorted (none where the metric
-    refuses a resample: one that lacks a class, say).
+    refuses a resample, one that lacks a class, say, or is too slow to be taken so often).
     """
 
     metric: Metric
@@ -211,7 +215,9 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
 
     Raises InputError "metric-failed".
     """
+    started = time.perf_counter()
     found = Drop(metric, metric.measure(reference, labels), metric.measure(quantized, labels), len(labels))
+    resamples = affordable_resamples(time.perf_counter() - started)
     both = (_as_given(reference), _as_given(quantized))
     if metric.hits is not None:
         before, after = (metric.hits(outputs, labels) for outputs in both)
@@ -227,7 +233,7 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
 
     groups = _groups(labels) if metric.by_class else [range(found.n)]
     try:
-        return replace(found, resampled=bootstrap_drops(drop_over, groups))
+        return replace(found, resampled=bootstrap_drops(drop_over, groups, resamples))
     except InputError:
         return found
 

@@ -204,11 +204,12 @@ def test_an_interrupt_of_an_import_is_one_document_or_none(imports: int) -> None
     assert not done.stdout or json.loads(done.stdout)["error"]["code"] == "interrupted"
 
 
-def test_an_interrupt_is_exit_130() -> None:
-    """Ctrl-C in the middle of a command is told in a word, on stderr, with the exit code that shells expect."""
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupt_is_exit_130(end: str) -> None:
+    """Ctrl-C, `kill` and a closed terminal are told in a word, on stderr, with the exit code that shells expect."""
     code = (
         "import os, signal, sys, edgepack.target as target\n"
-        "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return ()\n"
+        f"def interrupted(*given):\n    os.kill(os.getpid(), signal.{end})\n    return ()\n"
         "target.list_targets = interrupted\n"
         "from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
     )
@@ -216,3 +217,16 @@ def test_an_interrupt_is_exit_130() -> None:
     assert done.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_nohup_outlives_the_terminal() -> None:
+    """Where SIGHUP is ignored on purpose, the command goes on."""
+    code = (
+        "import os, signal, sys, edgepack.target as target\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "def closed(*given):\n    os.kill(os.getpid(), signal.SIGHUP)\n    return ()\n"
+        "target.list_targets = closed\n"
+        "from edgepack.cli import entry; sys.argv = ['edgepack', 'targets', 'list']; entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

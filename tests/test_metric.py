@@ -57,6 +57,15 @@ def test_a_metric_that_refuses_a_resample_has_no_interval(tmp_path: Path, monkey
     assert (found.drop, found.interval) == (1.0, None)
 
 
+def test_a_slow_metric_has_no_interval_rather_than_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a metric that takes a second, no thousand resamples are drawn: the drop comes at once."""
+    calls, clock = [], iter([0.0, 1.0])
+    monkeypatch.setattr("edgepack.metric.time.perf_counter", lambda: next(clock))
+    slow = Metric("mine:slow", lambda outputs, labels: float(calls.append(1) or outputs.mean()))  # type: ignore[func-returns-value]
+    found = compare_accuracy(slow, {"y": np.ones(9)}, {"y": np.zeros(9)}, np.arange(9))
+    assert (found.drop, found.interval, len(calls)) == (1.0, None, 2)
+
+
 def test_the_growth_of_an_error_is_a_positive_drop() -> None:
     """Errors are shown as they are; one that quantizing makes larger is a positive drop, with its interval."""
     labels = np.zeros((50, 4))

@@ -43,3 +43,11 @@ def test_too_few_samples_for_the_budget_are_noted_with_how_many_would_do() -> No
     assert "189" in found.cure
     assert doubts(TOP1, few, 4, None) == ()
     assert doubts(TOP1, GOOD, 4, 0.02) == ()
+
+
+def test_a_drop_without_an_interval_is_noted() -> None:
+    """Who reads a bare number is told why nothing says how sure it is; without a drop there is nothing to say."""
+    bare = dataclasses.replace(GOOD, metric="mine:own", interval=None, needed_samples=None)
+    own = Metric("mine:own", lambda outputs, labels: 0.0)
+    assert [one.code for one in doubts(own, bare, None, None)] == ["no-interval"]
+    assert doubts(own, dataclasses.replace(bare, drop=None, reference=None), None, None) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,16 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
         identify_source(FLOAT), SourceOptions(), watch([]), tmp_path, Store(tmp_path / "store"), ignore_events
     ) as one:
         yield one
+
+
+def test_what_is_too_large_to_be_kept_is_still_made_once(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several targets of one run share outputs of any size, although the cache folder does not take them."""
+    monkeypatch.setattr(sys.modules[Store.__module__], "_MOST_ENTRY_BYTES", 0)
+    assert shop.ports() == shop.ports()
+    assert [path.name for path in tmp_path.glob("made-*")] == ["made-0"]
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_model_that_this_machine_cannot_run_is_a_note_and_no_error(shop: Workshop, tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def test_the_pareto_front_and_every_candidate_are_on_the_page() -> None:
     assert "3: int8-2, drop +0.0333, 2.7 ms" in told
     assert "chosen; in float: int8/dense" in told
     assert "not for this target; int8 is float." in told
+    first, *rest = tuned().candidates
+    wide = dataclasses.replace(first, int16_layers=("conv_3",), inconclusive="throttled at 0x4")
+    told = words_on(dataclasses.replace(tuned(), candidates=(wide, *rest)))
+    assert "throttled at 0x4; in 16 bits: conv_3" in told
     assert "budget 0.05" in told
     assert "measured on pi@kitchen" in told
     untimed = tuple(dataclasses.replace(one, latency_ms=None) for one in tuned().candidates)

@@ -227,6 +227,7 @@ def _no_labels(hostile: Path) -> dict[str, Any]:
         (lambda _: {"max_drop": -0.01}, "bad-max-drop"),
         (lambda _: {"max_drop": float("nan")}, "bad-max-drop"),
         (lambda _: {"max_drop": 1.0}, "bad-max-drop"),
+        (lambda _: {"max_drop": 1.5, "metric": "roc-auc"}, "bad-max-drop"),
         (lambda _: {"calibration": None}, "no-calibration"),
         (lambda folder: {"evaluation": f"{folder}/samples.npz#100:300"}, "overlap"),
         (_no_labels, "no-labels"),

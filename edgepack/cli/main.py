@@ -49,8 +49,10 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line (``sys.argv`` by default) and exit with its code (docs/cli.md lists them)."""
-    # A polite end (`kill`, a supervisor, a CI job that is cancelled) cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A polite end (`kill`, a supervisor, a terminal that closes) cleans up as Ctrl-C does; nohup goes on.
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(end) is not signal.SIG_IGN:
+            signal.signal(end, signal.default_int_handler)
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(words))
 

@@ -11,7 +11,8 @@ def doubts(metric: Metric, accuracy: Accuracy, scores: int | None, max_drop: flo
 
     A float model that is no better than guessing is most often one whose labels or preprocessing are wrong.
     """
-    return tuple(filter(None, (_chance(metric, accuracy, scores), _few_samples(accuracy, max_drop))))
+    found = (_chance(metric, accuracy, scores), _few_samples(accuracy, max_drop), _no_interval(accuracy))
+    return tuple(filter(None, found))
 
 
 def _chance(metric: Metric, accuracy: Accuracy, scores: int | None) -> Finding | None:
@@ -41,4 +42,17 @@ def _few_samples(accuracy: Accuracy, max_drop: float | None) -> Finding | None:
         f"{accuracy.samples} samples do not settle whether the drop keeps to {max_drop:g}: its "
         f"{interval.confidence:.0%} interval is {interval.low:+.4f} to {interval.high:+.4f}.",
         f"About {needed:,} evaluation samples would.",
+    )
+
+
+def _no_interval(accuracy: Accuracy) -> Finding | None:
+    if accuracy.drop is None or accuracy.interval is not None:
+        return None
+    return Finding(
+        "no-interval",
+        "note",
+        accuracy.metric,
+        f"The drop of {accuracy.metric} comes without an interval: the metric refuses samples drawn from these, or is "
+        "too slow to be taken a hundred times in half a minute.",
+        "Let it take any draw of the rows, and compute on whole arrays; or evaluate fewer samples.",
     )

@@ -11,7 +11,7 @@ from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import Reporter
 from edgepack.files import check_output, require_regular
-from edgepack.metric import Metric, load_metric
+from edgepack.metric import SHARES, Metric, load_metric
 from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.audit import audit_samples
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap, refuse_uniform
@@ -44,13 +44,25 @@ class Job:
     watched: Watched
 
 
+def require_budget(max_drop: float, metric: str) -> None:
+    """Raises InputError "bad-max-drop" for what is no budget of that metric."""
+    if not (math.isfinite(max_drop) and max_drop >= 0):
+        raise InputError(
+            "bad-max-drop", f"A drop of {max_drop:g} is no budget.", hint="Allow 0 or more: --max-drop 0.01"
+        )
+    if max_drop >= 1 and metric in SHARES:
+        raise InputError(
+            "bad-max-drop",
+            f"With a drop of {max_drop:g} of {metric} everything may be lost.",
+            hint=f"Points are hundredths: --max-drop {max_drop / 100:g}",
+        )
+
+
 def prepare_job(request: Request, report: Reporter) -> Job:
     """Open, read and check everything that can be checked without TensorFlow. Raises InputError."""
     check_outputs(request)
-    if request.max_drop is not None and not (math.isfinite(request.max_drop) and request.max_drop >= 0):
-        raise InputError(
-            "bad-max-drop", f"A drop of {request.max_drop:g} is no budget.", hint="Allow 0 or more: --max-drop 0.01"
-        )
+    if request.max_drop is not None:
+        require_budget(request.max_drop, request.metric)
     for path in _inputs(request):
         require_regular(path)
     watched = watch(_inputs(request))  # before anything of them is read

@@ -284,7 +284,10 @@ class Run:
         labels = read_labels(self._job.evaluation.samples)
         if labels is None:
             return None
-        return measure_drop(self._job.metric, outputs.reference, outputs.quantized, labels)
+        metric = self._job.metric
+        if metric.name not in BUILT_IN:  # it may take its time
+            self._report(Event("quantize", f"taking {metric.name} of {len(labels)} samples, and its interval"))
+        return measure_drop(metric, outputs.reference, outputs.quantized, labels)
 
 
 def engine_of(job: Job) -> str:

@@ -87,6 +87,8 @@ class Workshop:
         self._worker: WorkerProcess | None = None
         self._loaded = False
         self._made = 0
+        # What is too large for the store is kept for this run.
+        self._folders: dict[str, Path] = {}
 
     def __enter__(self) -> Workshop:
         return self
@@ -220,7 +222,7 @@ class Workshop:
 
     def _kept(self, verb: str, facts: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         key = key_of({"verb": verb, "source": self._facts, **facts})
-        found = self._store.get(key)
+        found = self._folders.get(key) or self._store.get(key)
         if found is not None:
             return found
         folder = self._scratch / f"made-{self._made}"
@@ -228,7 +230,10 @@ class Workshop:
         folder.mkdir()
         make(folder)
         self._watched.refuse_changes()
-        return self._store.put(key, folder)
+        kept = self._store.put(key, folder)
+        if kept == folder:
+            self._folders[key] = folder
+        return kept
 
     @functools.cached_property
     def _facts(self) -> dict[str, Any]:

@@ -244,13 +244,17 @@ def _candidates(candidates: Sequence[TunedCandidate], detail: Detail) -> Markup:
     return _table(("", "candidate", "drop", "bytes", *latency, "what of it"), rows, len(candidates))
 
 
+def _apart(one: TunedCandidate) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("in float", one.float_layers), ("in 16 bits", one.int16_layers)
+
+
 def _candidate(number: int, one: TunedCandidate, timed: bool, detail: Detail) -> Markup:
     drop = "—" if one.drop is None else f"{round(one.drop, 4) + 0.0:+.4f}"
     if one.interval is not None:
         drop += f" [{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
     verdict = "chosen" if one.chosen else "on the front" if one.on_front else "" if one.legal else "not for this target"
-    apart = f"in float: {', '.join(one.float_layers)}" if one.float_layers else ""
-    told = "; ".join(filter(None, (verdict, one.reason, apart)))
+    apart = [f"{how}: {', '.join(layers)}" for how, layers in _apart(one) if layers]
+    told = "; ".join(filter(None, (verdict, one.reason, one.inconclusive, *apart)))
     p50, p95 = (one.latency_ms.p50, one.latency_ms.p95) if one.latency_ms else (None, None)
     times = [tag("td", "—" if value is None else f"{value:.3f} ms", class_="number") for value in (p50, p95)]
     return tag(

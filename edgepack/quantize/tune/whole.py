@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from edgepack.documents import Finding, QuantizeDocument, TuneDocument
 from edgepack.errors import EdgepackError, InputError
 from edgepack.events import Event, Reporter
-from edgepack.quantize.job import Job, check_outputs, prepare_job
+from edgepack.quantize.job import Job, check_outputs, prepare_job, require_budget
 from edgepack.quantize.request import Request
 from edgepack.quantize.run import engine_of, staging
 from edgepack.quantize.tune.bench import Bench, opened_bench
@@ -68,20 +67,13 @@ def check_request(request: Request) -> float:
     check_outputs(request)
     max_drop = request.max_drop
     (goal,) = request.goals
-    if max_drop is None or not math.isfinite(max_drop) or max_drop < 0:
+    if max_drop is None:
         raise InputError(
             "bad-max-drop",
-            "There is no budget: nothing says how much accuracy may be lost."
-            if max_drop is None
-            else f"A drop of {max_drop:g} is no budget.",
+            "There is no budget: nothing says how much accuracy may be lost.",
             hint="Say how much accuracy may be lost: --max-drop 0.01 is one point.",
         )
-    if max_drop >= 1 and request.metric != "mae":
-        raise InputError(
-            "bad-max-drop",
-            f"With a drop of {max_drop:g} everything may be lost.",
-            hint=f"Points are hundredths: --max-drop {max_drop / 100:g}",
-        )
+    require_budget(max_drop, request.metric)
     if request.evaluation is None:
         raise InputError(
             "no-evaluation",
