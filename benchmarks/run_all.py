@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("startup.py", "quantize.py", "matrix.py", "closeness.py", "predict.py", "bundle.py", "push.py")
+SCRIPTS = ("startup.py", "quantize.py", "matrix.py", "closeness.py", "predict.py", "bundle.py", "fuzz.py", "push.py")
 
 
 def main() -> None:

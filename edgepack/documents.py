@@ -593,6 +593,15 @@ def canonical_json(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value has more levels than that; some part of Python's own JSON fails at a thousand or so."""
+    level = [value]
+    for _ in range(levels):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)

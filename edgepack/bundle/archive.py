@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -235,9 +234,11 @@ def _read_members(stream: BinaryIO, size: int, path: Path) -> tuple[Member, ...]
     if directory_offset + directory_bytes + layout.END_BYTES != size:
         raise _not_ours(stream, size, path, "its directory lies about where it is")
     stream.seek(directory_offset)
-    members = layout.parse_directory(stream.read(directory_bytes), count)
+    directory = stream.read(directory_bytes)
+    members = layout.parse_directory(directory, count)
     if members is None or members[0].name != MANIFEST_NAME:
-        raise _not_ours(stream, size, path, _strange_member(path) or "its directory is not one that edgepack writes")
+        strange = _strange_name(layout.directory_names(directory))
+        raise _not_ours(stream, size, path, strange or "its directory is not one that edgepack writes")
     fault = _members_fault(members, directory_offset)
     if fault:
         raise _damaged(path, fault)
@@ -292,21 +293,12 @@ def _match(files: Sequence[FileEntry], members: Sequence[Member]) -> dict[str, E
     }
 
 
-def _strange_member(path: Path) -> str | None:
-    """What about the names in a ZIP's directory no bundle has; None where that is not it, or it cannot be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _strange_name(archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return None
-
-
 def _strange_name(names: Sequence[str]) -> str | None:
     """The first name that leads out of the bundle, or is there twice."""
     seen: set[str] = set()
     for name in names:
         if not safe_path(name):
-            return f"the path {name!r} is not allowed"
+            return f"the path {name[:200]!r} is not allowed"
         if name in seen:
             return f"it holds {name!r} twice"
         seen.add(name)

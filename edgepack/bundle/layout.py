@@ -74,6 +74,20 @@ def parse_end(content: bytes) -> tuple[int, int, int] | None:
     return (count, size, offset) if end_record(count, size, offset) == content else None
 
 
+def directory_names(content: bytes) -> list[str]:
+    """The names in a central directory that others wrote, as far as it can be followed; for messages only."""
+    names = []
+    position = 0
+    while position + _CENTRAL.size <= len(content):
+        fields = _CENTRAL.unpack_from(content, position)
+        if fields[0] != CENTRAL_MAGIC:
+            break
+        position += _CENTRAL.size
+        names.append(content[position : position + fields[10]].decode("utf-8", "replace"))
+        position += fields[10] + fields[11] + fields[12]
+    return names
+
+
 def parse_directory(content: bytes, count: int) -> tuple[Member, ...] | None:
     """The members of a central directory exactly as :func:`central_header` writes it, else None."""
     members = []

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepack.documents import FileEntry, canonical_json
+from edgepack.documents import FileEntry, canonical_json, nests_deeper
 from edgepack.errors import InputError, IntegrityError, MisfitError
 from edgepack.target import Platform
 
@@ -24,6 +24,8 @@ SIGNATURE_NAME = "manifest.json.sig"
 MODEL_NAME = "model.tflite"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 10_000
+MAX_LEVELS = 32
+"""How deep a manifest nests at most; what edgepack writes has six levels."""
 MAX_COUNTER = (1 << 32) - 2
 MAX_FILE_BYTES = (1 << 32) - 2
 """What a ZIP without the zip64 extension can hold, and no more: one way to write a size, nothing to lie about."""
@@ -183,6 +185,8 @@ def _canonical_value(content: bytes) -> dict[str, Any]:
         raise bad_manifest("it is larger than 1 MiB")
     try:
         value = json.loads(content.decode("utf-8"))
+        if nests_deeper(value, MAX_LEVELS):
+            raise bad_manifest(f"it nests deeper than {MAX_LEVELS} levels")
         canonical = canonical_json(value)
     except (ValueError, RecursionError) as error:
         raise bad_manifest("it is no plain JSON") from error
@@ -259,7 +263,7 @@ def _size(value: Any, limit: int = MAX_FILE_BYTES) -> int:
 def _fault(manifest: Manifest, schema: object) -> str:
     """What the manifest says that cannot be; empty where all is well."""
     if schema != SCHEMA or isinstance(schema, bool):
-        return f"schema is {schema!r}"
+        return "its schema is none that there ever was"
     if not _LABEL.fullmatch(manifest.name) or not _LABEL.fullmatch(manifest.version):
         return "its name or version is malformed"
     return _files_fault(manifest.files) or _references_fault(manifest)

@@ -68,6 +68,8 @@ def sound_facts(facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     A device is not believed to speak the truth, only not to crash whoever asks it. Facts that a newer agent adds stay.
     """
+    if not isinstance(facts, Mapping):
+        return {}, ["the device told nothing about itself"]
     odd = [name for name, kind in _KINDS.items() if facts.get(name) is not None and not kind(facts[name])]
     kept = {str(name): None if name in odd else value for name, value in facts.items()}
     return kept, [f"{name}: the device told something else than it should" for name in odd]

@@ -71,7 +71,7 @@ ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
 def error_from_reply(error: object, device: str) -> EdgepackError:
     """The edgepack error for the ``error`` object of a reply; a malformed one is a DeviceFailure, never a crash."""
     given: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
-    code = str(given.get("code") or "unknown")
+    code = _plain(given.get("code") or "unknown", 64)
     details = given.get("details")
     named = {str(key): value for key, value in details.items()} if isinstance(details, Mapping) else {}
     # These four are the parameters of the error itself.
@@ -79,8 +79,13 @@ def error_from_reply(error: object, device: str) -> EdgepackError:
         if taken in named:
             named[f"device_{taken}"] = named.pop(taken)
     named.setdefault("device", device)
-    message = str(given.get("message") or f"The device answered with the error {code!r}.")
-    return ERROR_KINDS.get(code, DeviceFailure)(code, message, hint=str(given.get("hint") or ""), **named)
+    message = _plain(given.get("message") or f"The device answered with the error {code!r}.")
+    return ERROR_KINDS.get(code, DeviceFailure)(code, message, hint=_plain(given.get("hint") or ""), **named)
+
+
+def _plain(said: object, limit: int = 4000) -> str:
+    """What a device said, as a terminal can be given it: nothing that moves its cursor, and not without end."""
+    return "".join(char if char.isprintable() else " " for char in str(said)[:limit])
 
 
 def lost_error(device: str, status: int | None, failure: EdgepackError | None, stderr: bytes) -> EdgepackError:

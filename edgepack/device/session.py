@@ -22,7 +22,15 @@ from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
 from edgepack.device.lost import connection_dropped
 from edgepack.device.transport import Channel, Transport
-from edgepack.device.wire import Frame, FrameReader, Reply, request_frame
+from edgepack.device.wire import (
+    MAX_PAYLOAD_BYTES,
+    MAX_WAITING_BYTES,
+    Frame,
+    FrameReader,
+    Reply,
+    broken_stream,
+    request_frame,
+)
 from edgepack.errors import DeviceFailure, EdgepackError, InternalError, UnreachableError
 
 PING_INTERVAL_S = 15.0
@@ -54,6 +62,8 @@ class Session:
         self._ids = itertools.count(1)
         self._inboxes: dict[int, queue.SimpleQueue[Frame | EdgepackError]] = {}
         self._inbox_lock = threading.Lock()
+        # What lies in the inboxes: headers, payloads.
+        self._waiting_bytes = [0, 0]
         self._write_lock = threading.Lock()
         self._over: EdgepackError | None = None
         self._stopped = threading.Event()
@@ -135,6 +145,7 @@ class Session:
                 raise self._end(timeout_error(self.description, timeout_s)) from None
             if isinstance(frame, EdgepackError):
                 raise frame
+            self._count_waiting(frame, -1)
             progress = frame.header.get("progress")
             if isinstance(progress, Mapping):
                 if on_progress is not None:
@@ -270,10 +281,20 @@ class Session:
                 if (inbox := self._inboxes.get(frame.id)) is not None:
                     if frame.header.get("ok") is False:
                         self._refusal = frame
+                    self._count_waiting(frame, 1)
                     inbox.put(frame)
             self._end(self._lost())
         except EdgepackError as error:
             self._end(error)
+
+    def _count_waiting(self, frame: Frame, sign: int) -> None:
+        """Bound what waits for its receiver: a far side that sends and sends must not fill this machine's memory."""
+        with self._inbox_lock:
+            self._waiting_bytes[0] += sign * frame.header_bytes
+            self._waiting_bytes[1] += sign * len(frame.payload)
+            too_much = self._waiting_bytes[0] > MAX_WAITING_BYTES or self._waiting_bytes[1] > MAX_PAYLOAD_BYTES
+        if too_much:
+            raise broken_stream("sends more replies than anybody asked for")
 
     def _ping(self) -> None:
         """The ping thread: be heard while nobody else writes."""

@@ -7,15 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgepack.documents import nests_deeper
 from edgepack.errors import DeviceFailure, EdgepackError, InputError
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 16 * 1024 * 1024
+# Of one JSON text: an honest reply has far fewer, and Python takes up to 250 bytes for each.
+MAX_VALUES = 200_000
+MAX_LEVELS = 64
 # What a login may print before the agent speaks: banners, an echo in .bashrc.
 MAX_NOISE_BYTES = 64 * 1024
 # A reply's payload is a model's outputs over its check set: far below this, which only bounds what a broken agent can
 # ask for.
 MAX_PAYLOAD_BYTES = 1 << 30
+# Of headers that came and nobody has received yet; replies to 10,000 requests that were sent ahead are 1 MiB.
+MAX_WAITING_BYTES = 4 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 
 
@@ -33,6 +39,7 @@ class Frame:
 
     header: Mapping[str, Any]
     payload: bytes
+    header_bytes: int = 0
 
     @property
     def id(self) -> int | None:
@@ -104,7 +111,7 @@ class FrameReader:
         header = _header(bytes(self._buffer[:end]))
         del self._buffer[: end + 1]
         payload = self._payload(header["n"])
-        return None if payload is None else Frame(header, payload)
+        return None if payload is None else Frame(header, payload, end + 1)
 
     def _payload(self, size: int) -> bytes | None:
         while len(self._buffer) < size:
@@ -117,13 +124,19 @@ class FrameReader:
 
 
 def _object(data: bytes) -> dict[str, Any]:
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise broken_stream(f"sent a reply of more than {MAX_VALUES} values")
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or nests_deeper(value, MAX_LEVELS):
         raise broken_stream(f"sent {data[:80]!r} instead of a reply")
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON (RFC 8259)")
 
 
 def _header(line: bytes) -> dict[str, Any]:
@@ -131,8 +144,9 @@ def _header(line: bytes) -> dict[str, Any]:
     if "id" not in header or not (header["id"] is None or type(header["id"]) is int):
         raise broken_stream(f"sent {line[:80]!r} instead of a reply")
     size = header.setdefault("n", 0)
-    if type(size) is not int or not 0 <= size <= MAX_PAYLOAD_BYTES:
-        raise broken_stream(f"announced a payload of {size!r} bytes")
+    limit = MAX_BODY_BYTES if header.get("body") is True else 0 if "progress" in header else MAX_PAYLOAD_BYTES
+    if type(size) is not int or not 0 <= size <= limit:
+        raise broken_stream(f"announced a payload of {size!r:.80} bytes")
     return header
 
 

@@ -15,7 +15,8 @@ A frame, in both directions, is one line of JSON (UTF-8, at most 64 KiB with its
     progress  {"id": 1, "progress": {...}, "n": 0}                 (measure only; before the reply)
 
 Arguments or a result that do not fit into a line travel as the payload: the header then says ``"body": true`` and its n
-bytes (at most 16 MiB) are the JSON object of the arguments, or of the result.
+bytes (at most 16 MiB) are the JSON object of the arguments, or of the result. A header or body has at most 200,000
+values in 32 levels, no NaN and no number beyond a float's range.
 
 Requests are answered in order, except ``ping``, which is answered at once, also while another verb runs. A request that
 failed before it took its payload is answered first and its payload thrown away afterwards. A line that is no frame ends
@@ -88,10 +89,15 @@ CHUNK = 1024 * 1024
 PIECE = 64 * 1024
 F_SETPIPE_SZ = 1031  # fcntl(2); Python has it from 3.10 on
 SILENCE_S = 60.0
+VALUES_LIMIT = 200_000  # of one JSON text; a commit of 10,000 files has 60,000
+LEVELS_LIMIT = 32
 MANIFEST_LIMIT = 1024 * 1024
 SIGNATURE_LIMIT = 64 * 1024
 AGENT_LIMIT = 4 * 1024 * 1024
 UNPACKED_LIMIT = 4 * 1024**3
+WHEEL_FILES_LIMIT = 10_000  # the runtimes and numpy have up to 1,500
+WHEEL_DIRECTORY_LIMIT = 4 * 1024 * 1024
+RECORD_LIMIT = 2 * 1024 * 1024
 DISK_MARGIN = 1024 * 1024
 OPERATIONS_KEPT = 64
 HISTORY_KEPT = 200
@@ -222,8 +228,14 @@ def take_seconds(args: Dict[str, Any], key: str, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
-        raise bad_request(f"{key!r} is not a number of seconds: {value!r}.")
+        raise bad_request(f"{key!r} is not a number of seconds.")
     return float(value)
+
+
+def take_who(args: Dict[str, Any], key: str) -> str:
+    """``args[key]``, a few words that tell people who asked; empty where it is absent."""
+    value: str = take(args, key, str) if args.get(key) is not None else ""
+    return value[:200]
 
 
 def take_list(args: Dict[str, Any], key: str) -> List[Dict[str, Any]]:
@@ -239,9 +251,56 @@ def take_path(entry: Dict[str, Any]) -> str:
     path: str = take(entry, "path", str)
     parts = path.split("/")
     clean = all(part not in ("", ".", "..") and len(part.encode("utf-8", "replace")) <= 255 for part in parts)
-    if not clean or "\\" in path or any(ord(letter) < 32 for letter in path):
+    if not clean or "\\" in path or any(ord(letter) < 32 for letter in path) or not is_file_name(path):
         raise bad_request(f"Not a path inside a release: {path[:200]!r}.")
     return path
+
+
+def is_file_name(text: str) -> bool:
+    """Whether the system can be given this text, as a path or as an argument; no half of a surrogate pair can."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def parse_object(data: bytes, what: str) -> Dict[str, Any]:
+    """The JSON object that the host sent, of a bounded size; nothing in it nests deeper than can be written again.
+
+    Python takes up to 250 bytes for a value and four for a letter: 150 MiB at most, for a body of 16 MiB.
+    """
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > VALUES_LIMIT:
+        raise bad_request(f"{what} holds more than {VALUES_LIMIT} values.")
+    try:
+        value = parse_json(data)
+    except (ValueError, RecursionError):
+        raise bad_request(f"{what} is not JSON, or nests deeper than {LEVELS_LIMIT} levels.") from None
+    if not isinstance(value, dict):
+        raise bad_request(f"{what} is not a JSON object.")
+    return value
+
+
+def parse_json(data: bytes) -> Any:
+    """A JSON value that can be written again: no NaN, no number beyond a float, at most 32 levels.
+
+    Raises ``ValueError`` or ``RecursionError``.
+    """
+    value = json.loads(data, parse_constant=float_of_json, parse_float=float_of_json)
+    level: List[Any] = [value]
+    for _ in range(LEVELS_LIMIT):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [item for items in inner for item in items]
+    if level:
+        raise ValueError("too many levels")
+    return value
+
+
+def float_of_json(text: str) -> float:
+    """A finite number; NaN and the infinities are no JSON (RFC 8259), though Python's parser takes them."""
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text} is no JSON")
+    return value
 
 
 def now() -> str:
@@ -308,15 +367,16 @@ def write_atomically(path: str, data: bytes) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Replaces a JSON file atomically."""
-    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_atomically(path, text.encode("utf-8", "surrogatepass"))
 
 
 def read_json(path: str) -> Dict[str, Any]:
     """The object in a JSON file; empty where the file is absent or is no JSON object."""
     try:
         with open(path, "rb") as file:
-            value = json.loads(file.read(BODY_LIMIT))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+            value = parse_json(file.read(BODY_LIMIT))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -756,8 +816,8 @@ def read_manifest(folder: str) -> Tuple[Dict[str, Any], str]:
     try:
         with open(os.path.join(folder, "manifest.json"), "rb") as file:
             data = file.read(MANIFEST_LIMIT + 1)
-        value = json.loads(data)
-    except (OSError, ValueError):
+        value = parse_json(data)
+    except (OSError, ValueError, RecursionError):
         return {}, ""
     return (value if isinstance(value, dict) else {}), hashlib.sha256(data).hexdigest()
 
@@ -1066,13 +1126,19 @@ def installed_path(member: str) -> Optional[str]:
 
 
 def read_record(text: str) -> Dict[str, str]:
-    """The paths of a wheel's RECORD with their digests (URL-safe base64 of the SHA-256, without padding)."""
+    """The paths of a wheel's RECORD with their digests (URL-safe base64 of the SHA-256, without padding).
+
+    Raises ``ValueError`` where it is no CSV.
+    """
     import csv
 
     digests = {}
-    for row in csv.reader(io.StringIO(text)):
-        if len(row) >= 2 and row[1].startswith("sha256="):
-            digests[row[0]] = row[1][len("sha256=") :]
+    try:
+        for row in csv.reader(io.StringIO(text)):
+            if len(row) >= 2 and row[1].startswith("sha256="):
+                digests[row[0]] = row[1][len("sha256=") :]
+    except csv.Error as error:
+        raise ValueError(f"its RECORD cannot be read: {error}") from None
     return digests
 
 
@@ -1087,36 +1153,84 @@ def wheel_error(wheel: str, message: str) -> AgentError:
 
 
 def unpack_wheel(archive: str, name: str, target: str) -> None:
-    """Unpacks a wheel with zipfile, each file against the wheel's RECORD, none outside of the target folder."""
-    import zipfile  # here and not above: only a push needs it, and each import costs a slow device milliseconds
+    """Unpacks a wheel with zipfile, each file against the wheel's RECORD, none outside of the target folder.
+
+    Whatever the archive says, memory stays below 64 MiB and the disk below the sizes that its directory names.
+    """
+    # Here and not above: only a push needs them, and each import costs a slow device milliseconds.
+    import zipfile
+    import zlib
 
     try:
+        require_small_directory(archive, name)
         with zipfile.ZipFile(archive) as wheel:
             unpack_members(wheel, name, target)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise wheel_error(name, str(error)) from None
+    except (zlib.error, struct.error, ValueError, OverflowError) as error:
+        raise wheel_error(name, f"it is damaged ({error})") from None
+    except OSError as error:
+        # Two members of one name, a file where another needs a folder, a name too long; a lying offset.
+        if error.errno not in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL):
+            raise
+        raise wheel_error(name, f"two of its files collide, or a name is too long ({error.strerror})") from None
+
+
+def require_small_directory(archive: str, name: str) -> None:
+    """Refuses a wheel whose directory is larger than any runtime's, before zipfile reads it into memory at once.
+
+    The end record (APPNOTE.TXT 4.3.16) has to stand at the end, and no zip64 one before it: zipfile would go by that.
+    """
+    with open(archive, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 42, 0))
+        tail = file.read()
+    locator, end = tail[:-22], tail[-22:]
+    if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
+        raise wheel_error(name, "it is not a zip file, or has a comment")
+    if locator.startswith(b"PK\6\7") or struct.unpack("<I", end[12:16])[0] > WHEEL_DIRECTORY_LIMIT:
+        raise wheel_error(name, "its directory is larger than that of any runtime")
 
 
 def unpack_members(wheel: ZipFile, name: str, target: str) -> None:
     """Writes the files of an open wheel, each checked against its RECORD."""
-    members = [info for info in wheel.infolist() if not info.is_dir()]
+    members = [info for info in wheel.infolist() if not info.filename.endswith("/")]
     size = sum(info.file_size for info in members)
-    if size > UNPACKED_LIMIT:
-        raise wheel_error(name, f"it unpacks to {size} bytes")
+    if size > UNPACKED_LIMIT or len(members) > WHEEL_FILES_LIMIT:
+        raise wheel_error(name, f"it unpacks to {size} bytes in {len(members)} files")
     require_space(os.path.dirname(target), size)
+    paths = {info.filename: member_path(info, name) for info in members}
     records = [info for info in members if re.fullmatch(r"[^/]+\.dist-info/RECORD", info.filename)]
-    if len(records) != 1 or records[0].file_size > BODY_LIMIT:
-        raise wheel_error(name, "it has no RECORD")
-    digests = read_record(wheel.read(records[0]).decode("utf-8", "replace"))
+    if len(records) != 1 or records[0].file_size > RECORD_LIMIT:
+        raise wheel_error(name, "it has no RECORD, or a huge one")
+    with wheel.open(records[0]) as source:
+        # With a limit: without one, zipfile inflates all that the member holds, whatever size it claims.
+        digests = read_record(source.read(RECORD_LIMIT).decode("utf-8", "replace"))
+    absent = sorted(set(digests) - set(paths))
+    if absent:
+        raise wheel_error(name, f"its RECORD names {absent[0][:200]!r}, which it does not hold")
     for info in members:
         signature = re.fullmatch(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?", info.filename)
         if not signature and info.filename not in digests:
-            raise wheel_error(name, f"{info.filename} is not in its RECORD")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise wheel_error(name, f"{info.filename} is a symbolic link")
-        path = installed_path(take_path({"path": info.filename}))
+            raise wheel_error(name, f"{info.filename[:200]!r} is not in its RECORD")
+        path = installed_path(paths[info.filename])
         if path is not None:
             unpack_member(wheel, info, confined(target, path), digests.get(info.filename))
+
+
+def member_path(info: ZipInfo, name: str) -> str:
+    """The path of a wheel's member, which is a plain file and stays inside."""
+    # A name with a NUL in it is cut there by zipfile, and would stand for another one.
+    if info.filename != info.orig_filename:
+        raise wheel_error(name, f"Not a path inside a wheel: {info.orig_filename[:200]!r}")
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+        raise wheel_error(name, f"{info.filename[:200]!r} is a symbolic link or a device, not a file")
+    if info.compress_type not in (0, 8):  # stored, deflated: those whose output zipfile can limit
+        raise wheel_error(name, f"{info.filename[:200]!r} is compressed in a way that wheels are not")
+    try:
+        return take_path({"path": info.filename})
+    except AgentError as error:
+        raise wheel_error(name, error.message) from None
 
 
 def unpack_member(wheel: ZipFile, info: ZipInfo, path: str, expected: Optional[str]) -> None:
@@ -1128,7 +1242,8 @@ def unpack_member(wheel: ZipFile, info: ZipInfo, path: str, expected: Optional[s
             sha256.update(chunk)
             file.write(chunk)
     if expected is not None and record_digest(sha256) != expected:
-        raise wheel_error(str(wheel.filename), f"{info.filename} does not have the digest that its RECORD names")
+        shown = f"{info.filename[:200]!r} does not have the digest that its RECORD names"
+        raise wheel_error(os.path.basename(str(wheel.filename)), shown)
 
 
 def is_runtime_whole(folder: str) -> bool:
@@ -1142,7 +1257,10 @@ def is_dist_whole(folder: str) -> bool:
     records = [name for name in os.listdir(folder) if name.endswith(".dist-info")]
     if len(records) != 1:
         return False
-    digests = read_record(read_text(os.path.join(folder, records[0], "RECORD"), BODY_LIMIT))
+    try:
+        digests = read_record(read_text(os.path.join(folder, records[0], "RECORD"), RECORD_LIMIT))
+    except ValueError:
+        return False
     for member, expected in digests.items():
         path = installed_path(member)
         if path is None:
@@ -1268,7 +1386,7 @@ def take_command(hooks: Dict[str, Any], key: str) -> List[str]:
     argv = hooks.get(key)
     if argv is None:
         return []
-    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) and "\0" not in a for a in argv):
+    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) and is_file_name(a) for a in argv):
         raise bad_request(f"The hook {key!r} is not a list of arguments.")
     return argv
 
@@ -1701,12 +1819,7 @@ class Wire:
             end_agent(0)
         if not line.endswith(b"\n"):
             raise bad_request("A header line is longer than 64 KiB, or was cut short.")
-        try:
-            header = json.loads(line)
-        except (ValueError, RecursionError):
-            raise bad_request("A header line is not JSON.") from None
-        if not isinstance(header, dict):
-            raise bad_request("A header line is not a JSON object.")
+        header = parse_object(line, "A header line")
         take(header, "id", int)
         take(header, "verb", str)
         take_size(header, "n")
@@ -1746,12 +1859,7 @@ class Request:
         if self.payload.remaining > BODY_LIMIT:
             raise bad_request("The body of a request is larger than 16 MiB.")
         data = b"".join(iter(self.payload.read, b""))
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError):
-            raise bad_request("The body of a request is not JSON.") from None
-        if not isinstance(body, dict):
-            raise bad_request("The body of a request is not a JSON object.")
+        body = parse_object(data, "The body of a request")
         self.args = dict(body, id=self.id, verb=self.verb, n=0)
 
 
@@ -1873,7 +1981,7 @@ class Agent:
             raise bad_request(f"This agent speaks protocol {PROTOCOL}, not {args['protocol']}.")
         self.wire.silence_s = take_seconds(args, "silence_s", SILENCE_S)
         wanted: str = take(args, "root", str)
-        if not wanted or "\0" in wanted:
+        if not wanted or not is_file_name(wanted):
             raise bad_request("'root' names no folder.")
         root = os.path.realpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(wanted)))
         if self.pin is not None:
@@ -1884,7 +1992,7 @@ class Agent:
             raise bad_request("This session already holds the lock of another root.")
         self.app = take_name(args, "app", APP_PATTERN) if args.get("app") is not None else None
         if args.get("lock") is True and self.lock_fd is None:
-            who = str(args.get("who", ""))[:200]
+            who = take_who(args, "who")
             # A session that changes nothing leaves nothing: a root that is not there is made by the first change.
             self.lock_later = None if os.path.isdir(root) else who
             if self.lock_later is None:
@@ -2361,7 +2469,7 @@ class Agent:
         }
         if result["changed"]:
             entry = {"op": op, "verb": request.verb, "from": result["previous"], "to": release, "at": now()}
-            entry.update(by=str(request.args.get("by", ""))[:200], unchecked=unchecked)
+            entry.update(by=take_who(request.args, "by"), unchecked=unchecked)
             if not request.dry_run:
                 state["intent"] = entry
                 save_state(root, app, state)
@@ -2623,7 +2731,7 @@ class MeasureRun:
 def report_line(line: bytes, report: Callable[[Dict[str, Any]], None]) -> None:
     """Passes on one line of progress, if it is one."""
     try:
-        progress = json.loads(line)
+        progress = parse_json(line)
     except (ValueError, RecursionError):
         return
     if isinstance(progress, dict) and len(line) < 4096:

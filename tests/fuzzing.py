@@ -1,0 +1,638 @@
+"""What the readers of bundles and frames are tried with: Hypothesis makes the input, a guard watches what comes of it.
+
+Each :class:`Room` is one reader: a strategy of hostile input, and a function that reads one and returns a word for what
+came of it (an error's code, or "taken"). Whatever is no error of edgepack's own flies. ``tests/test_fuzz_readers.py``
+runs a short seed of each, ``benchmarks/fuzz.py`` the long one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import queue
+import random
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from agent_client import AGENT, FakeRelease, digest
+from bundle_tiny import FILES, entry, manifest_value, write_tiny
+from hypothesis import strategies as st
+
+from edgepack.bundle import layout
+from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.manifest import parse, serialize
+from edgepack.bundle.sshsig import read_signature
+from edgepack.check.compare import compare, read_outputs
+from edgepack.device.wire import FrameReader
+from edgepack.documents import canonical_json
+from edgepack.errors import EdgepackError
+from edgepack.metric import TOP1
+
+STARTS = frozenset({"subprocess.Popen", "os.exec", "os.system", "os.posix_spawn", "os.fork", "os.forkpty",
+                    "ctypes.dlopen", "pickle.find_class"})  # fmt: skip
+WRITES = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.remove": 0, "os.rmdir": 0,
+          "os.chmod": 0, "os.truncate": 0}  # fmt: skip
+
+
+class Guard:
+    """Sees every file that this process writes and every program that it starts (PEP 578), while it is on."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.faults: list[str] = []
+        sys.addaudithook(self._see)
+
+    @contextmanager
+    def on(self, folder: Path) -> Iterator[None]:
+        """Nothing may be started meanwhile, nor written outside of this folder."""
+        self.folder, self.faults = os.path.realpath(folder), []
+        try:
+            yield
+        finally:
+            self.folder = ""
+        assert self.faults == []
+
+    def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.folder:
+            return
+        if event in STARTS:
+            self.faults.append(f"{event} {arguments[:1]}")
+        elif event in WRITES:
+            path = arguments[WRITES[event]]
+            reading = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            # A number is a file that was opened before; rmtree goes down by open folders, where it has looked already.
+            if reading or isinstance(path, int) or (event in ("os.remove", "os.rmdir") and arguments[1] != -1):
+                return
+            real = os.path.realpath(os.fsdecode(path))
+            if real != self.folder and not real.startswith(self.folder + os.sep):
+                self.faults.append(f"{event} {path!r}")
+
+
+GUARD = Guard()
+
+
+@dataclass(frozen=True)
+class Room:
+    """One reader: ``try_case(case, folder)`` reads one case, may write into the folder, and returns a word."""
+
+    name: str
+    cases: st.SearchStrategy[Any]
+    try_case: Callable[[Any, Path], str]
+
+
+def outcome(read: Callable[[], object]) -> str:
+    """The code of edgepack's own error, or "taken"."""
+    try:
+        read()
+    except EdgepackError as error:
+        found = error
+    else:
+        return "taken"
+    assert found.code != "internal"
+    assert found.hint, found.code
+    return found.code
+
+
+# ------------------------------------------------------------------------------------------- what input is made of
+
+NAMES = st.sampled_from(
+    ["manifest.json", "manifest.json.sig", "model.tflite", "MODEL.TFLITE", "loader.py", "../evil", "/etc/evil",
+     "a/../b", "a//b", ".", "..", "", "C:\\evil", "a\\b", "a\nb", 'a"b', "a\x00b", "a\x1b[2Jb",
+     "\u00e9", "\ud800", "a" * 300,
+     "con", "wheels/a-1-py3-none-any.whl", "a/b/c/d/e/f/g/h/i/j", "device.json", "current", "lock"]
+) | st.text(max_size=8)  # fmt: skip
+NUMBERS = st.sampled_from([0, 1, -1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64, 10**300]) | st.integers(-5, 70_000)
+FLOATS = st.floats() | st.just(1e999)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | NUMBERS | FLOATS | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def nested(depth: int, kind: str) -> str:
+    """JSON of that many levels."""
+    return "[" * depth + "]" * depth if kind == "[" else '{"a":' * depth + "1" + "}" * depth
+
+
+@st.composite
+def mangled(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Some bytes of a sound file replaced, removed or added."""
+    content = bytearray(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        position = draw(st.integers(0, len(content)))
+        piece = draw(
+            st.binary(max_size=8)
+            | st.sampled_from(
+                [layout.LOCAL_MAGIC, layout.CENTRAL_MAGIC, layout.END_MAGIC, b"\xff" * 4, bytes(4), b"\n"]
+            )
+        )
+        content[position : position + draw(st.integers(0, 8))] = piece
+    return bytes(content)
+
+
+# ------------------------------------------------------------------------------------------------------------ archives
+
+
+def make_zip(members: list[tuple[bytes, bytes, dict[str, int]]], ending: Mapping[str, int], between: bytes) -> bytes:
+    """A ZIP of stored members with whatever the headers are made to say (APPNOTE 4.3): the fields that are given."""
+    body, directory = bytearray(), bytearray()
+    for name, data, lies in members:
+        crc, size = lies.get("crc", 0), lies.get("size", len(data))
+        offset = lies.get("offset", len(body))
+        fields = (
+            crc & 0xFFFFFFFF,
+            size & 0xFFFFFFFF,
+            size & 0xFFFFFFFF,
+            lies.get("name", len(name)) & 0xFFFF,
+            lies.get("extra", 0),
+        )
+        local = (layout.LOCAL_MAGIC, 20, lies.get("flags", 0), lies.get("method", 0), 0, 33, *fields)
+        body += layout._LOCAL.pack(*local) + name + data
+        mode = lies.get("mode", 0o100644) << 16
+        central = (layout.CENTRAL_MAGIC, (3 << 8) | 20, 20, lies.get("flags", 0), lies.get("method", 0), 0, 33)
+        directory += layout._CENTRAL.pack(*central, *fields, 0, 0, 0, mode, offset & 0xFFFFFFFF) + name
+    body += between
+    count, size = ending.get("count", len(members)), ending.get("size", len(directory))
+    offset = ending.get("offset", len(body))
+    end = layout.end_record(count & 0xFFFF, size & 0xFFFFFFFF, offset & 0xFFFFFFFF)
+    return bytes(body + directory + end)
+
+
+def _lies(*fields: str) -> st.SearchStrategy[dict[str, int]]:
+    return st.dictionaries(st.sampled_from(fields), st.integers(0, 2**32 - 1) | st.integers(0, 60), max_size=2)
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")[:65535]
+
+
+SOUND = canonical_json(manifest_value(FILES))
+MEMBERS = st.tuples(
+    NAMES.map(_encoded) | st.binary(max_size=6),
+    st.binary(max_size=40),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "crc": st.integers(0, 2**32 - 1),
+            "size": st.integers(0, 60) | st.just(2**32 - 1),
+            "offset": st.integers(0, 60) | st.just(2**31),
+            "flags": st.sampled_from([1, 8, 0x800, 0xFFFF]),
+            "method": st.sampled_from([8, 12, 14, 99]),
+            "extra": st.integers(0, 7),
+            "mode": st.sampled_from([0o120777, 0o20666, 0o40755]),
+        },
+    ),
+)
+ZIPS = st.builds(
+    make_zip,
+    st.lists(MEMBERS, max_size=4).map(lambda members: [(b"manifest.json", SOUND, {}), *members]),
+    _lies("count", "size", "offset"),
+    st.just(b"") | st.binary(max_size=60) | st.just(b"PK\x06\x07" + b"\xff" * 16),
+)
+
+
+def _tiny_bundle() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_tiny(Path(folder) / "tiny.edgepack").read_bytes()
+
+
+TINY = _tiny_bundle()
+
+
+def _bundle_of(changes: dict[str, Any], files: dict[str, bytes], cut: bytes) -> bytes:
+    """A bundle by the real writer, of a manifest that lies."""
+    everything = {**FILES, **files}
+    value = manifest_value(FILES, files=[entry(path, data) for path, data in sorted(everything.items())], **changes)
+    try:
+        manifest = canonical_json(value)
+        with tempfile.TemporaryDirectory() as folder:
+            return write_tiny(Path(folder) / "b.edgepack", everything, manifest=manifest).read_bytes() + cut
+    except (UnicodeError, ValueError):
+        return TINY + cut
+
+
+ARCHIVES = (
+    mangled(TINY)
+    | ZIPS
+    | st.builds(
+        _bundle_of,
+        st.dictionaries(st.sampled_from(sorted(manifest_value(FILES))), VALUES, max_size=2).map(
+            lambda changes: {key: value for key, value in changes.items() if key != "files"}
+        ),
+        st.dictionaries(NAMES.filter(str.isascii), st.binary(max_size=9), max_size=2),
+        st.just(b"") | st.binary(max_size=4),
+    )
+    | st.binary(max_size=200)
+)
+
+
+def try_archive(content: bytes, folder: Path) -> str:
+    """Open, verify and read every file of a bundle."""
+    path = folder / "case.edgepack"
+    path.write_bytes(content)
+
+    def read() -> None:
+        bundle = open_bundle(path)
+        bundle.verify()
+        for name in bundle.entries:
+            with bundle.open_entry(name) as stream:
+                assert len(stream.read()) == bundle.entries[name].bytes
+
+    return outcome(read)
+
+
+# ---------------------------------------------------------------------------------------------- manifests, signatures
+
+
+@st.composite
+def _manifests(draw: st.DrawFn) -> bytes:
+    value = manifest_value(FILES)
+    for _ in range(draw(st.integers(1, 3))):
+        place: Any = value
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw(st.sampled_from(keys))
+            if not isinstance(place[key], (dict, list)) or not place[key] or draw(st.booleans()):
+                break
+            place = place[key]
+        place[key] = draw(VALUES)
+    try:
+        return canonical_json(value)
+    except ValueError:  # NaN, or half a surrogate pair
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+DEEP = st.builds(
+    lambda depth, kind, key: SOUND.replace(f'"{key}":'.encode(), f'"{key}":{nested(depth, kind)},"z":'.encode(), 1),
+    st.integers(1, 1200) | st.integers(900, 1000),
+    st.sampled_from("[{"),
+    st.sampled_from(sorted(manifest_value(FILES))),
+)
+MANIFESTS = _manifests() | mangled(SOUND) | DEEP | VALUES.map(lambda value: json.dumps(value).encode())
+
+
+def try_manifest(content: bytes, _folder: Path) -> str:
+    """Parse a manifest; what is taken is written again byte for byte."""
+
+    def read() -> None:
+        assert serialize(parse(content)) == content
+
+    return outcome(read)
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def armored(blob: bytes) -> bytes:
+    """A blob as ssh-keygen writes it (PROTOCOL.sshsig)."""
+    return b"-----BEGIN SSH SIGNATURE-----\n" + base64.encodebytes(blob) + b"-----END SSH SIGNATURE-----\n"
+
+
+def make_signature(
+    key_type: bytes = b"ssh-ed25519", key: bytes = bytes(32), namespace: bytes = b"edgepack", *, rest: bytes = b""
+) -> bytes:
+    """A well-formed signature of nothing."""
+    public = _string(key_type) + _string(key)
+    parts = b"".join(_string(part) for part in (public, namespace, b"", b"sha512", _string(key_type) + _string(rest)))
+    return armored(b"SSHSIG" + (1).to_bytes(4, "big") + parts)
+
+
+SIGNATURES = (
+    mangled(make_signature())
+    | st.builds(make_signature, st.binary(max_size=40) | NAMES.map(_encoded), st.binary(max_size=70), st.binary())
+    | mangled(base64.b64decode(b"".join(make_signature().split(b"\n")[1:-2]))).map(armored)
+    | st.binary(max_size=99)
+)
+
+
+def try_signature(content: bytes, _folder: Path) -> str:
+    """Read a signature's armour and structure."""
+    return outcome(lambda: read_signature(content))
+
+
+# ---------------------------------------------------------------------------------------- the agent, in this process
+
+
+class Ended(BaseException):
+    """The agent would have ended its process."""
+
+
+def load_agent() -> ModuleType:
+    """The agent's module, which never ends this process, starts no program and waits for no disk."""
+    spec = importlib.util.spec_from_file_location("agent_under_fuzz", AGENT)
+    assert spec is not None
+    assert spec.loader is not None
+    agent = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(agent)
+
+    def end(_code: int) -> None:
+        raise Ended
+
+    def start(argv: list[str], **_options: Any) -> None:
+        for argument in argv:
+            os.fsencode(argument)  # what Popen does first
+        raise FileNotFoundError(2, "No such file or directory", argv[0])
+
+    agent.end_agent = end
+    agent.CHILDREN.start = start
+    agent.time.sleep = lambda _seconds: None
+    agent.os = _Unsynced(os)
+    agent.look = lambda root: {"facts": {}, "root": root}
+    agent.read_facts = lambda _root: ({}, [])
+    return agent
+
+
+class _Unsynced:
+    """``os`` without the waiting for the disk."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_: None) if name in ("fsync", "sync") else getattr(self._module, name)
+
+
+class _AtOnce(queue.Queue):  # type: ignore[type-arg]
+    """Answers what the reader thread queues in this thread."""
+
+    def __init__(self, answer: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._answer(item)
+
+
+AGENT_MODULE = load_agent()
+
+
+def serve(data: bytes) -> list[dict[str, Any]]:
+    """What the agent answers to those bytes: the headers of its frames."""
+    wire = AGENT_MODULE.Wire.__new__(AGENT_MODULE.Wire)
+    out = bytearray()
+    wire.__dict__.update(_input=io.BufferedReader(io.BytesIO(data)), _sending=AGENT_MODULE.threading.Lock())  # type: ignore[arg-type]
+    wire.silence_s, wire.write = 60.0, out.extend
+    wire._reading_since = wire._writing_since = None
+    agent = AGENT_MODULE.Agent(wire)
+    try:
+        AGENT_MODULE.read_requests(wire, _AtOnce(agent.answer))
+    except Ended:
+        pass
+    finally:
+        if agent.lock_fd is not None:
+            os.close(agent.lock_fd)
+    return list(_headers(bytes(out)))
+
+
+def _headers(out: bytes) -> Iterator[dict[str, Any]]:
+    while out:
+        line, _, out = out.partition(b"\n")
+        header = json.loads(line, parse_constant=lambda name: 1 / 0)
+        out = out[header["n"] :]
+        yield header
+
+
+RELEASE = FakeRelease(contents={"model.tflite": b"model"})
+DIGESTS = st.sampled_from([digest(b"model"), digest(RELEASE.manifest), "0" * 64, "../" + "0" * 61])
+WORDS = NAMES | st.sampled_from(["kws", RELEASE.release, "1-" + "0" * 12, "op1", "pass"])
+ODD: st.SearchStrategy[Any] = VALUES | WORDS | DIGESTS
+ENTRIES = st.lists(
+    st.fixed_dictionaries({}, optional={"path": ODD, "sha256": DIGESTS | ODD, "bytes": NUMBERS | ODD}) | ODD, max_size=3
+)
+HOOKS = st.fixed_dictionaries(
+    {}, optional={"after_activate": st.lists(WORDS, max_size=2) | ODD, "health": st.lists(WORDS, max_size=2) | ODD,
+                  "hook_timeout_s": ODD, "health_retries": st.integers(0, 3) | WORDS}
+) | VALUES  # fmt: skip
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "protocol": st.just(1) | ODD,
+    "root": st.just("<root>") | st.sampled_from(["", "\0", "<root>/\ud800", "<root>/a\nb"])
+    | st.integers() | st.none() | st.lists(st.none()), "app": WORDS | ODD, "lock": st.booleans() | ODD, "who": ODD,
+    "silence_s": ODD, "look": st.booleans(), "files": ENTRIES, "runtime": st.none() | ODD | st.fixed_dictionaries(
+        {"id": WORDS}, optional={"wheels": st.lists(st.fixed_dictionaries({}, optional={
+            "filename": WORDS, "sha256": DIGESTS, "bytes": NUMBERS | st.just(5), "dist": WORDS}), max_size=2) | ODD}),
+    "sha256": DIGESTS | ODD, "bytes": st.just(5) | ODD, "offset": st.just(0) | ODD, "release": WORDS | ODD,
+    "device": ODD | st.dictionaries(st.sampled_from(["runtime", "schema"]), ODD), "op": WORDS | ODD, "hooks": HOOKS,
+    "by": ODD, "unchecked": st.booleans(), "dry_run": st.booleans(), "forget": st.booleans(), "keep": NUMBERS | ODD,
+    "verdict": ODD | st.fixed_dictionaries({"verdict": WORDS}, optional={"x": ODD}), "options": ODD | st.dictionaries(
+        st.sampled_from(["limit_s", "max_seconds", "runs"]), ODD), "token": WORDS | ODD,
+}  # fmt: skip
+OF_VERB = {
+    "hello": "protocol root app lock who silence_s look", "probe": "", "ping": "", "missing": "app files runtime",
+    "put": "sha256 bytes offset", "commit": "op app release files runtime device",
+    "activate": "op app release unchecked by hooks dry_run", "rollback": "op app release by hooks dry_run",
+    "status": "app", "manifest": "app release", "measure": "app release options", "collect": "token",
+    "record": "op app release verdict", "gc": "op app keep forget dry_run",
+}  # fmt: skip
+
+
+@st.composite
+def _frames(draw: st.DrawFn) -> bytes:
+    verb = draw(st.sampled_from(sorted(OF_VERB)) | NAMES)
+    args = {name: draw(ARGUMENTS[name]) for name in OF_VERB.get(verb, "").split() if draw(st.integers(0, 7))}
+    if draw(st.booleans()) and verb in ("commit", "put"):
+        args.update(_sound(verb))
+    payload = draw(st.just(b"") | st.just(b"model") | st.binary(max_size=20)) if verb == "put" else b""
+    header = {"id": draw(st.integers(0, 3)), "verb": verb, "n": len(payload), **args}
+    if draw(st.integers(0, 9)) == 0:
+        header[draw(st.sampled_from(["id", "verb", "n", "body"]))] = draw(ODD)
+    elif draw(st.integers(0, 9)) == 0:
+        payload = json.dumps(args).encode()
+        header = {"id": 1, "verb": verb, "n": len(payload), "body": True}
+    return json.dumps(header).encode() + b"\n" + payload
+
+
+def _sound(verb: str) -> dict[str, Any]:
+    return RELEASE.commit_arguments() if verb == "commit" else {"sha256": digest(b"model"), "bytes": 5, "offset": 0}
+
+
+def _put(data: bytes) -> bytes:
+    header = {"id": 1, "verb": "put", "n": len(data), "sha256": digest(data), "bytes": len(data), "offset": 0}
+    return json.dumps(header).encode() + b"\n" + data
+
+
+def _hello(*, lock: bool = True) -> bytes:
+    return (
+        json.dumps({"id": 0, "verb": "hello", "n": 0, "protocol": 1, "root": "<root>", "lock": lock}).encode() + b"\n"
+    )
+
+
+PUSHED = b"".join(_put(data) for data in RELEASE.files.values()) + (
+    json.dumps({"id": 2, "verb": "commit", "n": 0, **RELEASE.commit_arguments()}).encode() + b"\n"
+)
+STARTS_OF_SESSIONS = st.sampled_from([b"", _hello(), _hello(lock=False), _hello() + PUSHED, _hello() + PUSHED])
+DEEP_FRAMES = st.builds(
+    lambda depth, kind, key: b'{"id":1,"verb":"record","n":0,"app":"kws","op":"1","%s":%s}\n'
+    % (key.encode(), nested(depth, kind).encode()),
+    st.integers(1, 1200), st.sampled_from("[{"), st.sampled_from(["verdict", "by", "app", "silence_s", "x"]),
+)  # fmt: skip
+CONVERSATIONS = st.builds(
+    lambda start, frames, cut: (start + b"".join(frames))[: None if cut is None else -cut - 1],
+    STARTS_OF_SESSIONS,
+    st.lists(_frames() | _frames() | DEEP_FRAMES | st.binary(max_size=30), min_size=1, max_size=4),
+    st.none() | st.integers(0, 40),
+)
+
+
+def try_agent(data: bytes, folder: Path) -> str:
+    """A whole session with an agent, on a root of its own."""
+    root = folder / "root"
+    AGENT_MODULE.os.environ["HOME"] = str(folder)
+    replies = serve(data.replace(b"<root>", str(root).encode()))
+    AGENT_MODULE.remove_tree(str(root))
+    codes = []
+    for reply in replies:
+        error = reply.get("error") or {"code": "taken", "hint": "-"}
+        assert error["code"] != "internal", error
+        assert error["hint"], error
+        codes.append(error["code"])
+    return codes[-1] if codes else "ended"
+
+
+# --------------------------------------------------------------------------------------------- wheels inside a bundle
+
+
+def record_row(path: str, data: bytes) -> str:
+    """A line of a wheel's RECORD."""
+    sha256 = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    return f"{path},sha256={sha256},{len(data)}\n"
+
+
+def make_wheel(files: list[tuple[str, bytes]], record: str | None = None, **options: Any) -> bytes:
+    """A wheel of those members, with the RECORD that fits them or the one that is given."""
+    buffer = io.BytesIO()
+    name = "toy-1.dist-info/RECORD"
+    rows = "".join(record_row(path, data) for path, data in files) + f"{name},,\n" if record is None else record
+    with zipfile.ZipFile(buffer, "w", options.pop("method", zipfile.ZIP_DEFLATED)) as archive:
+        for path, data in [*files, (name, rows.encode("utf-8", "surrogatepass"))]:
+            archive.writestr(path, data)
+    return buffer.getvalue()
+
+
+def _awkward_wheel(files: list[tuple[str, bytes]], record: str | None, method: int) -> bytes:
+    try:
+        return make_wheel(files, record, method=method)
+    except (ValueError, IndexError):
+        return b""
+
+
+TOY_WHEEL = make_wheel([("toy/__init__.py", b"answer = 42\n" * 9), ("toy/data.bin", bytes(99))])
+WHEELS = (
+    mangled(TOY_WHEEL)
+    | st.builds(
+        _awkward_wheel,
+        st.lists(st.tuples(NAMES, st.binary(max_size=60)), max_size=3),
+        st.none() | st.text(max_size=40) | st.just('"' * 9 + "x" * 200_000) | st.just("a\0b,sha256=x,1\n"),
+        st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]),
+    )
+    | ZIPS
+)
+
+
+def try_wheel(content: bytes, folder: Path) -> str:
+    """Unpack a wheel as the device does."""
+    archive, target = folder / "case.whl", folder / "unpacked"
+    archive.write_bytes(content)
+    word = "taken"
+    try:
+        AGENT_MODULE.unpack_wheel(str(archive), "case.whl", str(target))
+    except AGENT_MODULE.AgentError as error:
+        word = error.code if error.hint else "no hint"
+    finally:
+        AGENT_MODULE.remove_tree(str(target))
+    assert word in ("taken", "digest-mismatch", "disk-full")
+    return word
+
+
+# ------------------------------------------------------------------------------------------------ replies, on the host
+
+HEADERS = st.fixed_dictionaries(
+    {"id": st.integers(0, 3) | ODD},
+    optional={"n": st.integers(0, 30) | ODD, "ok": st.booleans() | ODD, "body": st.booleans() | ODD, "result": ODD,
+              "error": ODD, "progress": ODD},
+)  # fmt: skip
+REPLIES = st.lists(
+    st.builds(lambda header, payload: json.dumps(header).encode() + b"\n" + payload, HEADERS, st.binary(max_size=30))
+    | st.binary(max_size=40)
+    | st.integers(1, 60_000).map(lambda depth: b'{"id":1,"result":' + nested(depth, "[").encode() + b"}\n")
+    | st.just(b"x" * 70_000),
+    min_size=1,
+    max_size=4,
+).map(b"".join)
+
+
+def try_replies(data: bytes, _folder: Path) -> str:
+    """Cut a hostile agent's output into frames, in pieces of any size, and take the replies out of them."""
+    chance = random.Random(len(data))  # noqa: S311 (pieces, no secrets)
+    stream = io.BytesIO(data)
+    reader = FrameReader(lambda size: stream.read(chance.randint(1, size)))
+
+    def read() -> None:
+        while (frame := reader.frame()) is not None:
+            assert frame.id is None or isinstance(frame.id, int)
+            json.dumps(frame.reply().result, indent=1)
+
+    return outcome(read)
+
+
+# ---------------------------------------------------------------------------------- a device's outputs, on the host
+
+
+def _outputs(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _lying_array(shape: str, descr: str, data: bytes) -> bytes:
+    """An .npz whose one array's header says anything (numpy.lib.format, version 1.0)."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()[:60_000] + b"\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("device/a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data)
+    return buffer.getvalue()
+
+
+OUTPUTS = (
+    mangled(_outputs({"device/a": np.zeros((3, 2)), "float/a": np.ones((3, 2)), "labels": np.arange(3)}))
+    | st.builds(
+        _lying_array,
+        st.sampled_from(
+            ["(3,)", "(10**15,)", "(1000000000000000,)", "(-1,)", "()", "(2**99,)", "(True,)", "[1]", "('a',)"]
+        )
+        | st.text(max_size=9),
+        st.sampled_from(["'<f4'", "'|O'", "'<U9'", "'|V0'", "[('a','<f4')]", "[('a',)]", "'M8'", "1"])
+        | st.text(max_size=9),
+        st.binary(max_size=20),
+    )
+    | ZIPS
+)
+
+
+def try_outputs(content: bytes, _folder: Path) -> str:
+    """Read the outputs that a device sent, and hold them against the host's."""
+    return outcome(lambda: compare(read_outputs(content), TOP1))
+
+
+ROOMS = (
+    Room("archive", ARCHIVES, try_archive),
+    Room("manifest", MANIFESTS, try_manifest),
+    Room("signature", SIGNATURES, try_signature),
+    Room("agent", CONVERSATIONS, try_agent),
+    Room("wheel", WHEELS, try_wheel),
+    Room("replies", REPLIES, try_replies),
+    Room("outputs", OUTPUTS, try_outputs),
+)
