@@ -85,10 +85,19 @@ class HostModel:
     def tensors(self, batch: Mapping[str, Array], indices: Iterable[int]) -> dict[int, Array]:
         """One run as :meth:`run`, and then the tensors of the first subgraph with these indices, as float32.
 
-        Needs ``keep_all``: else many are empty, or hold what another layer wrote over them.
+        Without those that hold nothing after it: a loop's outputs that nobody reads. Needs ``keep_all``: else many are
+        empty, or hold what another layer wrote over them.
         """
         self._invoke(batch)
-        return {index: dequantize(self._interpreter.get_tensor(index), self._all[index]) for index in indices}
+        held = ((index, self._held(index)) for index in indices)
+        return {index: dequantize(values, self._all[index]) for index, values in held if values is not None}
+
+    def _held(self, index: int) -> Array | None:
+        try:
+            values: Array = self._interpreter.get_tensor(index)
+        except ValueError:  # "Tensor data is null"
+            return None
+        return values
 
     def stored(self, index: int) -> Array:
         """A tensor of the first subgraph after a run, as it lies in memory. Needs ``keep_all``."""
@@ -157,8 +166,10 @@ def dequantize(values: Array, detail: Mapping[str, Any]) -> Array:
 
 
 def _refused(path: Path, fault: Exception) -> MisfitError:
-    lines = [line for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
-    node = re.search(r"Node number ([0-9]+) \((\w+)\)", str(fault))
+    # The kernel's words and the runtime's come without anything between them.
+    text = re.sub(r"(?<=[^\s.])\.?(?=Node number [0-9])", ". ", str(fault))
+    lines = [line for line in text.splitlines() if line.strip()] or [type(fault).__name__]
+    node = re.search(r"Node number ([0-9]+) \((\w+)\)", text)
     return MisfitError(
         "runtime-refused",
         f"LiteRT on this machine refuses {path.name}: {lines[0].strip()[:300]}",

@@ -37,7 +37,10 @@ _BINS = 48
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Layer errors in the order of execution; ``left_out`` counts layers that the float model has no equal of."""
+    """Layer errors in the order of execution.
+
+    ``left_out`` counts layers that the float model has no equal of, or whose output holds nothing after a run.
+    """
 
     layers: tuple[LayerError, ...]
     left_out: int
@@ -133,11 +136,11 @@ class _Sums:
         self.low = self.lowest = math.inf
         self.high = self.highest = -math.inf
 
-    def add(self, expected: Array, got: Array) -> None:
+    def add(self, expected: Array | None, got: Array | None) -> None:
         """Count one run; what is not finite (a mask's infinity) has no ratio and is left out."""
         import numpy as np
 
-        if expected.shape != got.shape:
+        if expected is None or got is None or expected.shape != got.shape:
             self.alike = False
             return
         finite = np.isfinite(expected) & np.isfinite(got)
@@ -155,13 +158,13 @@ class _Sums:
 
 def _runs(
     models: tuple[HostModel, HostModel], pairs: Sequence[Pair], batches: Batches
-) -> Iterator[tuple[list[Array], list[Array]]]:
-    """Both models' tensors, pair by pair, run after run."""
+) -> Iterator[tuple[list[Array | None], list[Array | None]]]:
+    """Both models' tensors, pair by pair, run after run; None for one that holds nothing."""
     reference, quantized = models
     for batch in batches(quantized.batch):
         expected = reference.tensors(batch, {pair.reference for pair in pairs})
         got = quantized.tensors(batch, {pair.quantized for pair in pairs})
-        yield [expected[pair.reference] for pair in pairs], [got[pair.quantized] for pair in pairs]
+        yield [expected.get(pair.reference) for pair in pairs], [got.get(pair.quantized) for pair in pairs]
 
 
 def _histograms(
@@ -174,7 +177,8 @@ def _histograms(
     for both in _runs(models, pairs, batches):
         for side, tensors in enumerate(both):
             for number, (values, total) in enumerate(zip(tensors, sums, strict=True)):
-                counts[side, number] += np.histogram(values, _BINS, (total.lowest, total.highest))[0]
+                if values is not None:
+                    counts[side, number] += np.histogram(values, _BINS, (total.lowest, total.highest))[0]
     return [
         Histogram(total.lowest, total.highest, tuple(map(int, expected)), tuple(map(int, got)))
         for total, expected, got in zip(sums, *counts, strict=True)

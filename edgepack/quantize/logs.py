@@ -8,9 +8,10 @@ from pathlib import Path
 
 from edgepack.cachefolder import cache_folder
 from edgepack.errors import EdgepackError
+from edgepack.quantize.failures import FAILURES
 
 # The libraries' own failures; everything else says by itself what is wrong.
-_FAILURES = ("conversion-failed", "converter-crashed", "tensorflow-failed", "unreadable-model", "unsupported-operators")
+_FAILURES = ("conversion-failed", "converter-crashed", "unreadable-model", "unsupported-operators", *FAILURES)
 _MOST_LOGS = 20
 _MOST_BYTES = 4 << 20  # a log's end says what happened
 

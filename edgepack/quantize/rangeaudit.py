@@ -45,7 +45,8 @@ class Ranges:
     """The least and the largest number [runs, tensors] that each float tensor held in each run; tensors by name.
 
     A run is one row of the samples, or ``rows_per_run`` where the model's batch is pinned to more. ``runs`` are their
-    numbers where not all were observed, () where they were.
+    numbers where not all were observed, () where they were. Tensors that hold nothing after a run (a loop's outputs
+    that nobody reads) are left out.
     """
 
     tensors: tuple[str, ...]
@@ -71,13 +72,13 @@ def observe_ranges(
     indices = dict.fromkeys([*(tensor.index for tensor in content.inputs), *written])
     tensors = [tensor for index in indices if (tensor := content.tensor(0, index)).dtype == "float32"]
     host = HostModel(model, min(4, os.cpu_count() or 1), keep_all=True)
-    lows, highs = [], []
+    ends: list[dict[int, tuple[float, float]]] = []
     for batch in batches(host.batch):
         values = host.tensors(batch, [tensor.index for tensor in tensors])
-        ends = [_ends(values[tensor.index]) for tensor in tensors]
-        lows.append([low for low, _ in ends])
-        highs.append([high for _, high in ends])
-    shape = (len(lows), len(tensors))
+        ends.append({index: _ends(array) for index, array in values.items()})
+    tensors = [tensor for tensor in tensors if all(tensor.index in run for run in ends)]
+    lows, highs = ([[run[tensor.index][side] for tensor in tensors] for run in ends] for side in (0, 1))
+    shape = (len(ends), len(tensors))
     return Ranges(
         tuple(tensor.name for tensor in tensors),
         np.array(lows, np.float64).reshape(shape),

@@ -26,11 +26,12 @@ from edgepack.quantize.checkset import refuse_large
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
-from edgepack.quantize.diagnosis import LAYER_ROWS, bad_layers, is_wanted
+from edgepack.quantize.diagnosis import is_wanted
 from edgepack.quantize.doubts import doubts
 from edgepack.quantize.floatmodel import float_inputs
 from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
+from edgepack.quantize.layernotes import layer_notes
 from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
 from edgepack.quantize.refusals import advise_pins, all_refused, refuse_open_sizes, require_fit
@@ -209,8 +210,7 @@ class Run:
         layers = None
         if is_wanted(job.diagnose, accuracy, max_drop):
             ranged = self._range_notes(goal, float_model, whole=True)
-            layers = self._shop.layers(float_model, staged, self._inputs, self._any_samples, LAYER_ROWS)
-            found = bad_layers(layers)
+            layers, found = layer_notes(self._shop, float_model, staged, self._inputs, self._any_samples)
         told = dataclasses.replace(
             conformance,
             findings=(*conformance.findings, *ranged, *delivered.findings, *gate.findings, *notes, *found),

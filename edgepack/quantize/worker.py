@@ -33,8 +33,9 @@ from edgepack.errors import EdgepackError, InputError, InternalError, MisfitErro
 from edgepack.events import Event
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import padded, read_batches
-from edgepack.quantize.conversion import LITERT, Conversion, conversion_from_json
+from edgepack.quantize.conversion import Conversion, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
+from edgepack.quantize.failures import library_failure
 from edgepack.quantize.feeding import batches_of, by_row, picked_batches
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.making import Maker
@@ -278,21 +279,9 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         error = no_tensorflow("litert-quantizer") if "litert" in missing else no_tensorflow()
     except Exception as fault:  # noqa: BLE001 (TensorFlow raises anything; its words are worth more than its traceback)
         traceback.print_exc()
-        words = next((line.strip() for line in reversed(str(fault).splitlines()) if line.strip()), "")
-        error = MisfitError(
-            "tensorflow-failed",
-            f"{_library(request)} failed to {request['verb']}: {type(fault).__name__}: {words[:160]}",
-            hint="Something in the model is too much for it: try another scheme.",
-        )
+        error = library_failure(request["verb"], fault)
     told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
     _send(replies, "error", {"kind": type(error).__name__, **told})
-
-
-def _library(request: Mapping[str, Any]) -> str:
-    """Whose words a failure's are."""
-    if request.get("kind") == TFLITE or (request.get("conversion") or {}).get("engine") == LITERT:
-        return "litert-quantizer"
-    return "LiteRT" if request["verb"] in ("host", "layers", "ranges") else "TensorFlow"
 
 
 def _send(replies: IO[str], key: str, value: Mapping[str, Any]) -> None:
