@@ -259,24 +259,18 @@ def _hold_against(
 
     What is no .tflite is told when it is bundled.
     """
-    from edgepack.quantize.conformance import check_fit, delegate_customs, fitted, refuse_misfit
+    from edgepack.quantize.conformance import check_fit, delegate_customs, fit_runtimes, refuse_misfit
     from edgepack.tflite import read_model
 
     try:
         described = read_model(model)
     except InputError:
         return [ordered[0] for ordered in options]
-    compiled = delegate_customs(described, target)
-    runtimes = [fitted(described, target, ordered, compiled) for ordered in options]
-    fit = check_fit(described, target, [(one.package, one.version) for one in runtimes] or None)
+    fit = check_fit(described, target, options)
     refuse_misfit(fit, target)
-    for ordered, one in zip(options, runtimes, strict=True):
-        if one.package != ordered[0].package:
-            lacks = f"{ordered[0].package} lacks an operator of the model"
-            report(Event("bundle", f"note: {one.platform.label} gets {one.package} {one.version}: {lacks}"))
     for found in fit.findings:
         report(Event("bundle", f"note: {found.message}"))
-    return runtimes
+    return fit_runtimes(described, target, options, delegate_customs(described, target))
 
 
 def inspect(path: str | Path) -> BundleDocument:

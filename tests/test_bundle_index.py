@@ -77,6 +77,7 @@ def pip_resolves(requirement: str, platform: Platform) -> tuple[str, str] | None
     if platform.libc != "musl":
         tags = list(platform_tags(platform.arch, version_tuple(platform.libc)[1]))
     command = [*PIP, "install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--only-binary=:all:"]
+    command += ["--ignore-requires-python"]  # else pip asks the Python that it runs on; the tags name the device's
     command += ["--implementation=cp", f"--python-version={platform.python}", "--target=nowhere", "--report=-"]
     command += [f"--abi=cp{platform.python.replace('.', '')}", *(f"--platform={tag}" for tag in tags), requirement]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -105,10 +106,10 @@ def test_pip_resolves_every_cell_to_what_is_locked(python: str, arch: str) -> No
     """For each platform pip's newest wheel of either runtime is the locked one, digest and all, or there is none."""
     with through_the_index():
         assert pip_resolves("numpy==1.26.4", Platform("3.11", "x86_64", "glibc-2.36")), "the index is there"
-        for platform in (Platform(python, arch, libc) for libc in LIBCS):
-            for requirement, answers in wanted(platform):
-                found = pip_resolves(requirement, platform)
-                assert ({found} if found else set()) == answers, (platform.label, requirement)
-            for wheel in read_lock():
-                if wheel.package == "numpy" and wheel.fits(platform):
-                    assert pip_resolves(f"numpy=={wheel.version}", platform) == (wheel.filename, wheel.sha256)
+    for platform in (Platform(python, arch, libc) for libc in LIBCS):
+        for requirement, answers in wanted(platform):
+            found = pip_resolves(requirement, platform)
+            assert ({found} if found else set()) == answers, (platform.label, requirement)
+        for wheel in read_lock():
+            if wheel.package == "numpy" and wheel.fits(platform):
+                assert pip_resolves(f"numpy=={wheel.version}", platform) == (wheel.filename, wheel.sha256)

@@ -9,15 +9,16 @@ import pytest
 from edgepack.errors import MisfitError
 from edgepack.quantize.conformance import border_type, check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.operators import needed_version
-from edgepack.target import Scheme, Target, load_target
+from edgepack.target import Delegate, Scheme, Target, load_target
 from edgepack.tflite import Operator, Tensor, TfliteModel
 
 
-def target(runtime: str = "tflite-runtime", **quantization: Any) -> Target:
-    """A CPU target with other quantization keys."""
+def target(runtime: str = "tflite-runtime", *, delegate: str | None = None, **quantization: Any) -> Target:
+    """A CPU target with other quantization keys; one with a delegate keeps its runtime."""
     base = load_target("generic-cpu")
     return dataclasses.replace(
         base,
+        delegate=Delegate(delegate),
         runtime=dataclasses.replace(base.runtime, package=runtime),
         quantization=dataclasses.replace(base.quantization, **quantization),
     )
@@ -133,10 +134,14 @@ def test_per_channel_weights_on_a_per_tensor_target_are_refused() -> None:
 
 
 def test_an_operator_version_that_the_runtime_lacks_is_refused() -> None:
-    """tflite-runtime 2.14 has no FULLY_CONNECTED 12; ai-edge-litert has."""
+    """tflite-runtime 2.14 has no FULLY_CONNECTED 12; ai-edge-litert has, and goes to the device where it may."""
     dynamic = {"scheme": Scheme.DYNAMIC, "io": "float32"}
     found = model("float32", "int8", "float32", version=12, scales=3)
-    assert codes(found, target(**dynamic)) == [("error", "operator-version")]
+    assert codes(found, target(delegate="libmine.so", **dynamic)) == [("error", "operator-version")]
+    (note,) = check_conformance(found, target(**dynamic)).findings
+    assert (note.code, note.severity) == ("other-runtime", "note")
+    assert "ai-edge-litert 2.3 goes to python 3.11, aarch64, glibc-2.36" in note.message
+    assert "FULLY_CONNECTED is needed in version 12, and tflite-runtime 2.14 has up to 10" in note.message
     assert needs_dense_per_tensor(found, target(**dynamic))
     assert codes(found, target("ai-edge-litert", **dynamic)) == []
     assert not needs_dense_per_tensor(found, target("ai-edge-litert", **dynamic))
@@ -146,7 +151,8 @@ def test_a_version_that_lies_is_seen_through() -> None:
     """A writer that puts version 1 on per-channel dense weights would be computed wrongly without an error."""
     found = model("float32", "int8", "float32", version=1, scales=3)
     assert needed_version(found, found.operators[0]) == 12
-    assert ("error", "operator-version") in codes(found, target(scheme=Scheme.DYNAMIC, io="float32"))
+    pinned = target(delegate="libmine.so", scheme=Scheme.DYNAMIC, io="float32")
+    assert ("error", "operator-version") in codes(found, pinned)
 
 
 def test_an_operator_of_somebodys_own_is_refused() -> None:

@@ -229,7 +229,7 @@ def test_the_silent_garbage_of_a_quantizer_is_refused(operator_models: Path) -> 
     model = read_model(operator_models / "quantizer-dense-dynamic_wi8_afp32.tflite")
     assert {operator.version for operator in model.operators} == {1}
     dynamic = {"scheme": Scheme.DYNAMIC, "io": "float32"}
-    found = check_fit(model, target(**dynamic))
+    found = check_fit(model, target(delegate="libmine.so", **dynamic))
     assert [(one.code, one.subject) for one in found.findings] == [("operator-version", "FULLY_CONNECTED")]
     assert "version 12" in found.findings[0].message
     assert check_fit(model, target("ai-edge-litert", **dynamic)).passed

@@ -95,7 +95,7 @@ def test_what_conforms_runs_on_each_runtime_and_agrees(
     fits = []
     for runtime in INSTALLED:
         asked = {key: getattr(conversion, key) for key in ("scheme", "io", "granularity", "float_fallback")}
-        conformance = check_conformance(model, target(runtime, **asked))
+        conformance = check_conformance(model, target(runtime, delegate="libmine.so", **asked))
         if not conformance.passed:
             assert [finding.code for finding in conformance.findings] == ["operator-version"]
             with pytest.raises(Refused, match="find op"):
@@ -163,7 +163,7 @@ def test_named_layers_compute_in_16_bits(
     answered = run_on("ai-edge-litert", model.path, images(small_models), tmp_path)
     assert (answered.argmax(1) == expected.argmax(1)).mean() >= 0.97
     assert check_conformance(model, target("ai-edge-litert")).passed
-    assert not check_conformance(model, target("tflite-runtime")).passed
+    assert not check_conformance(model, target("tflite-runtime", delegate="libmine.so")).passed
 
 
 def test_depthwise_weights_with_one_scale_are_told(small_models: Path, float_model: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_depthwise_weights_with_one_scale_are_told(small_models: Path, float_mod
     for runtime in INSTALLED:
         answered = run_on(runtime, tmp_path / "model.tflite", images(small_models), tmp_path)
         assert not np.abs(answered - expected).mean() < 0.1  # far off, or not a number
-        wanted = target(runtime, scheme=Scheme.DYNAMIC, io="float32", granularity="per-tensor")
+        wanted = target(runtime, delegate="libmine.so", scheme=Scheme.DYNAMIC, io="float32", granularity="per-tensor")
         assert not check_conformance(read_model(tmp_path / "model.tflite"), wanted).passed
 
 

@@ -119,7 +119,10 @@ def accuracy(value: documents.Accuracy) -> str:
 def platform_line(platform: Mapping[str, Any]) -> str:
     """A platform and what runs a model there."""
     runtime = platform.get("runtime") or {}
-    carried = f"{runtime.get('package')} {runtime.get('version')}" if runtime else "the device's own runtime"
+    carried = f"{runtime.get('package')} {runtime.get('version')}"
+    if not runtime.get("wheels"):
+        enough = runtime.get("enough") or {runtime.get("package"): runtime.get("version")}
+        carried = f"the device's own {' or '.join(f'{name} {version}' for name, version in enough.items())}, or newer"
     return f"Python {platform.get('python')}, {platform.get('arch')}, {platform.get('libc')}: {carried}"
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from edgepack.documents import Conformance, Finding
 from edgepack.errors import MisfitError
 from edgepack.quantize.delegation import accelerator_of, delegated_share, delegation_findings, is_accelerated
-from edgepack.quantize.runtimefit import fitted, needs_dense_per_tensor, runs_on_tflite_runtime, runtime_findings
+from edgepack.quantize.runtimefit import fit_runtimes, needs_dense_per_tensor, runtime_findings
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
+from edgepack.target.solver import RuntimeOption
 from edgepack.tflite import Operator, Tensor, TfliteModel
 from edgepack.words import listed
 
@@ -24,11 +25,10 @@ __all__ = [
     "check_conformance",
     "check_fit",
     "delegate_customs",
-    "fitted",
+    "fit_runtimes",
     "int8_weight_share",
     "needs_dense_per_tensor",
     "refuse_misfit",
-    "runs_on_tflite_runtime",
 ]
 
 
@@ -43,7 +43,7 @@ def check_conformance(model: TfliteModel, target: Target, notes: Sequence[Findin
 
 
 def check_fit(
-    model: TfliteModel, target: Target, runtimes: Sequence[tuple[str, str | None]] | None = None
+    model: TfliteModel, target: Target, options: Sequence[Sequence[RuntimeOption]] | None = None
 ) -> Conformance:
     """What any .tflite has to be to run on the target, whatever scheme it was quantized with.
 
@@ -52,10 +52,10 @@ def check_fit(
     border that the profile asks for is how edgepack quantizes, not what a runtime refuses); "open-shape" (an error
     where an accelerator needs fixed sizes, else a note). On a target with a compiler or a delegate, and without an
     operator list, nobody can tell a custom operator that is theirs from one that is nobody's: there they pass.
-    ``runtimes`` (package, version) are what the device gets where that is not the first of the target's.
+    ``options`` are the runtimes of each platform where those are not what the lock has for the target's.
     """
     border = tuple(dataclasses.replace(found, severity="note") for found in _border(model, target))
-    return _concluded(model, target, border, delegate_customs(model, target), runtimes)
+    return _concluded(model, target, border, delegate_customs(model, target), options)
 
 
 def delegate_customs(model: TfliteModel, target: Target) -> frozenset[str]:
@@ -73,14 +73,14 @@ def _concluded(
     target: Target,
     before: tuple[Finding, ...],
     compiled: frozenset[str],
-    runtimes: Sequence[tuple[str, str | None]] | None = None,
+    options: Sequence[Sequence[RuntimeOption]] | None = None,
 ) -> Conformance:
     findings = (
         *before,
         *_overflown(model),
         *_float_tensors(model, target),
         *_granularity(model, target),
-        *runtime_findings(model, target, compiled, runtimes),
+        *runtime_findings(model, target, compiled, options),
         *_open_shapes(model, target),
         *delegation_findings(model, target),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 from edgepack.documents import Finding
 from edgepack.quantize.operators import RUNTIMES, TF_SELECT, RuntimeTable, needed_version, runtime_table, traps_of
 from edgepack.target import Target
-from edgepack.target.solver import RuntimeOption, runtimes_of
+from edgepack.target.lock import shipped_wheels
+from edgepack.target.solver import RuntimeOption, runtime_options, runtimes_of
 from edgepack.tflite import TfliteModel
 
 TFLITE_RUNTIME = "tflite-runtime"
@@ -17,11 +19,6 @@ TFLITE_RUNTIME = "tflite-runtime"
 def runtime_tables(target: Target) -> tuple[RuntimeTable, ...]:
     """What each runtime of the target implements, each once."""
     return tuple(dict.fromkeys(runtime_table(package, version) for package, version in runtimes_of(target)))
-
-
-def runs_on_tflite_runtime(target: Target) -> bool:
-    """Whether any platform of the target gets tflite-runtime, whose last version is 2.14."""
-    return any(table.package == TFLITE_RUNTIME for table in runtime_tables(target))
 
 
 def needs_dense_per_tensor(model: TfliteModel, target: Target) -> bool:
@@ -34,18 +31,36 @@ def runtime_findings(
     model: TfliteModel,
     target: Target,
     compiled: frozenset[str] = frozenset(),
-    runtimes: Sequence[tuple[str, str | None]] | None = None,
+    options: Sequence[Sequence[RuntimeOption]] | None = None,
 ) -> Iterator[Finding]:
-    """What a runtime of the target lacks or computes wrongly; ``compiled`` are the custom operators of its delegate.
+    """What the runtimes that the target's platforms get lack or compute wrongly.
 
-    ``runtimes`` (package, version) replaces the first of each of the target's platforms.
-
-    The codes, all errors: "tf-select", "custom-operator", "operator-version", "wrong-numbers".
+    ``options`` are the runtimes of each platform, by preference (from the lock, where they are not given); ``compiled``
+    are the custom operators of the target's delegate. The codes: "tf-select", "custom-operator", "operator-version",
+    "wrong-numbers" (errors); "other-runtime" (a note: the first of a platform's runtimes cannot do it, another can).
     """
-    tables = runtime_tables(target)
-    if runtimes is not None:
-        tables = tuple(dict.fromkeys(runtime_table(package, version) for package, version in runtimes))
-    return table_findings(model, tables, compiled)
+    if options is None:
+        options = [runtime_options(target, platform, shipped_wheels()) for platform in target.platforms]
+    if not all(options) or not options:
+        yield from table_findings(model, runtime_tables(target), compiled)
+        return
+    chosen = fit_runtimes(model, target, options, compiled)
+    yield from table_findings(model, _tables(chosen), compiled)
+    first = [ordered[0] for ordered in options]
+    for table in _tables(chosen):
+        exchanged = [old for old, new in zip(first, chosen, strict=True) if old.package != new.package == table.package]
+        if exchanged:
+            why = " ".join(found.message for found in table_findings(model, _tables(exchanged), compiled))
+            yield Finding(
+                "other-runtime", "note", table.package,
+                f"{table.title} goes to {'; '.join(one.platform.label for one in exchanged)}, and not "
+                f"{_either([one.title for one in _tables(exchanged)])}: {why}",
+                "Choose another scheme where the smaller runtime matters.",
+            )  # fmt: skip
+
+
+def _tables(options: Sequence[RuntimeOption]) -> tuple[RuntimeTable, ...]:
+    return tuple(dict.fromkeys(runtime_table(one.package, one.version) for one in options))
 
 
 def table_findings(
@@ -57,26 +72,34 @@ def table_findings(
     yield from _traps(model, tables)
 
 
-def fitted(
-    model: TfliteModel, target: Target, options: Sequence[RuntimeOption], compiled: frozenset[str] = frozenset()
-) -> RuntimeOption:
-    """The first of a platform's runtimes that computes the model, the first of all where none does.
+def fit_runtimes(
+    model: TfliteModel,
+    target: Target,
+    options: Sequence[Sequence[RuntimeOption]],
+    compiled: frozenset[str] = frozenset(),
+) -> list[RuntimeOption]:
+    """For each platform the first of its runtimes that computes the model, the first of all where none does.
 
     Its ``enough`` tells from which version on a runtime that the device has will do as well: either package, but for a
     target with a delegate, whose profile names the pair.
     """
-    taking = [one for one in options if _takes(model, runtime_table(one.package, one.version), compiled)]
-    chosen = (taking or options)[0]
-    enough: dict[str, str] = {}
+
+    @functools.cache
+    def takes(table: RuntimeTable) -> bool:
+        return not any(table_findings(model, (table,), compiled))
+
+    lowest: dict[str, str] = {}
     for table in RUNTIMES:
-        paired = target.delegate.library is None or table.package in (chosen.package, target.runtime.package)
-        if paired and _takes(model, table, compiled):
-            enough.setdefault(table.package, table.version)
-    return dataclasses.replace(chosen, enough=enough)
-
-
-def _takes(model: TfliteModel, table: RuntimeTable, compiled: frozenset[str]) -> bool:
-    return not any(table_findings(model, (table,), compiled))
+        if takes(table):
+            lowest.setdefault(table.package, table.version)
+    chosen = []
+    for ordered in options:
+        taking = [one for one in ordered if takes(runtime_table(one.package, one.version))]
+        one = (taking or ordered)[0]
+        pair = (one.package, target.runtime.package)
+        enough = {name: version for name, version in lowest.items() if not target.delegate.library or name in pair}
+        chosen.append(dataclasses.replace(one, enough=enough))
+    return chosen
 
 
 def _customs(model: TfliteModel, tables: tuple[RuntimeTable, ...], compiled: frozenset[str]) -> Iterator[Finding]:
@@ -136,7 +159,7 @@ def _traps(model: TfliteModel, tables: tuple[RuntimeTable, ...]) -> Iterator[Fin
 
 def _cure(lacking: list[RuntimeTable]) -> str:
     if any(table.package == TFLITE_RUNTIME for table in lacking):
-        return "Name ai-edge-litert as the runtime in the profile, or choose another scheme."
+        return "Choose another scheme, or a profile with ai-edge-litert where that has a wheel (not on 32-bit ARM)."
     return "Choose another scheme, or replace the layer that it comes from."
 
 
