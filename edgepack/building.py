@@ -101,13 +101,14 @@ def quantize(
     """
     from edgepack.quantize import Goal, Request, SourceOptions, check_outputs
     from edgepack.quantize import quantize as run
+    from edgepack.quantize.naming import filled_name, output_paths
     from edgepack.quantize.preprocessing import preprocessing_from
 
     started = time.perf_counter()
     several = isinstance(target, (list, tuple))
     targets = [as_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
     output = as_path("output", output)
-    outputs = _outputs(output, targets) if several else [output]
+    outputs = output_paths(output, targets) if several else [filled_name(output, targets[0])]
     request = Request(
         model=as_path("model", model),
         goals=tuple(map(Goal, targets, outputs)),
@@ -148,21 +149,6 @@ def as_path(name: str, value: str | Path) -> Path:
 def as_text(name: str, samples: str | Path | None) -> str | None:
     """A set of samples as the command line writes it."""
     return None if samples is None else str(as_path(name, samples))
-
-
-def _outputs(output: Path, targets: Sequence[Target]) -> list[Path]:
-    """Where each target's model goes: by ``{target}`` in the name, else into a folder."""
-    if "{target}" in str(output):
-        return [Path(str(output).replace("{target}", target.name)) for target in targets]
-    if output.suffix == ".tflite":
-        if len(targets) == 1:
-            return [output]
-        raise InputError(
-            "bad-output",
-            f"{len(targets)} targets need {len(targets)} files, and {output} is one.",
-            hint="Put {target} into the name (-o 'OUT-{target}.tflite'), or name a folder.",
-        )
-    return [output / f"{target.name}.tflite" for target in targets]
 
 
 def report_place(report_file: str | Path | None, model: Path) -> Path | None:

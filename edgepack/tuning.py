@@ -20,6 +20,7 @@ from edgepack.device.opened import opened
 from edgepack.documents import CheckDocument, TuneDocument
 from edgepack.errors import DeviceFailure, EdgepackError, GateFailed, InputError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.quantize.naming import filled_name
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.tune import Measurement, check_request
@@ -81,7 +82,8 @@ def tune(
     model, the samples, the target or the options; MisfitError where the target takes no candidate, or does not fit the
     device; and whatever reaching the device can raise.
     """
-    chosen, place = building.as_target(target), building.as_path("output", output)
+    chosen = building.as_target(target)
+    place = filled_name(building.as_path("output", output), chosen)
     limit = chosen.budget.max_accuracy_drop if max_drop is None else max_drop
     request = Request(
         model=building.as_path("model", model),

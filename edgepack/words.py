@@ -31,6 +31,13 @@ def listed(texts: Sequence[str], most: int, rest: str = "more") -> str:
     return ", ".join(texts[:most]) + left_out
 
 
+def small_weights(share: float | None, scheme: str) -> str | None:
+    """Of a model of that scheme: how much of its weights is int8; None where the scheme makes none of them so."""
+    if share is None or scheme in ("float16", "float32"):
+        return None
+    return f"{share:.1%} of the bytes are int8"
+
+
 def shown_number(value: float, decimals: int, limit: float | None = None) -> str:
     """A number for people: ``decimals`` places, more where a small one needs them for three significant digits.
 

@@ -34,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(TINY, tmp_path / "m.tflite")
     tiny_bundle(tmp_path, version="1.1.0")[0].rename("s1.edgepack")
+    Path("x86-64.toml").write_text('extends = "x86-64"\n[quantization]\nscheme = "float32"\n')
     np.savez("few.npz", x=np.zeros((4, 8, 8, 1), np.float32))
     return tmp_path
 
@@ -48,6 +49,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*QUANTIZE, "--eval", "none.npz"], "There are no samples at none.npz. Check the path."),
         ([*QUANTIZE, "--eval", "few.npz#9:"], "few.npz#9: takes no rows: few.npz has 4. Write few.npz#0:4"),
         (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),
+        (QUANTIZE[:4], "-o/--output is missing. Give -o/--output."),
+        (["report", "page.json"], "-o/--output is missing. Give -o/--output."),
+        (["quantize", "m.tflite", "-o", "o.tflite"], "Give --target, or write it into [app] of edgepack.toml"),
+        ([*QUANTIZE[:-1], "o-{foo}.tflite"], "has {foo} in it: only {target} can stand there. -o 'o-{target}.tflite'"),
+        ([*QUANTIZE, "-t", "generic-cpu", "-o", "{word}/{target}.tflite"], "only {target} can stand there"),
+        (["tune", *QUANTIZE[1:-1], "{}.tflite", "--eval", "few.npz"], "has {} in it: only {target} can stand there"),
+        ([*QUANTIZE[:-1], "o-{target}.tflite", "-t", "x86-64"], "x86-64 is given twice. Name each target once"),
+        ([*QUANTIZE[:-1], "folder", "-t", "x86-64"], "x86-64 is given twice."),
+        ([*QUANTIZE[:-1], "o.tflite", "-t", "./x86-64.toml"], "Two different targets are called x86-64."),
         ([*QUANTIZE[:-1], "mine.txt"], "mine.txt is no name for a model: it has to end in .tflite. -o mine.tflite"),
         ([*BUNDLE, "--version", "1", "--wheels", "nowhere"], "There is no folder nowhere"),
         (["status", "local:", "--root", "relative"], "does not begin with / or ~/"),
@@ -61,7 +71,7 @@ def test_a_slip_is_told_for_what_it_is(
     here: Path, capsys: pytest.CaptureFixture[str], line: list[str], words: str
 ) -> None:
     """Each slip ends with exit 2 and words about this very slip; nobody is asked to report it."""
-    device = ["--python", sys.executable] if line[0] not in ("bundle", "quantize") else []
+    device = ["--python", sys.executable] if line[0] not in ("bundle", "quantize", "report") else []
     assert run([*line, *device]) == 2
     told = said(capsys)
     assert words in told

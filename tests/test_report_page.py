@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_documents import ACCURACY, broken, candidate, layers, quantized, tuned
 
+from edgepack.cli import render
 from edgepack.documents import Conformance, Finding, QuantizeSetDocument
 from edgepack.report.markup import escaped, shortened, tag
 from edgepack.report.page import MOST_BYTES, Reportable, page
@@ -63,8 +64,19 @@ def test_sizes_accuracy_layers_and_findings_are_on_the_page() -> None:
     assert "About 300 samples settle" in told
     assert "first bad layer" in told
     assert "bad-layer net/conv net/conv is spoiled. Leave net/conv in float." in told
-    assert "98.7% of their bytes are int8" in told
+    assert "98.7% of the bytes are int8" in told
     assert "2 layers have no equal in the float model" in told
+
+
+def test_nothing_is_said_of_int8_where_the_scheme_makes_none() -> None:
+    """A float16 model is as it was asked for: "0.0% are int8" would read as a failure, on the page and the screen."""
+    document = quantized()
+    model = dataclasses.replace(document.model, scheme="float16")
+    conformance = dataclasses.replace(document.conformance, int8_weight_share=0.0)
+    half = dataclasses.replace(document, model=model, conformance=conformance)
+    assert "int8" not in words_on(half)
+    assert "int8" not in render.quantized(half)
+    assert "98.7% of the bytes are int8" in render.quantized(document)
 
 
 def test_each_layer_has_its_bar_in_order_and_the_worst_their_histograms() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.tables import table
-from edgepack.words import size
+from edgepack.words import size, small_weights
 
 if TYPE_CHECKING:
     from edgepack import documents
@@ -35,7 +35,7 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
     ]
     if document.uncompiled:
         rows.append(["uncompiled", document.uncompiled])
-    rows += _shares(document.conformance)
+    rows += _shares(document.conformance, document.model.scheme)
     if document.accuracy is not None:
         rows.append(["accuracy", accuracy(document.accuracy)])
     else:
@@ -90,11 +90,12 @@ def _worst_layers(layers: Sequence[documents.LayerError], count: int = 5) -> lis
     ]
 
 
-def _shares(conformance: documents.Conformance) -> list[list[str]]:
+def _shares(conformance: documents.Conformance, scheme: str) -> list[list[str]]:
     """What is in 8 bits, and what goes to the accelerator."""
     rows = []
-    if conformance.int8_weight_share is not None:
-        rows.append(["weights", f"{conformance.int8_weight_share:.1%} of their bytes are int8"])
+    weights = small_weights(conformance.int8_weight_share, scheme)
+    if weights is not None:
+        rows.append(["weights", weights])
     if conformance.delegated_share is not None:
         rows.append(["accelerator", f"takes {conformance.delegated_share:.1%} of the operators"])
     return rows

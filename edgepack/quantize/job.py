@@ -114,7 +114,6 @@ def _inputs(request: Request) -> list[Path]:
 
 def check_outputs(request: Request) -> None:
     """Refuse what cannot be written, or must not be written over. Raises InputError "bad-output"."""
-    places = [goal.output.resolve() for goal in request.goals]
     for goal in request.goals:
         if goal.output.suffix != ".tflite":
             raise InputError(
@@ -124,12 +123,6 @@ def check_outputs(request: Request) -> None:
             )
         for place, (what, is_ours) in places_beside(goal.output).items():
             check_output(place, what, is_ours, _inputs(request))
-        if places.count(goal.output.resolve()) > 1:
-            raise InputError(
-                "bad-output",
-                f"{goal.output} is named for more than one target.",
-                hint="Put {target} into the name: -o 'OUT-{target}.tflite'",
-            )
 
 
 def _check_fit(goal: Goal, calibration: Samples | None) -> None:

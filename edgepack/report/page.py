@@ -27,7 +27,7 @@ from edgepack.report.charts import drop_line, pareto_chart, size_bars
 from edgepack.report.layers import Detail, layers_part
 from edgepack.report.markup import Markup, joined, shortened, tag
 from edgepack.report.style import STYLE
-from edgepack.words import size
+from edgepack.words import size, small_weights
 
 Reportable = QuantizeDocument | QuantizeSetDocument | TuneDocument | BrokenBudget
 
@@ -155,8 +155,9 @@ def _facts(
         rows.append(("uncompiled", shortened(uncompiled, detail.text)))
     if device:
         rows.append(("measured on", shortened(device, detail.text)))
-    if conformance.int8_weight_share is not None:
-        rows.append(("weights", f"{conformance.int8_weight_share:.1%} of their bytes are int8"))
+    weights = small_weights(conformance.int8_weight_share, model.scheme)
+    if weights is not None:
+        rows.append(("weights", weights))
     if conformance.delegated_share is not None:
         rows.append(("accelerator", f"takes {conformance.delegated_share:.1%} of the operators"))
     rows.append(("conforms", "yes" if conformance.passed else "no"))
