@@ -138,8 +138,9 @@ class OpenSizes(tf.Module):  # type: ignore[misc]
         return {"out": tf.cond(tf.reduce_sum(v) > 0, lambda: v @ self.weights, lambda: -v)}
 
     def mask(self, v: Any) -> dict[str, Any]:
-        """What lies between is as long as the values say."""
-        return {"out": tf.reduce_sum(tf.boolean_mask(v, v[:, :, 0] > 0) @ self.weights, 0, keepdims=True)}
+        """What lies between is as long as the values say, and asked for its length."""
+        kept = tf.boolean_mask(v, v[:, :, 0] > 0) @ self.weights
+        return {"out": tf.reduce_sum(tf.reshape(kept, [4 * tf.shape(kept)[0], 4]), 0, keepdims=True)}
 
     def write(self, folder: Path) -> None:
         """Write each as a float .tflite."""

@@ -22,6 +22,20 @@ TargetOption = Annotated[
         autocompletion=target_names,
     ),
 ]  # fmt: skip
+TargetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", "-t", metavar="TARGET", autocompletion=target_names,
+        help="A profile's name or file; see `edgepack targets list`. Again for another one of the same model.",
+    ),
+]  # fmt: skip
+OutputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="OUT.tflite",
+        help="Where to write; for several targets with {target} in the name, or a folder.",
+    ),
+]  # fmt: skip
 SignatureOption = Annotated[
     str | None, typer.Option("--signature", metavar="NAME", help="Which of a SavedModel's signatures.")
 ]
@@ -45,6 +59,9 @@ SAMPLES_HELP = "an .npz, .csv, folder of .npy or images, or module:function; FIL
 CalibrationOption = Annotated[
     str | None, typer.Option("--calibration", metavar="SAMPLES", help=f"To set int8 ranges: {SAMPLES_HELP}")
 ]
+EvalOption = Annotated[
+    str | None, typer.Option("--eval", metavar="SAMPLES", help=f"To measure accuracy: {SAMPLES_HELP}")
+]
 CheckSetOption = Annotated[
     str | None,
     typer.Option("--check-set", metavar="SAMPLES", help="What the device is checked with [the --eval samples]."),
@@ -56,35 +73,20 @@ CacheOption = Annotated[
 
 def add_commands(table: Table) -> None:
     """Put this module's commands into the table."""
+    _add_quantize(table)
+    _add_report(table)
 
+
+def _add_quantize(table: Table) -> None:
     @verb(table, "quantize", changes=True, long=True)
     def quantize(
         run: Run,
         model: ModelArgument,
-        target: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--target",
-                "-t",
-                metavar="TARGET",
-                autocompletion=target_names,
-                help="A profile's name or file; see `edgepack targets list`. Again for another one of the same model.",
-            ),
-        ] = None,
+        target: TargetsOption = None,
         calibration: CalibrationOption = None,
-        evaluation: Annotated[
-            str | None, typer.Option("--eval", metavar="SAMPLES", help=f"To measure accuracy: {SAMPLES_HELP}")
-        ] = None,
+        evaluation: EvalOption = None,
         check_set: CheckSetOption = None,
-        output: Annotated[
-            Path | None,
-            typer.Option(
-                "-o",
-                "--output",
-                metavar="OUT.tflite",
-                help="Where to write; for several targets with {target} in the name, or a folder.",
-            ),
-        ] = None,
+        output: OutputsOption = None,
         metric: MetricOption = "top1",
         batch: BatchOption = 1,
         signature: SignatureOption = None,
@@ -135,6 +137,8 @@ def add_commands(table: Table) -> None:
             document, render.quantized(document, dry_run=run.dry_run), render.quantize_exit_code(document)
         )
 
+
+def _add_report(table: Table) -> None:
     @verb(table, "report", changes=True)
     def report(
         run: Run,

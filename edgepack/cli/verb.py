@@ -211,6 +211,7 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
         from edgepack.files import check_output, is_event_log
 
         check_output(events, "what --events writes", is_event_log)
+        _refuse_ending(events)
     if given["verbose"]:
         _log_libraries(given["verbose"])
     with stderr_progress(quiet=given["quiet"], events=events) as progress:
@@ -227,18 +228,21 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
 
 def _refuse_shared_output(events: Path | None, output: Path | None, page: Path | None) -> None:
     """One file cannot hold what happens and what comes of it; the later would be written over the earlier."""
-    if events is None:
-        return
-    taken = {place: f"by {option}" for option, place in (("--output", output), ("--report", page)) if place is not None}
-    if output is not None and output.suffix == ".tflite":
-        from edgepack.quantize.artifacts import places_beside
-
-        taken = dict.fromkeys(places_beside(output), f"goes beside {output}") | taken
-    for place, why in taken.items():
-        if events.resolve() == place.resolve():
+    for option, place in (("--output", output), ("--report", page)):
+        if events is not None and place is not None and events.resolve() == place.resolve():
             raise InputError(
-                "bad-output", f"{place} is named by --events and {why}.", hint="Name a file for each of them."
+                "bad-output", f"{place} is named by --events and by {option}.", hint="Name a file for each of them."
             )
+
+
+def _refuse_ending(events: Path) -> None:
+    """What ends so may be written by the command itself: beside -o, for one of several targets, into build/."""
+    if events.name.endswith((".tflite", ".check.npz", ".provenance.json", ".edgepack", ".html")):
+        raise InputError(
+            "bad-output",
+            f"{events} is no name for a log of events: what edgepack makes ends so.",
+            hint="Name a file such as events.jsonl.",
+        )
 
 
 def _require_folder() -> None:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_SHAPE = "SHAPE"
+_ASKING = ("SHAPE", "RANK")
 # Operators that give the same numbers for the same numbers, as converters use them on sizes.
 _ARITHMETIC = frozenset({
     "ABS", "ADD", "BROADCAST_ARGS", "BROADCAST_TO", "CAST", "CONCATENATION", "DIV", "EQUAL", "EXPAND_DIMS", "FILL",
     "FLOOR_DIV", "FLOOR_MOD", "GATHER", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOGICAL_AND",
     "LOGICAL_NOT", "LOGICAL_OR", "MAXIMUM", "MINIMUM", "MUL", "NEG", "NOT_EQUAL", "PACK", "RANGE", "REDUCE_MAX",
     "REDUCE_MIN", "REDUCE_PROD", "RESHAPE", "REVERSE_V2", "SELECT", "SELECT_V2", "SLICE", "SPLIT", "SQUEEZE",
-    "STRIDED_SLICE", "SUB", "SUM", "TILE", "TRANSPOSE", "UNPACK",
+    "STRIDED_SLICE", "SUB", "SUM", "TILE", "TRANSPOSE", "UNPACK", "UNSORTED_SEGMENT_MAX",
+    "UNSORTED_SEGMENT_MIN", "UNSORTED_SEGMENT_PROD", "UNSORTED_SEGMENT_SUM",
 })  # fmt: skip
 _WHOLE = ("int32", "int64", "bool")
 
@@ -43,7 +44,7 @@ def computed_sizes(model: TfliteModel, unsettled: Collection[int]) -> dict[int, 
         if operator.subgraph or given.intersection(operator.outputs):
             continue
         read = [index for index in operator.inputs if index >= 0]
-        settled = operator.name == _SHAPE and read[0] not in unsettled
+        settled = operator.name in _ASKING and read[0] not in unsettled
         computed = operator.name in _ARITHMETIC and all(index in known for index in read)
         if not settled and not computed:
             continue
@@ -53,11 +54,11 @@ def computed_sizes(model: TfliteModel, unsettled: Collection[int]) -> dict[int, 
     return folded
 
 
-def asked_for(model: TfliteModel, folded: Mapping[int, int]) -> dict[int, int]:
-    """By number, the SHAPE operators among those that :func:`computed_sizes` folds, and the tensor that each reads."""
+def asked_for(model: TfliteModel, folded: Mapping[int, int]) -> set[int]:
+    """The tensors whose shapes are asked for by the operators that :func:`computed_sizes` folds."""
     numbers = set(folded.values())
-    asking = (one for one in model.operators if one.subgraph == 0 and one.index in numbers and one.name == _SHAPE)
-    return {one.index: one.inputs[0] for one in asking}
+    asking = (one for one in model.operators if one.subgraph == 0 and one.index in numbers and one.name in _ASKING)
+    return {one.inputs[0] for one in asking}
 
 
 def fold(objects: Any, folded: Mapping[int, int], values: Mapping[int, Array]) -> None:
@@ -65,8 +66,6 @@ def fold(objects: Any, folded: Mapping[int, int], values: Mapping[int, Array]) -
 
     Operator codes that nothing uses any more go too: a runtime wants to have them all.
     """
-    import numpy as np
-
     main = objects.subgraphs[0]
     gone = set(folded.values())
     main.operators = [operator for number, operator in enumerate(main.operators) if number not in gone]
@@ -75,11 +74,49 @@ def fold(objects: Any, folded: Mapping[int, int], values: Mapping[int, Array]) -
         tensor = main.tensors[index]
         tensor.shape, tensor.shapeSignature = list(values[index].shape), None
         if index in wanted:
-            buffer = copy.copy(objects.buffers[0])  # by the schema always the empty one
-            buffer.data = np.frombuffer(values[index].tobytes(), np.uint8)
-            tensor.buffer = len(objects.buffers)
-            objects.buffers.append(buffer)
+            tensor.buffer = _new_buffer(objects, values[index])
     _drop_unused_codes(objects)
+
+
+def reshape_alike(objects: Any, shapes: Mapping[int, tuple[int, ...]]) -> None:
+    """Make RESHAPE of EXPAND_DIMS and SQUEEZE, as converters do that know the sizes; ``objects`` is changed.
+
+    ``shapes`` are those of the first subgraph's tensors that are settled. litert-quantizer 0.11 knows RESHAPE only.
+    """
+    import numpy as np
+    from litert_quantizer.utils.tfl_flatbuffer_utils import flatbuffer_utils
+
+    schema, main = flatbuffer_utils.schema_fb, objects.subgraphs[0]
+    alike = (schema.BuiltinOperator.EXPAND_DIMS, schema.BuiltinOperator.SQUEEZE)
+    number = len(objects.operatorCodes)
+    for operator in main.operators:
+        given = operator.outputs[0] if len(operator.outputs) else -1
+        if objects.operatorCodes[operator.opcodeIndex].builtinCode not in alike or not shapes.get(given):
+            continue  # sizes of no number are no constant
+        sizes = np.array(shapes[given], np.int32)
+        tensor = schema.TensorT()
+        tensor.name, tensor.type, tensor.shape = f"sizes_{len(main.tensors)}", schema.TensorType.INT32, [len(sizes)]
+        tensor.buffer = _new_buffer(objects, sizes)
+        operator.inputs = [operator.inputs[0], len(main.tensors)]
+        operator.opcodeIndex, operator.builtinOptionsType = number, schema.BuiltinOptions.ReshapeOptions
+        operator.builtinOptions = schema.ReshapeOptionsT()
+        operator.builtinOptions.newShape = sizes.tolist()
+        main.tensors.append(tensor)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+    code.version = 1
+    objects.operatorCodes.append(code)
+    _drop_unused_codes(objects)
+
+
+def _new_buffer(objects: Any, values: Array) -> int:
+    """A buffer with the numbers in it, by its place."""
+    import numpy as np
+
+    buffer = copy.copy(objects.buffers[0])  # by the schema always the empty one
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    objects.buffers.append(buffer)
+    return len(objects.buffers) - 1
 
 
 def _drop_unused_codes(objects: Any) -> None:

@@ -18,7 +18,7 @@ from edgepack.hostruntime import HostModel
 from edgepack.quantize.agreement import different_output
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.feeding import batches_of, by_row
-from edgepack.quantize.folding import asked_for, computed_sizes, fold
+from edgepack.quantize.folding import asked_for, computed_sizes, fold, reshape_alike
 from edgepack.quantize.legacy import read_objects, write_objects
 from edgepack.tflite import TfliteModel, read_model
 
@@ -92,13 +92,14 @@ def _write_settled(
             _set_shape(objects, tensor.index, inputs[name])
         prepared = _prepared_shapes(objects, model, pinned)
         loose = [index for index, shape in prepared.items() if shape == _MARK]
-        mistaken = set(asked_for(model, folded).values()).intersection(loose)
+        mistaken = asked_for(model, folded).intersection(loose)
         if not mistaken:
             break
         unsettled |= mistaken
-    for index, shape in prepared.items():
-        if shape != _MARK:
-            _set_shape(objects, index, shape)
+    settled = {index: shape for index, shape in prepared.items() if shape != _MARK}
+    for index, shape in settled.items():
+        _set_shape(objects, index, shape)
+    reshape_alike(objects, settled)
     pinned.write_bytes(write_objects(objects))
     return loose
 
