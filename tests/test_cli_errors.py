@@ -42,6 +42,13 @@ def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[
         (["check", "local:", "--budget", "p95=3"], 2, "p95"),
         (["status", "nobody@127.0.0.1:1", "--connect-timeout", "2"], 4, "127.0.0.1"),
         (["status", "http://somewhere"], 2, "http"),
+        (["tune", "m", "-t", "x86-64", "-t", "generic-cpu"], 2, "--target is given 2 times"),
+        (["quantize", "m", "--eval", "a.npz", "--eval=b.npz"], 2, "--eval is given 2 times"),
+        (["quantize", "m", "--no-cache", "--cache"], 2, "--cache/--no-cache is given 2 times"),
+        (["emulate", "start", "pi-bookworm64", "--mirror", "a", "--mirror", "b"], 2, "--mirror is given 2"),
+        (["quantize", "m", "-t", "x86-64", "-t", "nowhere", "-o", "out", "-v", "-v", "--json"], 2, "nowhere"),
+        (["quantize", "m", "-t", "x86-64", "-o", "o.tflite", "--metric", "top1"], 2, "--metric is about"),
+        (["quantize", "m", "-t", "x86-64", "-o", "o.tflite", "--max-drop", "0.1"], 2, "--max-drop is about"),
         (["push", "x.edgepack", "local:", "--events", "/no/such/folder/events"], 2, "/no/such/folder"),
     ],
 )

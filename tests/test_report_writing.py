@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_a_kept_document_gives_the_same_page_as_its_value(document: Any) -> None
     assert Path("kept.html").read_text(encoding="utf-8") == page(document)
     assert edgepack.report(document, output="value.html").bytes == Path("kept.html").stat().st_size
     assert Path("value.html").read_bytes() == Path("kept.html").read_bytes()
+
+
+def test_a_document_is_read_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`quantize --json | report -` needs no file between; what is no document is refused as one in a file is."""
+    for content, code in ((to_json(to_json_value(quantized())), 0), ("no", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        assert run(["report", "-", "-o", "kept.html", "--quiet"]) == code
+    assert Path("kept.html").read_text(encoding="utf-8") == page(quantized())
+    assert "standard input cannot be read as a document: it is no JSON" in capsys.readouterr().err
 
 
 def test_a_document_of_a_later_edgepack_is_read() -> None:

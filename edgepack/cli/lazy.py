@@ -1,21 +1,45 @@
-"""A group of commands whose options are built when a command is asked for; ``--help`` needs names and sentences only.
+"""The classes of groups and commands for Typer.
 
-Building every option of every command costs as much as importing Typer does.
+A group's commands are built when one is asked for: ``--help`` needs names and sentences only, and building every option
+of every command costs as much as importing Typer does. A command takes no option twice that has one value.
 """
 
 from __future__ import annotations
 
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 Table = dict[str, typer.Typer]
 """Each command's name and the Typer app that holds it alone, in the order of ``--help``."""
+
+
+class StrictCommand(TyperCommand):
+    """A command that refuses an option with one value that is given twice: the last one would win in silence.
+
+    Plain flags say the same twice, and may.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does, and refuse what it would take silently."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and _has_one_value(option) and not ctx.resilient_parsing:
+                names = "/".join((max(option.opts, key=len), *option.secondary_opts))
+                ctx.fail(f"{names} is given {times} times, and takes one value.")
+        return super().parse_args(ctx, args)
+
+
+def _has_one_value(option: Any) -> bool:
+    if option.param_type_name != "option" or option.multiple or option.count:
+        return False
+    return not option.is_flag or bool(option.secondary_opts)
 
 
 class _Commands(MutableMapping[str, Any]):

@@ -48,6 +48,7 @@ MaxDropOption = Annotated[
     float | None,
     typer.Option("--max-drop", metavar="DROP", help="What may be lost: 0.01 is one point [as the profile says]."),
 ]
+DEFAULT_METRIC = "top1"
 MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
@@ -87,7 +88,7 @@ def _add_quantize(table: Table) -> None:
         evaluation: EvalOption = None,
         check_set: CheckSetOption = None,
         output: OutputsOption = None,
-        metric: MetricOption = "top1",
+        metric: Annotated[str | None, typer.Option("--metric", help=METRIC_HELP, show_default=DEFAULT_METRIC)] = None,
         batch: BatchOption = 1,
         signature: SignatureOption = None,
         input_shape: InputShapeOption = None,
@@ -104,12 +105,8 @@ def _add_quantize(table: Table) -> None:
 
         project = run.project
         judging = evaluation or (project.eval if project else None)
-        if max_drop is not None and judging is None:
-            raise InputError(
-                "usage",
-                "--max-drop is held against a measured accuracy, and there are no --eval samples.",
-                hint="Name labelled samples with --eval, or leave --max-drop out.",
-            )
+        if judging is None:
+            _refuse_unmeasured({"--max-drop": max_drop, "--metric": metric})
         if max_drop is None and project is not None:
             max_drop = project.budget.get("max_accuracy_drop")
         chosen = target or ([project.target] if project and project.target else None)
@@ -122,7 +119,7 @@ def _add_quantize(table: Table) -> None:
             evaluation=judging,
             check_set=check_set or (project.check_set if project else None),
             preprocessing=project.samples if project else None,
-            metric=metric,
+            metric=metric or DEFAULT_METRIC,
             batch=batch or None,
             signature=signature,
             input_shapes=input_shape or (),
@@ -143,7 +140,10 @@ def _add_report(table: Table) -> None:
     def report(
         run: Run,
         document: Annotated[
-            Path, typer.Argument(metavar="FILE.json", help="What `quantize --json` or `tune --json` printed.")
+            str,
+            typer.Argument(
+                metavar="FILE.json", help="What `quantize --json` or `tune --json` printed; - is standard input."
+            ),
         ],
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="OUT.html", help="Where to write the page.")
@@ -155,3 +155,14 @@ def _add_report(table: Table) -> None:
         made = write_report(document, output=required(output, "-o/--output"), dry_run=run.dry_run)
         done = "would write" if run.dry_run else "wrote"
         return run.answer(made, f"{done} {made.path} ({size(made.bytes)})")
+
+
+def _refuse_unmeasured(given: dict[str, object]) -> None:
+    """An option about a measured accuracy, where nothing measures one, would do nothing."""
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(
+                "usage",
+                f"{option} is about a measured accuracy, and there are no --eval samples.",
+                hint=f"Name labelled samples with --eval, or leave {option} out.",
+            )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli.lazy import Table
+from edgepack.cli.lazy import StrictCommand, Table
 from edgepack.cli.progress import stderr_progress
 from edgepack.cli.stdout import write_out
 from edgepack.errors import InputError
@@ -179,7 +179,7 @@ def verb(
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP_SETTINGS)
-        alone.command(name)(wrapper)
+        alone.command(name, cls=StrictCommand)(wrapper)
         table[name] = alone
         return command
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from edgepack.documents import SCHEMA, BrokenBudget, QuantizeDocument, QuantizeSetDocument, TuneDocument
 from edgepack.errors import InputError
@@ -31,27 +32,45 @@ def read_document(path: Path) -> Reportable:
     """
     require_regular(path)
     try:
-        if path.stat().st_size > MOST_JSON_BYTES:
-            _refuse(path, f"it is larger than {MOST_JSON_BYTES >> 20} MiB")
-        value = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        with path.open("rb") as stream:
+            return _read(stream, str(path))
     except OSError as error:
-        _refuse(path, f"{error.strerror or error}")
+        _refuse(str(path), f"{error.strerror or error}")
+
+
+def read_stdin() -> Reportable:
+    """The document that comes on standard input; raises as :func:`read_document`."""
+    name = "standard input"
+    if sys.stdin is None:
+        _refuse(name, "it is closed")
+    try:
+        return _read(sys.stdin.buffer, name)
+    except OSError as error:
+        _refuse(name, f"{error.strerror or error}")
+
+
+def _read(stream: BinaryIO, name: str) -> Reportable:
+    content = stream.read(MOST_JSON_BYTES + 1)
+    if len(content) > MOST_JSON_BYTES:
+        _refuse(name, f"it is larger than {MOST_JSON_BYTES >> 20} MiB")
+    try:
+        value = json.loads(content, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        _refuse(path, "it is no JSON")
+        _refuse(name, "it is no JSON")
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
-        _refuse(path, "it is no document of edgepack")
+        _refuse(name, "it is no document of edgepack")
     if value["schema"] > SCHEMA:
-        _refuse(path, f"its schema is {value['schema']}, and this edgepack knows {SCHEMA}")
+        _refuse(name, f"its schema is {value['schema']}, and this edgepack knows {SCHEMA}")
     try:
         failure = value.get("error")
         if isinstance(failure, dict) and failure.get("code") == NONE_KEEPS:
             return broken_budget(failure.get("message"), failure.get("hint"), failure.get("details"))
         kind = _kind(value)
         if kind is None:
-            raise no_report(str(path))
+            raise no_report(name)
         return _value(kind, value, "")
     except _MisshapenError as fault:
-        _refuse(path, str(fault))
+        _refuse(name, str(fault))
 
 
 def broken_budget(message: Any, hint: Any, details: Any) -> BrokenBudget:
@@ -74,8 +93,8 @@ def _kind(value: Mapping[str, Any]) -> type[Reportable] | None:
     return QuantizeSetDocument if "models" in value else None
 
 
-def _refuse(path: Path, why: str) -> NoReturn:
-    raise InputError("bad-document", f"{path} cannot be read as a document: {why}.", hint=_HINT)
+def _refuse(name: str, why: str) -> NoReturn:
+    raise InputError("bad-document", f"{name} cannot be read as a document: {why}.", hint=_HINT)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -9,7 +9,7 @@ from edgepack.documents import ReportDocument
 from edgepack.errors import InputError
 from edgepack.files import check_output, write_whole
 from edgepack.report.page import GENERATOR, Reportable, page
-from edgepack.report.reading import no_report, read_document
+from edgepack.report.reading import no_report, read_document, read_stdin
 
 _MARK = f'<meta name="generator" content="{GENERATOR} '.encode()
 _HEAD_BYTES = 1 << 10
@@ -18,14 +18,20 @@ _HEAD_BYTES = 1 << 10
 def report(document: str | Path | Reportable, *, output: str | Path, dry_run: bool = False) -> ReportDocument:
     """Write one offline HTML page from a document of ``quantize`` or ``tune``.
 
-    ``document`` is the value, or the path of a file with what ``--json`` printed. With ``dry_run`` nothing is written.
+    ``document`` is the value, or the path of a file with what ``--json`` printed; the text "-" reads that from standard
+    input. With ``dry_run`` nothing is written.
 
     Raises InputError "bad-document" and "no-report" about the document, "bad-output" and "output" about the place.
     """
     place = Path(output)
-    inputs = [Path(document)] if isinstance(document, (str, Path)) else []
+    from_stdin = isinstance(document, str) and document == "-"
+    inputs = [Path(document)] if isinstance(document, (str, Path)) and not from_stdin else []
     check_report_place(place, inputs)
-    value = read_document(Path(document)) if isinstance(document, (str, Path)) else document
+    value: object = document
+    if from_stdin:
+        value = read_stdin()
+    elif isinstance(document, (str, Path)):
+        value = read_document(Path(document))
     if not isinstance(value, Reportable):
         raise no_report(f"A {type(value).__name__}")
     text = page(value)
