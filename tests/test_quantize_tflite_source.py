@@ -15,7 +15,6 @@ from test_quantize_conformance import target
 from edgepack.building import quantize
 from edgepack.errors import MisfitError
 from edgepack.quantize.legacy import upgrade
-from edgepack.quantize.worker import _library
 from edgepack.target import Scheme
 from edgepack.tflite import buffer_regions, read_model
 
@@ -168,11 +167,3 @@ def test_a_model_far_from_its_source_is_noted_without_labels(
     (note,) = (found for found in made.conformance.findings if found.code == "far-from-float")
     assert "dB" in note.message
     assert "--eval" in note.cure
-
-
-def test_a_failure_names_the_library_whose_it_is() -> None:
-    """What litert-quantizer or the runtime says is not said to be TensorFlow's."""
-    assert _library({"verb": "convert", "conversion": {"engine": "litert"}}) == "litert-quantizer"
-    assert _library({"verb": "load", "kind": "tflite"}) == "litert-quantizer"
-    assert _library({"verb": "host"}) == "LiteRT"
-    assert _library({"verb": "convert", "conversion": {"engine": "tensorflow"}}) == "TensorFlow"
