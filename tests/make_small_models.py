@@ -165,6 +165,23 @@ def make_open_sequences(folder: Path) -> None:
     np.savez(folder / "steps.npz", **{name: array.astype(np.float32) for name, array in arrays.items()})
 
 
+def make_narrow(folder: Path) -> None:
+    """Models trained under mixed_float16: of Keras 3, exported too, with a model in it; and an .h5 of Keras 2."""
+    for library in (keras, tf_keras):
+        layers = library.layers
+        library.mixed_precision.set_global_policy("mixed_float16")
+        inner = library.Sequential([layers.Input((6, 6, 4)), layers.Conv2D(4, 3), layers.BatchNormalization()])
+        image = library.Input((8, 8, 1), name="image")
+        hidden = layers.Flatten()(inner(layers.Conv2D(4, 3, activation="relu")(image)))
+        scores = layers.Dense(CLASSES, activation="softmax", dtype="float32", name="scores")(hidden)
+        model = library.Model(image, scores)
+        library.mixed_precision.set_global_policy("float32")
+        model.save(folder / ("narrow.keras" if library is keras else "narrow2.h5"))
+        if library is keras:
+            model.export(folder / "narrow", verbose=False)
+            np.savez(folder / "narrow.npz", scores=np.asarray(model(np.load(folder / "images.npz")["x"][20:120])))
+
+
 _ANCHORS = 12
 # As the TensorFlow Object Detection API exports it (research/object_detection/export_tflite_graph_lib_tf2.py): a
 # function that TFLiteConverter replaces by the runtimes' own operator, with a placeholder for a body.
@@ -252,6 +269,7 @@ def main() -> None:
     keras.Sequential([keras.Input((64,), name="v"), *wide]).save(folder / "wide.keras")
     doubling = keras.layers.Lambda(lambda x: x * 2)
     keras.Sequential([keras.Input((4,)), doubling]).save(folder / "lambda.keras")
+    make_narrow(folder)
     Module("projection", None).save(folder / "module")
     Module("projection", 8).save(folder / "module_of_8")
     Module("sine", None).save(folder / "sine")

@@ -95,8 +95,21 @@ def test_a_float_border_is_refused_where_the_profile_wants_integers() -> None:
 
 
 def test_another_integer_border_is_refused() -> None:
-    """uint8 is not int8."""
-    assert ("error", "io-type") in codes(model("uint8", "int8", "int8"), target())
+    """uint8 steps are not int8 steps, and the cure is the profile's own key."""
+    conformance = check_conformance(model("uint8", "int8", "int8"), target())
+    assert [found.code for found in conformance.findings if found.severity == "error"] == ["io-type"]
+    with pytest.raises(MisfitError) as refusal:
+        refuse_misfit(conformance, target())
+    assert 'io = "uint8"' in refusal.value.hint
+
+
+@pytest.mark.parametrize("wanted", [target(), target(io="float32"), target(scheme=Scheme.DYNAMIC)])
+def test_pixels_that_the_model_itself_takes_as_integers_stay_so(wanted: Target) -> None:
+    """An input of uint8 without a scale is the source's own, as tokens are; a layer of the model rescales it."""
+    found = model("uint8", "int8", border_type(wanted.quantization.scheme, wanted.quantization.io))
+    plain = tensor(0, "uint8", "in", scales=0)
+    found = dataclasses.replace(found, tensors=(plain, *found.tensors[1:]), inputs=(plain,))
+    assert "io-type" not in [code for _, code in codes(found, wanted)]
 
 
 def test_a_float_border_that_the_profile_wants_is_no_fault() -> None:

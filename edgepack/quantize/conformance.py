@@ -15,6 +15,7 @@ from edgepack.tflite import Operator, Tensor, TfliteModel
 from edgepack.words import listed
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
+_BORDERS = ("int8", "uint8", "int16")
 _MARK = {Scheme.DYNAMIC: "int8", Scheme.INT8: "int8", Scheme.FLOAT16: "float16", Scheme.INT16X8: "int16"}
 _SHOWN = 5
 _SMALL = ("int2", "int4", "int8", "uint4", "uint8")
@@ -144,14 +145,21 @@ def _border(model: TfliteModel, target: Target) -> Iterator[Finding]:
     wanted = border_type(target.quantization.scheme, target.quantization.io)
     for side, ports in (("input", model.named_inputs), ("output", model.named_outputs)):
         for name, tensor in ports:
-            numeric = tensor.dtype in (*_FLOATS, "int8", "uint8", "int16")
-            if not numeric or tensor.dtype == wanted:
-                continue  # token numbers and masks stay what they are in any scheme
+            if tensor.dtype == wanted:
+                continue
+            if tensor.dtype not in _FLOATS and (tensor.dtype not in _BORDERS or not tensor.scales):
+                continue  # token numbers, masks and bytes of pictures stay what they are in any scheme
             code = "float-io" if tensor.dtype in _FLOATS else "io-type"
             yield _error(
                 code, name, f"The {side} {name!r} is {tensor.dtype}, and the profile asks for {wanted}.",
-                "Some part of the model cannot be quantized; take it out of the model.",
+                _border_cure(tensor.dtype, target),
             )  # fmt: skip
+
+
+def _border_cure(dtype: str, target: Target) -> str:
+    if target.quantization.scheme == Scheme.INT8 and dtype in ("int8", "uint8"):
+        return f'Write io = "{dtype}" into [quantization] of the profile, or quantize the model again for this one.'
+    return "Some part of the model cannot be quantized; take it out of the model."
 
 
 def border_type(scheme: Scheme, io: str) -> str:

@@ -131,6 +131,15 @@ def _refused(fault: Exception, scheme: Scheme) -> MisfitError:
     """The converter's pages of MLIR as one sentence."""
     text = str(fault)
     operators = re.findall(r"\w+", ", ".join(re.findall(r"(?:Flex|TF Select|Custom) ops: (.+)", text)))
+    if operators and set(operators) <= set(re.findall(r"^\s*tf\.(\w+)\(.*f16>", text, re.MULTILINE)):
+        return MisfitError(
+            "unsupported-operators",
+            "The model computes in 16-bit floats, as one trained under mixed_float16 does, in which no TFLite runtime "
+            f"has {', '.join(operators)}.",
+            hint="Name its .keras or .h5 file, which edgepack builds again in float32; or build it under "
+            "keras.config.set_dtype_policy('float32'), load its weights, and export that.",
+            operators=operators,
+        )
     if operators:
         return MisfitError(
             "unsupported-operators",

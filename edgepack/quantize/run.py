@@ -109,7 +109,12 @@ class Run:
         self._shop = shop
         self._report = report
         self._reshaped = False
-        self._inputs = self._float_inputs() if job.source.kind == TFLITE else shop.ports().inputs
+        self._notes = job.notes
+        if job.source.kind == TFLITE:
+            self._inputs = self._float_inputs()
+        else:
+            ports = shop.ports()
+            self._inputs, self._notes = ports.inputs, (*job.notes, *ports.notes)
         self._reference = Reference(shop, self._inputs, job.options.batch)
         self._scores = self._fit_samples()
 
@@ -192,7 +197,7 @@ class Run:
         job, staged = self._job, folder / goal.output.name
         if self.goes_through(goal):
             shutil.copyfile(job.source.path, staged)
-            conformance, float_model = self._inspect(goal, read_model(staged), job.notes), staged
+            conformance, float_model = self._inspect(goal, read_model(staged), self._notes), staged
             ranged: tuple[Finding, ...] = ()
         else:
             conformance, float_model, ranged = self._convert(goal, staged)
@@ -247,7 +252,7 @@ class Run:
         float_model = self.float_model(converted)
         if ranged is None:
             ranged = self._range_notes(goal, float_model, whole=job.diagnose)
-        notes = (*job.notes, *self._reference.compare(float_model, self._any_samples))
+        notes = (*self._notes, *self._reference.compare(float_model, self._any_samples))
         model = read_model(converted.model)
         if needs_dense_per_tensor(model, goal.target):
             converted = self._shop.convert(dataclasses.replace(wanted, dense_per_tensor=True), job.calibration)

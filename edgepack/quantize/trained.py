@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import Port
+from edgepack.quantize.precision import in_float32
 from edgepack.quantize.sources import KERAS_2_SAVED_MODEL, SAVED_MODEL
 
 _SIGNATURES = ("serving_default", "serve")
@@ -23,20 +25,21 @@ _SIGNATURES = ("serving_default", "serve")
 class TrainedModel:
     """A loaded model: ``call`` maps tensors by input name to tensors by output name, as at inference.
 
-    ``keep`` holds the TensorFlow object alive and its variables reachable.
+    ``keep`` holds the TensorFlow object alive and its variables reachable; ``notes`` are on how it was loaded.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     call: Callable[[Mapping[str, Any]], dict[str, Any]]
     keep: Any
+    notes: tuple[Finding, ...] = ()
 
 
 def load_trained(path: Path, kind: str, signature: str | None = None) -> TrainedModel:
     """The model of :func:`~edgepack.quantize.sources.identify_source`'s kind, a SavedModel's by that signature.
 
     Keras 2 files go through tf_keras, called by its own name: TF_USE_LEGACY_KERAS would change what ``tf.keras`` means,
-    and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input".
+    and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input", "mixed-precision".
     """
     try:
         if kind in (SAVED_MODEL, KERAS_2_SAVED_MODEL):
@@ -129,6 +132,7 @@ def _load_keras(path: Path, kind: str) -> TrainedModel:
             f"{path} does not say what its inputs are (a subclassed model that was never called).",
             hint="Export it as a SavedModel: model.export('folder').",
         )
+    model, notes = in_float32(path, model)
     names = _distinct([tensor.name.split(":")[0] for tensor in model.inputs])
     inputs = tuple(_port(name, tensor) for name, tensor in zip(names, model.inputs, strict=True))
     names_of = {id(tensor): name for tensor, name in zip(model.inputs, names, strict=True)}
@@ -144,7 +148,7 @@ def _load_keras(path: Path, kind: str) -> TrainedModel:
         result = tf.nest.flatten(model(given, training=False))
         return {port.name: tensor for port, tensor in zip(outputs, result, strict=True)}
 
-    return TrainedModel(inputs, outputs, call, model)
+    return TrainedModel(inputs, outputs, call, model, notes)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from edgepack.documents import Finding
 from edgepack.errors import EdgepackError, InputError, InternalError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.arrays import Port
@@ -86,6 +87,7 @@ class Worker:
         batch: int | None = None,
     ) -> dict[str, Any]:
         source: TrainedModel | FloatModel
+        notes: tuple[Finding, ...] = ()
         if kind == TFLITE:
             source = open_float_model(Path(path), self._scratch, input_shapes, batch)
         else:
@@ -93,10 +95,12 @@ class Worker:
 
             trained = load_trained(Path(path), kind, signature)
             source = dataclasses.replace(trained, inputs=pin_ports(trained.inputs, parse_input_shapes(input_shapes)))
+            notes = trained.notes
         self._source, self._maker = source, Maker(source, self._scratch)
         return {
             "inputs": [dataclasses.asdict(port) for port in source.inputs],
             "outputs": [dataclasses.asdict(port) for port in source.outputs],
+            "notes": [dataclasses.asdict(note) for note in notes],
         }
 
     def _convert(

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgepack.digest import sha256_file
+from edgepack.documents import Finding
 from edgepack.errors import EdgepackError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.arrays import Port
@@ -46,10 +47,11 @@ _MODEL, _FLOAT_MODEL, _ANSWER = "model.tflite", "float.tflite", "answer.json"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What goes into the source model and what comes out."""
+    """What goes into the source model and what comes out; ``notes`` are on how it was loaded."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    notes: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Workshop:
         answer = json.loads((self._kept("ports", {}, make) / _ANSWER).read_bytes())
         inputs, outputs = ([Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in answer[side]]
                            for side in ("inputs", "outputs"))  # fmt: skip
-        return Ports(tuple(inputs), tuple(outputs))
+        return Ports(tuple(inputs), tuple(outputs), tuple(Finding(**one) for one in answer["notes"]))
 
     def convert(self, conversion: Conversion, calibration: CheckedSamples | None) -> ConvertedFile:
         """The source as a .tflite. Raises MisfitError where it cannot be converted so."""
