@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["report", "page.json"], "-o/--output is missing. Give -o/--output."),
         (["quantize", "m.tflite", "-o", "o.tflite"], "Give --target, or write it into [app] of edgepack.toml"),
         ([*QUANTIZE[:-1], "o-{foo}.tflite"], "has {foo} in it: only {target} can stand there. -o 'o-{target}.tflite'"),
-        ([*QUANTIZE, "-t", "generic-cpu", "-o", "{word}/{target}.tflite"], "only {target} can stand there"),
+        ([*QUANTIZE[:-1], "{word}/{target}.tflite", "-t", "generic-cpu"], "only {target} can stand there"),
         (["tune", *QUANTIZE[1:-1], "{}.tflite", "--eval", "few.npz"], "has {} in it: only {target} can stand there"),
         ([*QUANTIZE[:-1], "o-{target}.tflite", "-t", "x86-64"], "x86-64 is given twice. Name each target once"),
         ([*QUANTIZE[:-1], "folder", "-t", "x86-64"], "x86-64 is given twice."),
