@@ -25,6 +25,9 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from fuzzing import GUARD, ROOMS, Room  # noqa: E402 (the tests' own)
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 
+ROUND = 1000
+"""Cases after which Hypothesis forgets what it tried; it keeps some 60 KB of each."""
+
 
 def fuzz(room: Room, cases: int, number: int) -> dict[str, object]:
     """What came of so many cases; raises what none of them may bring forth."""
@@ -34,9 +37,8 @@ def fuzz(room: Room, cases: int, number: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
-        @seed(number)
         @settings(
-            max_examples=cases,
+            max_examples=min(ROUND, cases),
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -47,7 +49,8 @@ def fuzz(room: Room, cases: int, number: int) -> dict[str, object]:
             with GUARD.on(folder):
                 outcomes[room.try_case(case, folder)] += 1
 
-        run()
+        for start in range(0, cases, ROUND):
+            seed(number + start)(run)()
     return {
         "room": room.name,
         "cases": sum(outcomes.values()),
