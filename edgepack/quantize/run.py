@@ -32,6 +32,7 @@ from edgepack.quantize.floatmodel import float_inputs
 from edgepack.quantize.gate import judge_drop
 from edgepack.quantize.job import Job
 from edgepack.quantize.layernotes import layer_notes
+from edgepack.quantize.lookupcheck import try_lookups
 from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
 from edgepack.quantize.refusals import advise_pins, all_refused, refuse_open_sizes, require_fit
@@ -97,8 +98,8 @@ def staging(goal: Goal) -> Iterator[Path]:
 class Run:
     """The steps after the checks: :meth:`make` for each goal.
 
-    Before any of them, samples and metric are held against the model's inputs and outputs: InputError where they do not
-    fit.
+    Before any of them, samples and metric are held against the model's inputs and outputs, and token numbers against
+    its tables: InputError where they do not fit.
 
     ``audits``: what the calibration samples do to ranges is looked into.
     """
@@ -117,6 +118,8 @@ class Run:
             self._inputs, self._notes = ports.inputs, (*job.notes, *ports.notes)
         self._reference = Reference(shop, self._inputs, job.options.batch)
         self._scores = self._fit_samples()
+        if not all(map(self.goes_through, job.goals)):
+            try_lookups(shop, self._reference, self._inputs, job)
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
         """Everything that the goals ask for, each in its folder; what is wrong with any of them is told at once."""

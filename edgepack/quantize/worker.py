@@ -7,10 +7,10 @@ batch}; ``convert`` {conversion, batch, calibration,
 output, float_output}, which also leaves the float model that was calibrated where it can, and says so in ``float``;
 ``reference`` {samples, rows, outputs, batch} and ``host`` {model, inputs, samples, rows, outputs, first, threads,
 processes}: the source's and a .tflite's outputs over samples, one .npy per output in the folder ``outputs`` (``host``
-may stop early for :mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``); ``layers``
-{reference, quantized, inputs, samples, rows} and ``ranges`` {model, inputs, samples, outputs, runs}: what
-:mod:`edgepack.quantize.layers` and :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as files, never pickled.
-SCRATCH is a folder that the caller removes.
+may stop early for :mod:`edgepack.quantize.evaluate` to go on, and says after how many ``rows``; without ``outputs``
+rows are only tried); ``layers`` {reference, quantized, inputs, samples, rows} and ``ranges`` {model, inputs, samples,
+outputs, runs}: what :mod:`edgepack.quantize.layers` and :mod:`edgepack.quantize.rangeaudit` measure. Arrays travel as
+files, never pickled. SCRATCH is a folder that the caller removes.
 
 Why a process of its own: the caller's keeps its own TensorFlow, Keras and runtimes, its memory and its terminal; Ctrl-C
 works at once; and a crash inside the converter is an error message.
@@ -39,6 +39,7 @@ from edgepack.quantize.evaluate import PacedModel
 from edgepack.quantize.failures import library_failure
 from edgepack.quantize.feeding import batches_of, by_row, picked_batches
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
+from edgepack.quantize.lookups import run_rows
 from edgepack.quantize.making import Maker
 from edgepack.quantize.samples import Samples, samples_from_json
 from edgepack.quantize.shapes import parse_input_shapes, pin_ports
@@ -130,7 +131,7 @@ class Worker:
             self._tell(Event("quantize", "calibrating", min((number + 1) * batch, total), total, "samples"))
 
     def _reference(
-        self, samples: str | None, rows: int | None, outputs: str, batch: int | None = None
+        self, samples: str | None, rows: int | None, outputs: str | None, batch: int | None = None
     ) -> dict[str, Any]:
         trained, _ = self._loaded()
         if isinstance(trained, FloatModel):
@@ -144,7 +145,8 @@ class Worker:
         # Building a graph pays from a few calls on.
         run = make_run(trained, graph=rows is None or rows > size)
         chosen = None if samples is None else samples_from_json(samples)
-        return self._run("the float model", run, size, chosen, rows, trained.inputs, Path(outputs))
+        folder = None if outputs is None else Path(outputs)
+        return self._run("the float model", run, size, chosen, rows, trained.inputs, folder)
 
     def _host(
         self,
@@ -152,7 +154,7 @@ class Worker:
         inputs: list[dict[str, Any]],
         samples: str | None,
         rows: int | None,
-        outputs: str,
+        outputs: str | None,
         first: int = 0,
         threads: int | None = None,
         processes: int = 1,
@@ -164,7 +166,8 @@ class Worker:
             chosen = chosen.after(first)
         host = PacedModel(lambda count: HostModel(Path(model), threads or count), processes)
         stop = host.is_slow if chosen is not None else None
-        return self._run(Path(model).name, host.run, host.batch, chosen, rows, _ports(inputs), Path(outputs), stop)
+        folder = None if outputs is None else Path(outputs)
+        return self._run(Path(model).name, host.run, host.batch, chosen, rows, _ports(inputs), folder, stop)
 
     def _layers(
         self, reference: str, quantized: str, inputs: list[dict[str, Any]], samples: str | None, rows: int
@@ -206,12 +209,13 @@ class Worker:
         samples: Samples | None,
         rows: int | None,
         inputs: tuple[Port, ...],
-        folder: Path,
+        folder: Path | None,
         stop: Callable[[int], bool] | None = None,
     ) -> dict[str, Any]:
         """Run every row, ``size`` at a time, and leave each output as ``folder/<number>.npy`` [rows, ...] float32.
 
         Where ``stop``, asked how many are left, says so, that is all that is done: ``rows`` says how many.
+        Without a folder rows are only tried.
         """
         import numpy as np
 
@@ -221,7 +225,9 @@ class Worker:
         with contextlib.ExitStack() as closing:
             for batch in batches_of(samples, inputs, size, total):
                 count = len(next(iter(batch.values())))
-                for name, values in run(padded(batch, size)).items():
+                for name, values in run_rows(run, batch, size, samples, done).items():
+                    if folder is None:
+                        continue
                     found = by_row(values, size)[:count].astype("<f4")
                     if name not in files:
                         files[name] = closing.enter_context((folder / f"{len(files)}.npy").open("wb"))

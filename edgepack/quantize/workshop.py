@@ -157,6 +157,16 @@ class Workshop:
         facts = {"samples": _content(samples), "rows": rows, "batch": batch}
         return _arrays(self._kept("reference", facts, make))
 
+    def try_rows(self, samples: CheckedSamples) -> None:
+        """Run the source over the samples, for what it refuses. Raises InputError "index-out-of-range"."""
+
+        def make(folder: Path) -> None:
+            self._ensure_loaded()
+            answer = self._ask("reference", samples=_text(samples), rows=None, outputs=None)
+            (folder / _ANSWER).write_text(json.dumps(answer))
+
+        self._kept("try", {"samples": samples.digest}, make)
+
     def host(
         self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int | None = None
     ) -> dict[str, Array]:
