@@ -338,7 +338,7 @@ HOSTILE_WHEELS: dict[str, Callable[[], bytes]] = {
 }
 
 UNPACK = """
-import importlib.util, json, os, resource, sys
+import importlib.util, json, os, sys
 spec = importlib.util.spec_from_file_location("agent", sys.argv[1])
 agent = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(agent)
@@ -351,7 +351,7 @@ for name in sorted(os.listdir(sys.argv[2])):
         found[name] = [error.code, error.message, 0]
     except BaseException as error:
         found[name] = ["%s" % type(error).__name__, str(error), 0]
-    found[name][2] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found[name][2] = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 print(json.dumps(found))
 """
 
