@@ -23,7 +23,7 @@ from edgepack.statistics import (
     samples_to_settle,
     table_drop_interval,
 )
-from edgepack.usercode import FAILURES, load_function, told
+from edgepack.usercode import FAILURES, import_cure, load_function, told
 from edgepack.words import METRIC_HELP
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def load_metric(text: str) -> Metric:
     try:
         function = load_function(text)
     except FAILURES as error:
-        reason = told(error)
-        raise InputError("unknown-metric", f"The metric {text!r} cannot be loaded: {reason}.", hint=_HINT) from error
+        fault = f"The metric {text!r} cannot be loaded: {told(error)}."
+        raise InputError("unknown-metric", fault, hint=import_cure(text, error) or _HINT) from error
     if not callable(function):
         raise InputError("unknown-metric", f"{text!r} is not a function.", hint=_HINT)
     return Metric(text, function)

@@ -48,6 +48,20 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def import_cure(text: str, error: BaseException) -> str | None:
+    """What mends the user's module, where :func:`load_function` failed inside of it; None where nothing was found."""
+    module = text.partition(":")[0]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"Mend {Path(error.filename).name}, line {error.lineno}."
+    if isinstance(error, ModuleNotFoundError):
+        missing = error.name or ""
+        itself = f"{module}.".startswith(f"{missing}.")
+        return None if itself else f"Install it where edgepack is: {sys.executable} -m pip install {missing}"
+    if module in sys.modules:
+        return None  # it was loaded, and has no such function
+    return f"Mend the module; python -c 'import {module}' shows the whole traceback."
+
+
 def _module(name: str) -> ModuleType:
     """The module; anew where its file was edited, or where another folder's module of that name was loaded before."""
     importlib.invalidate_caches()

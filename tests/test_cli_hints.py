@@ -35,7 +35,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(TINY, tmp_path / "m.tflite")
     tiny_bundle(tmp_path, version="1.1.0")[0].rename("s1.edgepack")
     Path("x86-64.toml").write_text('extends = "x86-64"\n[quantization]\nscheme = "float32"\n')
+    Path("slip_broken.py").write_text("def f(:\n")
+    Path("slip_needs.py").write_text("import not_there\n")
+    Path("slip_fails.py").write_text("1 / 0\n")
+    Path("saved").mkdir()
+    Path("saved/saved_model.pb").write_bytes(b"\x08\x01")
     np.savez("few.npz", x=np.zeros((4, 8, 8, 1), np.float32))
+    Path("cut.npz").write_bytes(Path("few.npz").read_bytes()[:-100])
     return tmp_path
 
 
@@ -47,6 +53,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["push", "local:", "s1.edgepack"], "edgepack push s1.edgepack local:"),
         ([*BUNDLE, "--version", ""], "'' cannot be the version"),
         ([*QUANTIZE, "--eval", "none.npz"], "There are no samples at none.npz. Check the path."),
+        (
+            ["quantize", "no.h5", *QUANTIZE[2:]],
+            "The model no.h5 cannot be read: No such file or directory. Check the path.",
+        ),
+        (
+            ["quantize", "saved/saved_model.pb", *QUANTIZE[2:]],
+            "is a part of a SavedModel, which is a folder. Give its folder: saved",
+        ),
+        ([*QUANTIZE, "--eval", "slip_broken:f"], "(slip_broken.py, line 1). Mend slip_broken.py, line 1."),
+        (
+            [*QUANTIZE, "--eval", "slip_needs:f"],
+            f"Install it where edgepack is: {sys.executable} -m pip install not_there",
+        ),
+        (
+            [*QUANTIZE, "--eval", "slip_fails:f"],
+            "Mend the module; python -c 'import slip_fails' shows the whole traceback.",
+        ),
+        ([*QUANTIZE, "--eval", "slip_absent:f"], "Write FILE, FOLDER or module:function;"),
+        ([*QUANTIZE, "--eval", "cut.npz"], "cut.npz is cut off or damaged. Copy it again."),
+        ([*QUANTIZE, "--signature"], "Option '--signature' requires an argument. See `edgepack quantize --help`."),
         ([*QUANTIZE, "--eval", "few.npz#9:"], "few.npz#9: takes no rows: few.npz has 4. Write few.npz#0:4"),
         (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),
         (QUANTIZE[:4], "-o/--output is missing. Give -o/--output."),

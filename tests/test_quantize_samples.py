@@ -117,6 +117,31 @@ def test_a_folder_of_single_samples_is_stacked_in_name_order(tmp_path: Path) -> 
     assert np.array_equal(read_labels(samples), [1, 2, 3])
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_one_file_of_another_shape_is_named(tmp_path: Path, labelled: bool) -> None:
+    """In a folder of one .npy for each sample the odd one is told, not the count of labels or the names of arrays."""
+    for number, sample in enumerate(images(5)):
+        np.save(tmp_path / f"s{number}.npy", sample[:3] if number == 3 else sample)
+    if labelled:
+        np.save(tmp_path / "y.npy", np.arange(5))
+    error = refusal_of(tmp_path)
+    assert error.code == "odd-sample"
+    assert error.message == f"{tmp_path}: s3.npy is [3, 4, 1], the others [4, 4, 1]."
+
+
+def test_a_file_of_another_type_is_named_and_whole_arrays_are_not_held_against_each_other(tmp_path: Path) -> None:
+    """Arrays with a row for each label are inputs of their own, whatever their shapes."""
+    for number, sample in enumerate(images(5)):
+        np.save(tmp_path / f"s{number}.npy", sample.astype("f8" if number in (1, 2) else "f4"))
+    np.save(tmp_path / "y.npy", np.arange(5))
+    assert "s1.npy is f8 (and 1 more are odd), the others f4." in refusal_of(tmp_path).message
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for name, size in (("a", 2), ("b", 2), ("c", 7), ("y", 1)):
+        np.save(whole / f"{name}.npy", np.zeros((3, size), np.float32))
+    assert {array.name for array in open_samples(whole).inputs} == {"a", "b", "c"}
+
+
 def test_several_inputs_are_found_by_name_and_given_their_types(tmp_path: Path) -> None:
     """Float64 samples feed a float32 input, whole numbers an int32 one."""
     path = save(tmp_path, left=np.ones((3, 2)), tokens=np.arange(3)[:, None])

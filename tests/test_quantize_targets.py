@@ -61,6 +61,48 @@ def test_the_shares_are_told(several: tuple[QuantizeSetDocument, list[Event]]) -
     assert gpu.int8_weight_share == 0.0
 
 
+def test_calibration_samples_are_audited_for_the_targets_that_use_them(
+    several: tuple[QuantizeSetDocument, list[Event]],
+) -> None:
+    """That few samples set the ranges is said of integers; a float16 target says that it did not use them."""
+    said = {one.target: {found.code: found.message for found in one.conformance.findings} for one in several[0].models}
+    assert "few-samples" in said["coral-usb"]
+    assert "unused-calibration" not in said["coral-usb"]
+    assert said["generic-gpu"]["unused-calibration"] == "float16 needs no calibration samples; they were not used."
+    assert not {"missing-classes", "repeated-samples"} & set(said["generic-gpu"])
+
+
+def test_an_open_batch_is_refused_before_the_conversion_where_sizes_have_to_be_fixed(
+    small_models: Path, tmp_path: Path
+) -> None:
+    """Only the target that cannot have it is named, and nothing is converted for the other."""
+    events: list[Event] = []
+    with pytest.raises(InputError, match=r"and coral-usb \(the Edge TPU\) takes fixed sizes only") as refusal:
+        edgepack.quantize(
+            small_models / "keras3.keras", target=["generic-cpu", "coral-usb"], output=tmp_path / "{target}.tflite",
+            calibration=f"{small_models / 'images.npz'}#0:20", batch=None, report=events.append,
+        )  # fmt: skip
+    assert refusal.value.code == "open-batch"
+    assert not any("converting" in event.message for event in events)
+
+
+def test_samples_that_change_are_told_in_their_own_words(
+    small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter only passes on what a shuffling function was refused for: exit 2, and no layer is blamed."""
+    monkeypatch.chdir(tmp_path)
+    code = "import numpy as np\ndef shuffled():\n    return [np.random.rand(8, 8, 1).astype('f4') for _ in range(20)]\n"
+    Path("my_shuffled_data.py").write_text(code)
+    with pytest.raises(InputError) as refusal:
+        edgepack.quantize(
+            small_models / "keras3.keras", target="generic-cpu", output="o.tflite",
+            calibration="my_shuffled_data:shuffled#0:20", cache=False,
+        )  # fmt: skip
+    assert refusal.value.code == "unsteady-samples"
+    assert refusal.value.message == "my_shuffled_data:shuffled gives other samples each time it is called."
+    assert refusal.value.hint.startswith("Give the same ones in the same order")
+
+
 def test_what_targets_share_is_done_once(several: tuple[QuantizeSetDocument, list[Event]]) -> None:
     """The model is loaded once, the float model runs once, and equal needs are calibrated once."""
     documents, events = several[0].models, several[1]

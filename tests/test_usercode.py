@@ -53,6 +53,20 @@ def test_code_that_ends_the_program_ends_no_run_of_edgepack(
         open_function("ending_module:answer", None)
 
 
+def test_a_metric_in_a_broken_module_is_mended_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is the line to mend, or what to install; the grammar of --metric is no answer to either."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "broken_metric", "\ndef f(:\n")
+    write(tmp_path, "needing_metric", "import not_there.at_all\n")
+    for name, cure in (
+        ("broken_metric", "Mend broken_metric.py, line 2."),
+        ("needing_metric", "pip install not_there"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            load_metric(f"{name}:f")
+        assert refusal.value.hint.endswith(cure)
+
+
 def test_a_metric_that_ends_the_program_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is called."""
     import numpy as np

@@ -76,7 +76,7 @@ def _run_command(words: list[str], as_json: bool, verbosity: int) -> int:
     except EdgepackError as error:
         return _fail(error, as_json, verbosity)
     except typer.TyperException as error:
-        return _fail(_usage_error(error), as_json, verbosity)
+        return _fail(_usage_error(error, words), as_json, verbosity)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, told as one
@@ -99,12 +99,14 @@ def _error_style(words: list[str]) -> tuple[bool, int]:
     return "--json" in words, verbosity
 
 
-def _usage_error(error: typer.TyperException) -> InputError:
+def _usage_error(error: typer.TyperException, words: list[str]) -> InputError:
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         return InputError("usage", f"`{context.command_path}` needs a command.", hint=context.get_help())
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    path = context.command_path if context is not None else "edgepack"
+    # An option without its value is refused without a context.
+    command = next((f"edgepack {word}" for word in words if word in commands), "edgepack")
+    path = context.command_path if context is not None else command
     return InputError("usage", message, hint=f"See `{path} --help`.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+NPY_FOLDER = "a folder of .npy"
 _ENCRYPTED = 0x1  # bit 0 of a ZIP entry's flags (APPNOTE.TXT 4.4.4)
 _MOST_ROW_BYTES = 1 << 30
 _SKIPPED_BYTES = 16 << 20
@@ -111,13 +113,37 @@ def open_npy_folder(path: Path) -> ArrayFiles:
     alike = len({(file.shape, file.dtype) for file in others}) == 1
     counted = labels is None or labels.shape[:1] == (len(others),)
     one_each = len(others) > 1 and alike and counted and all(file.name != SINGLE_INPUT for file in others)
+    by_row = labels is not None and all(file.shape[:1] == labels.shape[:1] for file in others)
+    if labels is not None and counted and not by_row and all(file.name != SINGLE_INPUT for file in others):
+        refuse_odd_sample(path, others)
     whole = [file for file in files if not one_each or file is labels]
     stored: list[tuple[SampleArray, tuple[StoredArray, ...]]]
     stored = [(SampleArray(file.name, file.shape, file.dtype), (file,)) for file in whole if file.shape]
     if one_each:
         shape = (len(others), *others[0].shape)
         stored.append((SampleArray(SINGLE_INPUT, shape, others[0].dtype, single=True), tuple(others)))
-    return ArrayFiles("a folder of .npy", tuple(stored))
+    return ArrayFiles(NPY_FOLDER, tuple(stored))
+
+
+def refuse_odd_sample(path: Path, files: Sequence[StoredArray]) -> None:
+    """Raise InputError "odd-sample" where, of files that are a sample each, most are alike and some are not."""
+    kinds = Counter((file.shape, file.dtype) for file in files).most_common(1)
+    odd = [file for file in files if (file.shape, file.dtype) != kinds[0][0]] if kinds else []
+    if not odd or len(files) < 3 or 2 * len(odd) >= len(files):
+        return
+    shape, dtype = kinds[0][0]
+    first, *more = odd
+    one, others = (first.shape, shape) if first.shape != shape else (first.dtype[1:], dtype[1:])
+    besides = f" (and {len(more)} more are odd)" if more else ""
+    raise InputError(
+        "odd-sample",
+        f"{path}: {first.path.name} is {_told(one)}{besides}, the others {_told(others)}.",
+        hint="With one file for each sample, make it as the others are, or take it and its label out.",
+    )
+
+
+def _told(what: tuple[int, ...] | str) -> str:
+    return what if isinstance(what, str) else str(list(what))
 
 
 def _npy_array(path: Path) -> StoredArray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edgepack.documents import Finding
 from edgepack.quantize.checking import CheckedSamples, Span
 from edgepack.quantize.tables import CsvTable
+from edgepack.target import INTEGER_SCHEMES, Scheme
 
 # The guide's rule: around 100 to 500 samples (ai.google.dev/edge/litert, "Post-training quantization").
 FEW_SAMPLES = 100
@@ -33,6 +34,14 @@ def audit_samples(calibration: CheckedSamples | None, judging: CheckedSamples | 
     if calibration is not None and judging is not None:
         notes += [*_other_scale(calibration, judging), *_missing_classes(calibration, judging)]
     return tuple(notes)
+
+
+def unused_calibration(calibration: CheckedSamples | None, scheme: Scheme) -> tuple[Finding, ...]:
+    """That a scheme which measures no ranges leaves calibration samples alone."""
+    if calibration is None or scheme in INTEGER_SCHEMES:
+        return ()
+    told = f"{scheme} needs no calibration samples; they were not used."
+    return (Finding("unused-calibration", "note", calibration.samples.text, told, ""),)
 
 
 def _left_out(checked: CheckedSamples) -> Iterator[Finding]:

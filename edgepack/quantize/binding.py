@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
-from edgepack.quantize.arrayfiles import ArrayFiles
+from edgepack.quantize.arrayfiles import NPY_FOLDER, ArrayFiles, refuse_odd_sample
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
 from edgepack.quantize.images import ImageFolder
 from edgepack.quantize.samples import Samples
@@ -47,6 +48,9 @@ def bind_inputs(samples: Samples, inputs: Sequence[Port]) -> dict[str, SampleArr
 
 def _unknown_name(samples: Samples, port: Port, inputs: Sequence[Port]) -> InputError:
     have = [array.name for array in samples.arrays]
+    if isinstance(samples.store, ArrayFiles) and samples.store.kind == NPY_FOLDER and len(inputs) == 1:
+        files = [files[0] for array, files in samples.store.stored if array.name != LABELS]
+        refuse_odd_sample(Path(samples.place), files)
     # What another input is called by is not misspelt.
     free = [name for name in have if name not in {LABELS, *(one.name for one in inputs)}]
     near = difflib.get_close_matches(port.name, free, 1, 0.4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import MisfitError
+from edgepack.errors import EdgepackError, MisfitError
 from edgepack.quantize.conformance import border_type
 from edgepack.quantize.conversion import Conversion
 from edgepack.target import Scheme
@@ -45,7 +45,7 @@ def convert(folder: Path, conversion: Conversion, calibration: Calibration | Non
     calibrated = _watch_calibration(converter, conversion)
     try:
         data: bytes = converter.convert()
-    except Loops:
+    except (Loops, EdgepackError):  # the latter is what the calibration samples refuse
         raise
     except Exception as fault:  # the converter raises ConverterError, ValueError, RuntimeError and others
         raise _refused(fault, conversion.scheme) from fault

@@ -57,10 +57,12 @@ def delegation_findings(model: TfliteModel, target: Target) -> Iterator[Finding]
     reasons = _reasons(model, accelerator)
     why = _told(reasons)
     if not taken and target.delegate.required:
+        if not all(map(accelerator.can_be_open, model.inputs)) and _delegated(_pinned(model), accelerator):
+            return  # "open-shape" tells the input, which is the cause, and the cure
         yield Finding(
             "nothing-delegated", "error", accelerator.title,
-            f"{accelerator.title.capitalize()} takes none of the model's {total} operators ({why}), and {target.name} "
-            "requires it.",
+            f"{accelerator.title[0].upper()}{accelerator.title[1:]} takes none of the model's {total} operators "
+            f"({why}), and {target.name} requires it.",
             "Change what stands at the model's beginning, or choose a CPU target.",
         )  # fmt: skip
         return
@@ -71,6 +73,13 @@ def delegation_findings(model: TfliteModel, target: Target) -> Iterator[Finding]
         f"{total - taken} of {total} operators stay on the CPU, not on {accelerator.title}: {why}{cut_off}.",
         "Layers that it takes are faster.",
     )  # fmt: skip
+
+
+def _pinned(model: TfliteModel) -> TfliteModel:
+    """The model with no open size: each is what the file has for it meanwhile, 1 most often."""
+    tensors = tuple(dataclasses.replace(tensor, shape_signature=tensor.shape) for tensor in model.tensors)
+    inputs = tuple(dataclasses.replace(tensor, shape_signature=tensor.shape) for tensor in model.inputs)
+    return dataclasses.replace(model, tensors=tensors, inputs=inputs)
 
 
 def _unpacked(model: TfliteModel, accelerator: OperatorList) -> TfliteModel:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
-from edgepack.usercode import FAILURES, at_home, load_function, told
+from edgepack.usercode import FAILURES, at_home, import_cure, load_function, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +95,8 @@ def _load(text: str) -> Callable[[], Iterable[object]]:
         raise InputError(
             "unknown-samples",
             f"The samples {text!r} cannot be loaded: {told(error)}.",
-            hint="Write FILE, FOLDER or module:function; modules are looked up in the current folder too.",
+            hint=import_cure(text, error)
+            or "Write FILE, FOLDER or module:function; modules are looked up in the current folder too.",
         ) from error
     if not callable(function):
         raise InputError("unknown-samples", f"{text!r} is not a function.", hint=f"Let it return samples. {_HINT}")

@@ -27,7 +27,10 @@ from edgepack.target import INTEGER_SCHEMES
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that a run was asked for, checked as far as files tell."""
+    """Everything that a run was asked for, checked as far as files tell.
+
+    ``notes`` on the samples are for goals whose ranges the calibration sets, ``plain_notes`` for all others.
+    """
 
     source: Source
     goals: tuple[Goal, ...]
@@ -41,6 +44,7 @@ class Job:
     diagnose: bool
     preprocessing: Preprocessing
     notes: tuple[Finding, ...]
+    plain_notes: tuple[Finding, ...]
     watched: Watched
 
 
@@ -102,6 +106,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         diagnose=request.diagnose,
         preprocessing=request.preprocessing,
         notes=notes,
+        plain_notes=audit_samples(None, judging or checking),
         watched=watched,
     )
 

@@ -10,6 +10,7 @@ from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import bind_inputs, fit_samples
 from edgepack.quantize.checking import CheckedSamples
+from edgepack.quantize.delegation import accelerator_of, is_accelerated
 from edgepack.quantize.request import Goal
 from edgepack.quantize.samples import Samples
 from edgepack.quantize.shapes import InputShape, parse_input_shapes, shape_text
@@ -60,6 +61,23 @@ def refuse_open_sizes(source: Path, inputs: Sequence[Port], samples: CheckedSamp
     )
     advise_pins(error, inputs, samples)
     raise error
+
+
+def refuse_open_batch(goals: Sequence[Goal], inputs: Sequence[Port], batch: int | None) -> None:
+    """Raise InputError "open-batch" where nobody pins an open batch, and an accelerator takes fixed sizes only."""
+    if batch is not None or all(port.shape[:1] != (None,) for port in inputs):
+        return
+    lists = ((goal.target.name, accelerator_of(goal.target)) for goal in goals if is_accelerated(goal.target))
+    fixed = [
+        f"{name} ({accelerator.title})" for name, accelerator in lists if accelerator and not accelerator.open_batch
+    ]
+    if fixed:
+        raise InputError(
+            "open-batch",
+            f"--batch 0 leaves the batch open, and {' and '.join(fixed)} "
+            f"{'takes' if len(fixed) == 1 else 'take'} fixed sizes only.",
+            hint="Leave --batch out, which pins 1, or pin another; quantize for these targets apart from others.",
+        )
 
 
 def require_fit(samples: Samples, inputs: Sequence[Port], input_shapes: Sequence[str]) -> None:

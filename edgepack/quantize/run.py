@@ -20,6 +20,7 @@ from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
 from edgepack.quantize.agreement import Outputs, judge_delivered
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.artifacts import place
+from edgepack.quantize.audit import unused_calibration
 from edgepack.quantize.binding import fit_samples
 from edgepack.quantize.checking import CheckedSamples, read_labels, refuse_sorted_classes
 from edgepack.quantize.checkset import refuse_large
@@ -35,7 +36,13 @@ from edgepack.quantize.layernotes import layer_notes
 from edgepack.quantize.lookupcheck import try_lookups
 from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.reference import COMPARED_ROWS, Reference
-from edgepack.quantize.refusals import advise_pins, all_refused, refuse_open_sizes, require_fit
+from edgepack.quantize.refusals import (
+    advise_pins,
+    all_refused,
+    refuse_open_batch,
+    refuse_open_sizes,
+    require_fit,
+)
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
@@ -110,12 +117,13 @@ class Run:
         self._shop = shop
         self._report = report
         self._reshaped = False
-        self._notes = job.notes
+        self._source_notes: tuple[Finding, ...] = ()
         if job.source.kind == TFLITE:
             self._inputs = self._float_inputs()
         else:
             ports = shop.ports()
-            self._inputs, self._notes = ports.inputs, (*job.notes, *ports.notes)
+            self._inputs, self._source_notes = ports.inputs, ports.notes
+        refuse_open_batch(job.goals, self._inputs, job.options.batch)
         self._reference = Reference(shop, self._inputs, job.options.batch)
         self._scores = self._fit_samples()
         if not all(map(self.goes_through, job.goals)):
@@ -200,7 +208,7 @@ class Run:
         job, staged = self._job, folder / goal.output.name
         if self.goes_through(goal):
             shutil.copyfile(job.source.path, staged)
-            conformance, float_model = self._inspect(goal, read_model(staged), self._notes), staged
+            conformance, float_model = self._inspect(goal, read_model(staged), self._notes(goal)), staged
             ranged: tuple[Finding, ...] = ()
         else:
             conformance, float_model, ranged = self._convert(goal, staged)
@@ -226,6 +234,17 @@ class Run:
             delegated_share=None if delivered.uncompiled else conformance.delegated_share,
         )
         return Made(delivered, told, accuracy, self._inputs, checked, layers, gate.within, max_drop)
+
+    def _notes(self, goal: Goal) -> tuple[Finding, ...]:
+        """What is to be known of the samples, as far as the goal uses them, and of the source.
+
+        A search uses the calibration samples for what it tries, whatever it chooses.
+        """
+        job, scheme = self._job, goal.target.quantization.scheme
+        if scheme in INTEGER_SCHEMES:
+            return (*job.notes, *self._source_notes)
+        unused = unused_calibration(job.calibration, scheme) if self._audits else ()
+        return (*unused, *job.plain_notes, *self._source_notes)
 
     def _range_notes(self, goal: Goal, float_model: Path, *, whole: bool) -> tuple[Finding, ...]:
         calibration = self._job.calibration
@@ -255,7 +274,7 @@ class Run:
         float_model = self.float_model(converted)
         if ranged is None:
             ranged = self._range_notes(goal, float_model, whole=job.diagnose)
-        notes = (*self._notes, *self._reference.compare(float_model, self._any_samples))
+        notes = (*self._notes(goal), *self._reference.compare(float_model, self._any_samples))
         model = read_model(converted.model)
         if needs_dense_per_tensor(model, goal.target):
             converted = self._shop.convert(dataclasses.replace(wanted, dense_per_tensor=True), job.calibration)

@@ -59,8 +59,9 @@ def identify_source(path: str | Path) -> Source:
         kind = _kind_of_file(path, head)
         return Source(path, kind, path.stat().st_size, sha256_file(path))
     except OSError as fault:
+        hint = "Check the path." if isinstance(fault, FileNotFoundError) else "Check the path and its permissions."
         raise InputError(
-            "no-such-model", f"The model {path} cannot be read: {fault.strerror or fault}.", hint=_KINDS_HINT
+            "no-such-model", f"The model {path} cannot be read: {fault.strerror or fault}.", hint=hint
         ) from fault
 
 
@@ -71,6 +72,12 @@ def _kind_of_file(path: Path, head: bytes) -> str:
         return _keras_kind(path)
     if head[4:] == _TFLITE_MARK:
         return TFLITE
+    if path.suffix == ".pb" and (path.parent / "saved_model.pb").is_file():
+        raise InputError(
+            "unknown-model",
+            f"{path} is a part of a SavedModel, which is a folder.",
+            hint=f"Give its folder: {path.parent}",
+        )
     raise InputError("unknown-model", f"{path} is no model that edgepack knows.", hint=_KINDS_HINT)
 
 
