@@ -10,8 +10,9 @@ import pytest
 from test_quantize_conformance import target
 
 import edgepack
-from edgepack.errors import InputError
+from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event
+from edgepack.hostruntime import HostModel
 from edgepack.target import Scheme
 
 CPU = target("ai-edge-litert")
@@ -67,6 +68,8 @@ def test_a_token_outside_the_vocabulary_names_its_row_before_the_conversion(
 def test_a_float_tflite_tells_the_row_too(small_models: Path, tmp_path: Path) -> None:
     """LiteRT does not say which number it was; the row is found all the same, and its numbers' range is told."""
     edgepack.quantize(small_models / "tokens.keras", target=FLOATS, output=tmp_path / "float.tflite")
+    with pytest.raises(MisfitError, match=r"out of bounds\. Node number [0-9]+ \(GATHER\)"):
+        HostModel(tmp_path / "float.tflite").run({"tokens": np.full((1, 5), 50, np.int32)})
     error, done = refused(tmp_path / "float.tflite", tmp_path, evaluation="bad")
     assert (error.code, error.details["row"]) == ("index-out-of-range", 35)
     assert "to 50" in error.message
