@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         input_shapes: Sequence[str]
         cache: bool
         max_drop: float | None
+        budget: Mapping[str, Any] | None
         diagnose: bool
         executor: Executor | None
         report_file: str | Path | None
@@ -70,6 +71,7 @@ def quantize(
     input_shapes: Sequence[str] = (),
     cache: bool = True,
     max_drop: float | None = None,
+    budget: Mapping[str, Any] | None = None,
     diagnose: bool = False,
     executor: Executor | None = None,
     report_file: str | Path | None = None,
@@ -87,11 +89,13 @@ def quantize(
     With ``dry_run`` the model is made in a temporary folder and thrown away, so that the document tells what would be
     there. What the same content gave before comes from the user's cache folder, unless ``cache`` is off.
 
-    ``max_drop`` is the accuracy drop that the budget allows, before the target's own ``max_accuracy_drop``. Where
-    it is exceeded (``within_budget`` is false), or with ``diagnose``, the document has each layer's error, and all
-    calibration samples are looked at, however many. What takes long to evaluate is split over this machine's cores, or
-    over ``executor`` (any of concurrent.futures' kind whose workers see the same files). ``report_file`` (OUT.html) is
-    where one offline page goes that shows all of it, each layer's error too, as with ``diagnose``.
+    ``budget`` is the ``[budget]`` table of edgepack.toml as a dict, before the target's own; of its limits those are
+    held that need no device, ``max_accuracy_drop`` (``max_drop`` goes before it), ``min_accuracy`` and ``model_bytes``,
+    and ``within_budget`` says whether they were kept. Where accuracy is beyond them, or with ``diagnose``, the document
+    has each layer's error, and all calibration samples are looked at, however many. What takes long to evaluate is
+    split over this machine's cores, or over ``executor`` (any of concurrent.futures' kind whose workers see the same
+    files). ``report_file`` (OUT.html) is where one offline page goes that shows all of it, each layer's error too, as
+    with ``diagnose``.
 
     A list of targets loads the model once and shares what they share; ``output`` then has ``{target}`` in its name, or
     is a folder, which gets a TARGET.tflite for each. Either all of them are written or none.
@@ -106,7 +110,8 @@ def quantize(
 
     started = time.perf_counter()
     several = isinstance(target, (list, tuple))
-    targets = [as_target(one) for one in (target if isinstance(target, (list, tuple)) else (target,))]
+    named = target if isinstance(target, (list, tuple)) else (target,)
+    targets = [with_budget(as_target(one), budget) for one in named]
     output = as_path("output", output)
     outputs = output_paths(output, targets) if several else [filled_name(output, targets[0])]
     request = Request(
@@ -119,7 +124,7 @@ def quantize(
         metric=metric,
         options=SourceOptions(batch, signature, tuple(input_shapes)),
         cache=cache,
-        max_drop=max_drop,
+        max_drop=(budget or {}).get("max_accuracy_drop") if max_drop is None else max_drop,
         diagnose=diagnose or report_file is not None,
     )
     check_outputs(request)
@@ -133,6 +138,11 @@ def quantize(
 
         write_report(answer, output=page_at)
     return answer
+
+
+def with_budget(target: Target, budget: Mapping[str, Any] | None) -> Target:
+    """The target with limits of edgepack.toml or of flags on top of its own. Raises InputError "bad-budget"."""
+    return dataclasses.replace(target, budget=target.budget.override(budget)) if budget else target
 
 
 def as_path(name: str, value: str | Path) -> Path:

@@ -139,9 +139,9 @@ class QuantizeDocument:
     everything was made before from the same content. ``layers`` are the errors of its layers in the order of execution,
     where they were asked for or accuracy dropped by more than the budget; ``layers_left_out`` counts those that have no
     equal in the float model, and ``first_bad_layer`` is the tensor of the first one that is bad. ``report`` is the path
-    of the page that shows all this, None where none was asked for. ``within_budget`` says whether accuracy dropped by
-    no more than the budget's ``max_accuracy_drop``, None where that is not known; ``max_drop`` is that limit, None
-    where there is none.
+    of the page that shows all this, None where none was asked for. ``within_budget`` says whether the model keeps
+    to the budget's ``max_accuracy_drop``, ``min_accuracy`` and ``model_bytes``, None where that is not known;
+    ``max_drop`` is the limit of the drop, None where there is none.
     """
 
     model: ModelInfo
@@ -228,8 +228,9 @@ class TuneDocument:
 class BrokenBudget:
     """What ``tune`` found where no candidate keeps the budget: the ``details`` of its "no-candidate-keeps-budget".
 
-    ``message`` and ``hint`` are those of the error. ``nearest`` loses least of what the target and the device take
-    (None where they take nothing), ``spoiled`` are the errors of its layers. The rest is as in :class:`TuneDocument`.
+    ``message`` and ``hint`` are those of the error. ``nearest`` loses least of what the target and the device take,
+    and is the smallest where all are too large (None where they take nothing), ``spoiled`` are the errors of its
+    layers. The rest is as in :class:`TuneDocument`.
     """
 
     message: str

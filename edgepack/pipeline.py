@@ -88,7 +88,7 @@ def deploy(
     ``name`` names the app of a model; a bundle has to be of that app. Hooks and budget are never another app's than the
     project's.
 
-    A model that loses more accuracy than the budget allows goes nowhere unless ``unchecked``: GateFailed "over-budget".
+    A model that is beyond the budget in accuracy or size goes nowhere unless ``unchecked``: GateFailed "over-budget".
     ``unchecked`` pushes and checks it all the same and activates it whatever the check says; the documents keep what
     was found, and the device's history how it came there.
     Raises whatever its steps raise; run it again, and it goes on from what is there.
@@ -123,7 +123,7 @@ def deploy(
         built = Built(chosen)
         if order is not None:
             _require_fit(session, order.target, report)
-            built = build(order, folder, max_drop=limits.get("max_accuracy_drop"), unchecked=unchecked, report=report)
+            built = build(order, folder, budget=limits, unchecked=unchecked, report=report)
         shown = _placed(built, _kept_folder(project))
         outcome = deploy_release(
             session,
@@ -146,14 +146,14 @@ def build(
     order: Order,
     folder: Path,
     *,
-    max_drop: float | None = None,
+    budget: Mapping[str, Any] | None = None,
     unchecked: bool = False,
     report: Reporter = ignore_events,
 ) -> Built:
     """Quantize, where that is still to be done, and bundle, into ``folder`` (made where it is missing).
 
-    ``max_drop`` is the accuracy drop that the project allows, where it says so. Raises GateFailed "over-budget" where
-    the model loses more than its budget, unless it is to be deployed ``unchecked``.
+    ``budget`` goes before the target's own. Raises GateFailed "over-budget" where
+    the model is beyond its budget, unless it is to be deployed ``unchecked``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{order.name}-{order.version}"
@@ -170,7 +170,7 @@ def build(
             metric=order.metric,
             **dataclasses.asdict(order.samples),
             **dataclasses.asdict(order.taken),
-            max_drop=max_drop,
+            budget=budget,
             report=report,
         )
         if quantized.within_budget is False and not unchecked:
@@ -207,11 +207,11 @@ def _require_signing(order: Order, allowed_signers: str | Path | None) -> None:
 
 
 def _over_budget(quantized: QuantizeDocument) -> GateFailed:
-    said = next(found for found in quantized.conformance.findings if found.code == OVER_BUDGET)
+    said = [found for found in quantized.conformance.findings if found.code == OVER_BUDGET]
     return GateFailed(
         OVER_BUDGET,
-        f"{said.message} Nothing was sent.",
-        hint=f"{said.cure} --unchecked deploys it all the same.",
+        f"{' '.join(found.message for found in said)} Nothing was sent.",
+        hint=f"{' '.join(dict.fromkeys(found.cure for found in said))} --unchecked deploys it all the same.",
         quantize=to_json_value(quantized),
     )
 

@@ -45,6 +45,7 @@ def tune(
     evaluation: str | Path,
     output: str | Path,
     max_drop: float | None = None,
+    budget: Mapping[str, Any] | None = None,
     calibration: str | Path | None = None,
     check_set: str | Path | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -63,7 +64,8 @@ def tune(
 ) -> TuneDocument:
     """Find the smallest and fastest model for ``target`` whose accuracy drop is at most ``max_drop`` (0.01 = 1 point).
 
-    Without ``max_drop`` it is the ``max_accuracy_drop`` of the target's budget.
+    Without ``max_drop`` it is the ``max_accuracy_drop`` of the target's budget, over which ``budget`` goes (the
+    ``[budget]`` table of edgepack.toml as a dict); its ``min_accuracy`` and ``model_bytes`` are kept too.
 
     Tries each scheme that the profile allows; where int8 or dynamic loses too much, other calibration subsets, ranges
     and weight algorithms; then int8 with the worst layers in float, where the profile allows float. Writes what
@@ -82,7 +84,7 @@ def tune(
     model, the samples, the target or the options; MisfitError where the target takes no candidate, or does not fit the
     device; and whatever reaching the device can raise.
     """
-    chosen = building.as_target(target)
+    chosen = building.with_budget(building.as_target(target), budget)
     place = filled_name(building.as_path("output", output), chosen)
     limit = chosen.budget.max_accuracy_drop if max_drop is None else max_drop
     request = Request(

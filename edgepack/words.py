@@ -38,6 +38,13 @@ def small_weights(share: float | None, scheme: str) -> str | None:
     return f"{share:.1%} of the bytes are int8"
 
 
+def settled_by(needed_samples: int | None) -> str:
+    """How many samples would tell whether a drop keeps to its limit; None is no number of them."""
+    if needed_samples is None:
+        return "no number of samples settles it, so near to the limit the drop lies"
+    return f"about {needed_samples:,} samples would settle it"
+
+
 def shown_number(value: float, decimals: int, limit: float | None = None) -> str:
     """A number for people: ``decimals`` places, more where a small one needs them for three significant digits.
 

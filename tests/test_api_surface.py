@@ -46,10 +46,10 @@ RENAMED: dict[tuple[str, str], str | None] = {
 ONLY_IN_PYTHON = {
     "activate": {"hooks"},
     "deploy": {"project"},
-    "quantize": {"executor", "preprocessing"},
+    "quantize": {"budget", "executor", "preprocessing"},
     "rollback": {"hooks"},
     "trust": {"hooks"},
-    "tune": {"executor", "preprocessing"},
+    "tune": {"budget", "executor", "preprocessing"},
 }
 
 

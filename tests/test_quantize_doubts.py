@@ -45,6 +45,17 @@ def test_too_few_samples_for_the_budget_are_noted_with_how_many_would_do() -> No
     assert doubts(TOP1, GOOD, 4, 0.02) == ()
 
 
+def test_a_limit_that_the_interval_reaches_over_is_never_passed_in_silence() -> None:
+    """A limit of 0 is noted as one of 0.02 is, and where no number of samples settles it, that is said."""
+    none = dataclasses.replace(GOOD, drop=0.0, samples=50, interval=Interval(-0.0733, 0.0733), needed_samples=None)
+    (found,) = doubts(TOP1, none, 4, 0.0)
+    assert found.code == "few-samples"
+    assert found.cure == "No number of samples settles it, so near to the limit the drop lies."
+    same = dataclasses.replace(none, interval=Interval(0.0, 0.0))
+    assert doubts(TOP1, same, 4, 0.0) == (), "no resample differs: that is settled"
+    assert doubts(TOP1, dataclasses.replace(none, needed_samples=40), 4, 0.02) == (), "a one-sided bound settles it"
+
+
 def test_a_drop_without_an_interval_is_noted() -> None:
     """Who reads a bare number is told why nothing says how sure it is; without a drop there is nothing to say."""
     bare = dataclasses.replace(GOOD, metric="mine:own", interval=None, needed_samples=None)

@@ -223,6 +223,24 @@ def test_an_integer_only_target_is_told_what_it_cannot() -> None:
     assert "--max-drop 0.201" in error.hint
 
 
+def test_a_size_or_an_accuracy_beyond_the_budget_is_not_chosen() -> None:
+    """What is too large is none for this target, what is too poor is searched for further; the error says which."""
+    large = trial("int8", 0.0, 90, oversize="90 bytes are more than model_bytes 80.")
+    poor = trial("dynamic", 0.0, 70, too_poor="Accuracy 0.9000 of top1 is less than min_accuracy 0.95.")
+    assert chosen(large, poor, trial("float32", 0.0, 400))[0] == "float32"
+    budget = dataclasses.replace(CPU.budget, min_accuracy=0.95, model_bytes=80)
+    target = dataclasses.replace(CPU, budget=budget)
+    error = none_keeps([large], 0.01, target)
+    assert isinstance(error, GateFailed)
+    assert "keeps the drop within 0.01, min_accuracy 0.95 and model_bytes 80 on" in error.message
+    assert "The nearest, int8, loses 0.0000. 90 bytes are more than model_bytes 80." in error.message
+    assert "raise model_bytes in [budget] to 90" in error.hint
+    error = none_keeps([large, poor], 0.01, target)
+    assert "dynamic, loses 0.0000. Accuracy 0.9000 of top1 is less than min_accuracy 0.95." in error.message
+    assert "lower min_accuracy in [budget] to 0.9" in error.hint
+    assert [one["reason"] for one in error.details["candidates"]] == [large.oversize, None]  # type: ignore[attr-defined]
+
+
 def layer(tensor: str, sqnr_db: float, operator: str = "CONV_2D", reads: float | None = 40.0) -> LayerError:
     """A layer's error."""
     return LayerError(tensor, operator, sqnr_db, reads, 100, -1.0, 1.0)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from edgepack.documents import Accuracy
 from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
 from edgepack.target import Budget
-from edgepack.words import shown_number
+from edgepack.words import settled_by, shown_number
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 
@@ -236,7 +236,8 @@ def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, 
     if bound <= limit + DROP_ROUNDING:
         return Gate(key, PASS, f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is within {limit:g}.")
     reason = (
-        f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is more than {limit:g}: {_settled_by(accuracy)}."
+        f"{shown}; its 95 % upper bound {_shown_drop(bound, limit)} is more than {limit:g}:"
+        f" {settled_by(accuracy.needed_samples)}."
     )
     return Gate(key, INCONCLUSIVE, reason)
 
@@ -248,14 +249,9 @@ def _shown_drop(drop: float, limit: float) -> str:
 def _unsettled(accuracy: Accuracy, bound: float, limit: float) -> str:
     return (
         f"Warning: {accuracy.samples} samples do not settle the drop, whose 95 % upper bound"
-        f" {_shown_drop(bound, limit)} is more than {limit:g}: {_settled_by(accuracy)}"
+        f" {_shown_drop(bound, limit)} is more than {limit:g}: {settled_by(accuracy.needed_samples)}"
         " (gate = confident would not pass it)."
     )
-
-
-def _settled_by(accuracy: Accuracy) -> str:
-    needed = accuracy.needed_samples
-    return f"about {needed:,} samples would settle it" if needed else "more samples may settle it"
 
 
 def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:

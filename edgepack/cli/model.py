@@ -107,8 +107,6 @@ def _add_quantize(table: Table) -> None:
         judging = evaluation or (project.eval if project else None)
         if judging is None:
             _refuse_unmeasured({"--max-drop": max_drop, "--metric": metric})
-        if max_drop is None and project is not None:
-            max_drop = project.budget.get("max_accuracy_drop")
         chosen = target or ([project.target] if project and project.target else None)
         wanted = required(chosen, "--target")
         document = quantize_model(
@@ -125,6 +123,7 @@ def _add_quantize(table: Table) -> None:
             input_shapes=input_shape or (),
             cache=cache,
             max_drop=max_drop,
+            budget=project.budget if project else None,
             diagnose=diagnose,
             report_file=report_file,
             dry_run=run.dry_run,

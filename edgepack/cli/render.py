@@ -57,7 +57,7 @@ def quantized(document: documents.QuantizeDocument | documents.QuantizeSetDocume
 
 
 def quantize_exit_code(document: documents.QuantizeDocument | documents.QuantizeSetDocument) -> int:
-    """1 where the accuracy of any model is beyond its budget, else 3 where that is not settled, else 0."""
+    """1 where any model is beyond its budget, else 3 where that is not settled, else 0."""
     from edgepack.documents import QuantizeSetDocument
 
     models = document.models if isinstance(document, QuantizeSetDocument) else (document,)
@@ -67,9 +67,9 @@ def quantize_exit_code(document: documents.QuantizeDocument | documents.Quantize
 
 
 def _budget(document: documents.QuantizeDocument) -> list[list[str]]:
-    """What the accuracy gate says, where there is one."""
+    """What the gate says, where the budget has a limit that is known here."""
     if document.within_budget:
-        return [["budget", "PASS: accuracy is kept"]]
+        return [["budget", "PASS: its limits of accuracy and size are kept"]]
     return [
         ["budget", f"{_BUDGET_WORDS[found.code]}: {found.message} {found.cure}"]
         for found in document.conformance.findings

@@ -70,8 +70,6 @@ def add_commands(table: Table) -> None:
         from edgepack import tune as tune_model
 
         project = run.project
-        if max_drop is None and project is not None:
-            max_drop = project.budget.get("max_accuracy_drop")
         document = tune_model(
             model,
             target=required(target or (project.target if project else None), "--target"),
@@ -80,6 +78,7 @@ def add_commands(table: Table) -> None:
             check_set=check_set or (project.check_set if project else None),
             preprocessing=project.samples if project else None,
             max_drop=max_drop,
+            budget=project.budget if project else None,
             output=required(output, "-o/--output"),
             metric=metric,
             batch=batch or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgepack.documents import Accuracy, Finding, LayerError
+from edgepack.quantize.gate import judge_floor
 from edgepack.quantize.layers import Layers
 from edgepack.quantize.rangeaudit import short_name
 
@@ -10,10 +11,12 @@ LAYER_ROWS = 32
 """Samples that layers are compared over: ratios of sums over thousands of numbers move by a fraction of a decibel."""
 
 
-def is_wanted(asked: bool, accuracy: Accuracy | None, max_drop: float | None) -> bool:
-    """Whether to look for the reason: where somebody asked, and where accuracy dropped by more than the budget."""
+def is_wanted(
+    asked: bool, accuracy: Accuracy | None, max_drop: float | None, min_accuracy: float | None = None
+) -> bool:
+    """Whether to look for the reason: where somebody asked, and where accuracy is beyond a limit of the budget."""
     lost = accuracy is not None and accuracy.drop is not None and max_drop is not None and accuracy.drop > max_drop
-    return asked or lost
+    return asked or lost or judge_floor(accuracy, min_accuracy).within is False
 
 
 def bad_layers(layers: Layers) -> tuple[Finding, ...]:

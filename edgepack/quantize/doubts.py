@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from edgepack.documents import Accuracy, Finding
 from edgepack.metric import Metric
+from edgepack.statistics import DROP_ROUNDING
+from edgepack.words import settled_by
 
 
 def doubts(metric: Metric, accuracy: Accuracy, scores: int | None, max_drop: float | None) -> tuple[Finding, ...]:
@@ -32,16 +34,20 @@ def _chance(metric: Metric, accuracy: Accuracy, scores: int | None) -> Finding |
 
 
 def _few_samples(accuracy: Accuracy, max_drop: float | None) -> Finding | None:
+    """Noted where the interval reaches over the limit, but for a one-sided bound that is on its side already."""
     needed, interval = accuracy.needed_samples, accuracy.interval
-    if max_drop is None or needed is None or needed <= accuracy.samples or interval is None:
+    if max_drop is None or interval is None or (needed is not None and needed <= accuracy.samples):
         return None
+    if not interval.low <= max_drop + DROP_ROUNDING < interval.high:
+        return None
+    settled = settled_by(needed)
     return Finding(
         "few-samples",
         "note",
         accuracy.metric,
         f"{accuracy.samples} samples do not settle whether the drop keeps to {max_drop:g}: its "
         f"{interval.confidence:.0%} interval is {interval.low:+.4f} to {interval.high:+.4f}.",
-        f"About {needed:,} evaluation samples would.",
+        f"{settled[0].upper()}{settled[1:]}.",
     )
 
 
@@ -55,4 +61,19 @@ def _no_interval(accuracy: Accuracy) -> Finding | None:
         f"The drop of {accuracy.metric} comes without an interval: the metric refuses samples drawn from these, or is "
         "too slow to be taken a hundred times in half a minute.",
         "Let it take any draw of the rows, and compute on whole arrays; or evaluate fewer samples.",
+    )
+
+
+def unlabelled_check_set(text: str, *, evaluated: bool) -> Finding:
+    """The note on a check set that ``check`` cannot hold a limit of accuracy against; ``evaluated``: --eval has labels.
+
+    ``text`` is how the user named it.
+    """
+    cure = "or leave --check-set out: the --eval rows are labelled" if evaluated else "an array of labels"
+    return Finding(
+        "unlabelled-check-set",
+        "note",
+        text,
+        "The check set has no labels, and the budget limits accuracy: check will be inconclusive on the device.",
+        f"Add y, {cure}.",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cachefolder import cache_folder
-from edgepack.documents import Conformance, Finding, QuantizeDocument
+from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
 from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
@@ -28,9 +28,9 @@ from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
 from edgepack.quantize.diagnosis import is_wanted
-from edgepack.quantize.doubts import doubts
+from edgepack.quantize.doubts import doubts, unlabelled_check_set
 from edgepack.quantize.floatmodel import float_inputs
-from edgepack.quantize.gate import judge_drop
+from edgepack.quantize.gate import judge_budget
 from edgepack.quantize.job import Job
 from edgepack.quantize.layernotes import layer_notes
 from edgepack.quantize.lookupcheck import try_lookups
@@ -48,7 +48,7 @@ from edgepack.quantize.sources import TFLITE
 from edgepack.quantize.store import Store
 from edgepack.quantize.workshop import ConvertedFile, Workshop
 from edgepack.quantize.writing import Made, stage
-from edgepack.target import INTEGER_SCHEMES, Scheme
+from edgepack.target import INTEGER_SCHEMES, Budget, Scheme
 from edgepack.tflite import TfliteModel, read_model
 
 if TYPE_CHECKING:
@@ -220,11 +220,12 @@ class Run:
         max_drop = goal.target.budget.max_accuracy_drop if job.max_drop is None else job.max_drop
         drop = self._drop(evaluated)
         accuracy = None if drop is None else drop.accuracy(max_drop)
-        gate = judge_drop(drop, max_drop, confident=goal.target.budget.gate == "confident")
-        notes = () if accuracy is None else doubts(job.metric, accuracy, self._scores, max_drop)
+        budget = goal.target.budget
+        gate = judge_budget(delivered.path.stat().st_size, drop, accuracy, budget, max_drop)
+        notes = self._doubts(accuracy, budget, max_drop)
         found: tuple[Finding, ...] = ()
         layers = None
-        if is_wanted(job.diagnose, accuracy, max_drop):
+        if is_wanted(job.diagnose, accuracy, max_drop, budget.min_accuracy):
             ranged = self._range_notes(goal, float_model, whole=True)
             layers, found = layer_notes(self._shop, float_model, staged, self._inputs, self._any_samples)
         told = dataclasses.replace(
@@ -245,6 +246,14 @@ class Run:
             return (*job.notes, *self._source_notes)
         unused = unused_calibration(job.calibration, scheme) if self._audits else ()
         return (*unused, *job.plain_notes, *self._source_notes)
+
+    def _doubts(self, accuracy: Accuracy | None, budget: Budget, max_drop: float | None) -> tuple[Finding, ...]:
+        measured = () if accuracy is None else doubts(self._job.metric, accuracy, self._scores, max_drop)
+        limited = max_drop is not None or budget.min_accuracy is not None
+        check_set = self._job.check_set
+        if not limited or check_set is None or read_labels(check_set.samples) is not None:
+            return measured
+        return (*measured, unlabelled_check_set(check_set.samples.text, evaluated=accuracy is not None))
 
     def _range_notes(self, goal: Goal, float_model: Path, *, whole: bool) -> tuple[Finding, ...]:
         calibration = self._job.calibration

@@ -85,7 +85,8 @@ def _quantize_section(document: QuantizeDocument, detail: Detail) -> Markup:
         tag("h2", f"For {shortened(document.target, detail.text)}"),
         _facts(document.model, document.source, document.conformance, document.uncompiled, detail),
         _sizes(document.source, document.model),
-        _accuracy(document.accuracy, document.max_drop, document.within_budget),
+        _accuracy(document.accuracy, document.max_drop),
+        _budget(document.max_drop, document.within_budget, document.conformance.findings),
         _findings(document.conformance.findings, detail),
         tag("h3", "Layer by layer"),
         layers_part(document.layers, document.first_bad_layer, document.layers_left_out, detail)
@@ -102,7 +103,8 @@ def _tune_section(document: TuneDocument, detail: Detail) -> Markup:
         chosen,
         _facts(document.model, document.source, document.conformance, document.uncompiled, detail, document.device),
         _sizes(document.source, document.model),
-        _accuracy(document.accuracy, document.max_drop, within=True),
+        _accuracy(document.accuracy, document.max_drop),
+        _budget(document.max_drop, within=True),
         tag("h3", "Candidates"),
         _pareto(document.candidates, document.max_drop, detail),
         _candidates(document.candidates, detail),
@@ -171,8 +173,8 @@ def _sizes(source: SourceInfo, model: ModelInfo) -> Markup:
     return joined((tag("h3", "Size"), bars, tag("p", ratio, class_="note")))
 
 
-def _accuracy(accuracy: Accuracy | None, budget: float | None, within: bool | None) -> Markup:
-    heading = joined((tag("h3", "Accuracy"), *([] if budget is None else [_budget(budget, within)])))
+def _accuracy(accuracy: Accuracy | None, budget: float | None) -> Markup:
+    heading = tag("h3", "Accuracy")
     if accuracy is None:
         return joined((heading, tag("p", "Not measured: there were no labelled samples.", class_="note")))
     if accuracy.reference is None or accuracy.drop is None:
@@ -193,10 +195,15 @@ def _accuracy(accuracy: Accuracy | None, budget: float | None, within: bool | No
     return joined((heading, tag("p", shortened(" ".join(sentences), 800)), drop_line(accuracy, budget)))
 
 
-def _budget(budget: float, within: bool | None) -> Markup:
+def _budget(max_drop: float | None, within: bool | None, findings: Sequence[Finding] = ()) -> Markup:
+    """Whether the limits that need no device are kept, and what is beyond them; nothing where there is none."""
+    if max_drop is None and within is None:
+        return Markup("")
     outcome = {True: "kept", False: "NOT kept", None: "whether it is kept is not known"}[within]
     told = tag("strong", outcome, class_="text-bad" if within is False else None)
-    return tag("p", f"Budget: a drop of at most {budget:g}; ", told, ".")
+    limit = "" if max_drop is None else f" a drop of at most {max_drop:g};"
+    beyond = "".join(f" {found.message}" for found in findings if found.code == "over-budget")
+    return tag("p", f"Budget:{limit} ", told, f".{shortened(beyond, 1000)}")
 
 
 def _findings(findings: Sequence[Finding], detail: Detail) -> Markup:

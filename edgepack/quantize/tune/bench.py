@@ -14,6 +14,7 @@ from edgepack.documents import Finding, LayerError, QuantizeDocument
 from edgepack.errors import InputError, InternalError, MisfitError
 from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.artifacts import place
+from edgepack.quantize.gate import BudgetGate, judge_floor, judge_size
 from edgepack.quantize.job import Job, prepare_job
 from edgepack.quantize.rangenotes import range_notes
 from edgepack.quantize.request import Goal, Request
@@ -55,7 +56,16 @@ class Bench:
         if made.accuracy is None:
             raise InternalError("no-accuracy", f"{candidate.name} was not evaluated.", hint="Please report this.")
         layers = made.layers.layers if made.layers else ()
-        return Made(candidate, len(data), hashlib.sha256(data).hexdigest(), made.accuracy, layers)
+        budget = self._job.goals[0].target.budget
+        return Made(
+            candidate,
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+            made.accuracy,
+            layers,
+            oversize=_said(judge_size(len(data), budget.model_bytes)),
+            too_poor=_said(judge_floor(made.accuracy, budget.min_accuracy)),
+        )
 
     def layer_errors(self, candidate: Candidate) -> tuple[LayerError, ...]:
         """The errors of a candidate's layers here, also where it keeps the budget here."""
@@ -122,6 +132,10 @@ def opened_bench(job: Job, scratch: Path, report: Reporter) -> Iterator[Bench]:
     """A bench over the user's cache, or for this run only where the job goes without it."""
     with opened_shop(job, scratch, report) as shop:
         yield Bench(job, shop, scratch)
+
+
+def _said(gate: BudgetGate) -> str | None:
+    return None if gate.within is not False else " ".join(found.message for found in gate.findings)
 
 
 def _target_for(target: Target, candidate: Candidate) -> Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from edgepack.errors import EdgepackError, GateFailed, InconclusiveError, Misfit
 from edgepack.quantize.conformance import refused_by
 from edgepack.quantize.tune.candidates import short_name
 from edgepack.quantize.tune.told import told as tell
-from edgepack.quantize.tune.trial import Made, Trial, made_of
+from edgepack.quantize.tune.trial import ROUNDING, Made, Trial, made_of
 from edgepack.target import INTEGER_SCHEMES, Scheme, Target
 
 # Sizes and latencies that differ by less are equal: a model's size hangs on its metadata too, a median moves that much.
@@ -52,15 +53,17 @@ def choose(trials: Sequence[Trial], max_drop: float, target: Target) -> Choice |
 
 
 def nearest(trials: Sequence[Trial]) -> Made | None:
-    """The legal trial with the smallest drop, of equals the smaller one."""
-    legal = [trial for trial in made_of(trials) if trial.legal]
-    return min(legal, key=lambda trial: (trial.drop, trial.bytes), default=None)
+    """The legal trial with the smallest drop, of equals the smaller one; where all are too large, the smallest."""
+    made = made_of(trials)
+    legal = min((trial for trial in made if trial.legal), key=lambda trial: (trial.drop, trial.bytes), default=None)
+    large = (trial for trial in made if trial.oversize and not trial.refused)
+    return legal or min(large, key=lambda trial: (trial.bytes, trial.drop), default=None)
 
 
 def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> EdgepackError:
     """The error that says that no legal candidate keeps the budget, which came nearest, and what would."""
     best = nearest(trials)
-    there = [one for one in made_of(trials) if not one.legal]
+    there = [one for one in made_of(trials) if one.refused]
     if best is None and not there:
         reasons = " ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason))
         return MisfitError(
@@ -70,18 +73,19 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
             candidates=_details(trials),
         )
     passes = " and passes on the device" if there else ""
-    told = [f"None of the {len(trials)} candidates keeps the drop within {max_drop:g} on {target.name}{passes}."]
-    told += [f"{one.candidate.name}: {one.reason}" for one in there]
+    told = [f"None of the {len(trials)} candidates {_kept(max_drop, target)} on {target.name}{passes}."]
+    told += [f"{one.candidate.name}: {one.refused}" for one in there]
     layers: list[str] = []
     if best is not None:
-        layers = _worst_layers(best)
+        layers = [] if best.oversize else _worst_layers(best)
         told.append(f"The nearest, {best.candidate.name}, loses {best.drop:.4f}{_where(best)}.")
-        told += _cannot(target, trials)
+        told += filter(None, (best.oversize, best.too_poor))
+        told += [] if best.within(max_drop) else _cannot(target, trials)
         told += [f"The layers that it spoils most: {', '.join(layers)}."] if layers else []
     return GateFailed(
         "no-candidate-keeps-budget",
         " ".join(told),
-        hint=_way_out(target, best),
+        hint=_way_out(target, best, max_drop),
         nearest=best and _details([best])[0],
         layers=layers,
         candidates=_details(trials),
@@ -89,6 +93,14 @@ def none_keeps(trials: Sequence[Trial], max_drop: float, target: Target) -> Edge
         max_drop=max_drop,
         spoiled=[dataclasses.asdict(layer) for layer in best.layers] if best else [],
     )
+
+
+def _kept(max_drop: float, target: Target) -> str:
+    """The limits that this machine can hold, as what keeps them."""
+    budget, limits = target.budget, [f"keeps the drop within {max_drop:g}"]
+    limits += [] if budget.min_accuracy is None else [f"min_accuracy {budget.min_accuracy:g}"]
+    limits += [] if budget.model_bytes is None else [f"model_bytes {budget.model_bytes:,}"]
+    return ", ".join(limits[:-1]) + " and " + limits[-1] if len(limits) > 1 else limits[0]
 
 
 def _nothing_conclusive(keeping: list[Made], trials: Sequence[Trial]) -> InconclusiveError:
@@ -198,13 +210,21 @@ def _cannot(target: Target, trials: Sequence[Trial]) -> list[str]:
     return [f"{only}, which is what would win the accuracy back.", *(f"Nor in 16 bits: {why}" for why in reasons)]
 
 
-def _way_out(target: Target, best: Made | None) -> str:
+def _way_out(target: Target, best: Made | None, max_drop: float) -> str:
     if best is None:
         return "Lift the limit of the profile's [budget] that fails, or choose a smaller model."
+    ways = [f"Train a smaller model, or raise model_bytes in [budget] to {best.bytes:,}."] if best.oversize else []
+    if best.too_poor:
+        enough = math.floor(best.accuracy.quantized * 1000) / 1000
+        ways += [f"Train a more accurate model, or lower min_accuracy in [budget] to {enough:g}."]
+    if ways and best.drop <= max_drop + ROUNDING:
+        return " ".join(ways)
     allow = f"allow --max-drop {_rounded_up(best.drop):g}"
     if target.quantization.float_fallback:
-        return f"Look at the samples and at the layers that lose most, train with quantization in mind, or {allow}."
-    return f"Train with quantization in mind, choose a target that may fall back to float, or {allow}."
+        way = f"Look at the samples and at the layers that lose most, train with quantization in mind, or {allow}."
+    else:
+        way = f"Train with quantization in mind, choose a target that may fall back to float, or {allow}."
+    return " ".join((way, *ways))
 
 
 def _rounded_up(drop: float) -> float:

@@ -80,10 +80,11 @@ class Search:
     def _lost(self, scheme: Scheme) -> bool:
         """Whether the scheme was tried and every model in it costs more accuracy than the budget has.
 
-        What the device refuses for its time or memory is not lost so: other scales would change neither.
+        What is too large, or what the device refuses for its time or memory, is not lost so: other scales would change
+        none of these.
         """
         tried = [trial for trial in self.trials if trial.candidate.conversion.scheme == scheme]
-        return bool(tried) and not any(trial.within(self._max_drop) for trial in made_of(tried))
+        return bool(tried) and not any(trial.oversize or trial.within(self._max_drop) for trial in made_of(tried))
 
     def _of(self, scheme: Scheme) -> list[Made]:
         return [trial for trial in made_of(self.trials) if trial.candidate.conversion.scheme == scheme]
@@ -100,13 +101,16 @@ class Search:
         """The worst layers back to float or 16 bits, one, two, four ... more at a time, until the budget is kept.
 
         It ends where nothing is left to take, the target refused three in a row, or the model is no smaller than one
-        in float16 or float32 that keeps. Layers with which the target refuses it stay in int8.
+        in float16 or float32 that keeps, or larger than the budget allows. Layers with which the target refuses it stay
+        in int8.
         """
         if base is None:
             return
         feeds = self._bench.layer_feeds(base.candidate)
         floats = [*self._of(Scheme.FLOAT16), *self._of(Scheme.FLOAT32)]
-        most_bytes = min((trial.bytes for trial in floats if trial.keeps(self._max_drop)), default=None)
+        sizes = [trial.bytes for trial in floats if trial.keeps(self._max_drop)]
+        allowed = self._request.goals[0].target.budget.model_bytes
+        most_bytes = min([*sizes, *([] if allowed is None else [allowed])], default=None)
         taken: tuple[str, ...] = ()
         barred: tuple[str, ...] = ()
         refusals = 0

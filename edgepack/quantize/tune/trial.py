@@ -47,7 +47,8 @@ class Refused:
 class Made:
     """A candidate that was made for the target and evaluated here, and measured on the device where that was wanted.
 
-    ``layers`` are the errors of its layers where the drop was more than the budget.
+    ``layers`` are the errors of its layers where accuracy was beyond the budget. ``oversize`` and ``too_poor`` say how
+    it breaks the budget's ``model_bytes`` and ``min_accuracy``; None where it does not.
     """
 
     candidate: Candidate
@@ -56,15 +57,22 @@ class Made:
     accuracy: Accuracy
     layers: tuple[LayerError, ...] = ()
     measurement: Measurement | None = None
+    oversize: str | None = None
+    too_poor: str | None = None
 
     @property
-    def reason(self) -> str | None:
+    def refused(self) -> str | None:
         """Why the device does not take it; None where it does, or was not asked."""
         return self.measurement.refused if self.measurement else None
 
     @property
+    def reason(self) -> str | None:
+        """Why the target cannot have it, however accurate: it is too large, or the device does not take it."""
+        return self.oversize or self.refused
+
+    @property
     def legal(self) -> bool:
-        """Whether the device takes it, as far as it was asked."""
+        """Whether the device takes it, as far as it was asked, and its size is allowed."""
         return self.reason is None
 
     @property
@@ -79,8 +87,8 @@ class Made:
         return self.measurement.typical_ms if self.measurement else None
 
     def within(self, max_drop: float) -> bool:
-        """Whether it costs no more accuracy than that, here and on the device."""
-        return self.drop <= max_drop + ROUNDING
+        """Whether it costs no more accuracy than that, here and on the device, and has the least that is asked."""
+        return self.too_poor is None and self.drop <= max_drop + ROUNDING
 
     def keeps(self, max_drop: float) -> bool:
         """Whether the target can have it within the budget."""

@@ -74,6 +74,12 @@ def check_request(request: Request) -> float:
             hint="Say how much accuracy may be lost: --max-drop 0.01 is one point.",
         )
     require_budget(max_drop, request.metric)
+    if goal.target.budget.min_accuracy is not None and request.metric == "mae":
+        raise InputError(
+            "bad-budget",
+            f"min_accuracy = {goal.target.budget.min_accuracy:g} says nothing about mae, of which less is better.",
+            hint="Leave min_accuracy out of the budget: --max-drop limits an error too.",
+        )
     if request.evaluation is None:
         raise InputError(
             "no-evaluation",
