@@ -71,7 +71,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "Mend the module; python -c 'import slip_fails' shows the whole traceback.",
         ),
         ([*QUANTIZE, "--eval", "slip_absent:f"], "Write FILE, FOLDER or module:function;"),
-        ([*QUANTIZE, "--eval", "cut.npz"], "cut.npz is cut off or damaged. Copy it again."),
+        (
+            [*QUANTIZE, "--eval", "cut.npz"],
+            "cut.npz is cut off or damaged. Copy it again, or write it with numpy.savez(FILE",
+        ),
         ([*QUANTIZE, "--signature"], "Option '--signature' requires an argument. See `edgepack quantize --help`."),
         ([*QUANTIZE, "--eval", "few.npz#9:"], "few.npz#9: takes no rows: few.npz has 4. Write few.npz#0:4"),
         (["deploy", "local:", "m.tflite", "-t", "x86-64", "--name", "a", "--version", ""], "'' cannot be the version"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"([0-9]*):([0-9]*)")
 _GRAMMAR = "FILE, FOLDER or module:function, and after it #100:500 for the rows 100 to 499."
-_WRITE = "Write it with numpy.savez(FILE, x=..., y=...)."
+_SAVE = "with numpy.savez(FILE, x=..., y=...)."
 _KINDS = "Samples are an .npz, a CSV file, a folder of .npy or of images, or module:function."
 _DIGEST_BYTES = 16
 
@@ -238,10 +238,12 @@ def _refuse_other(path: Path) -> None:
         elif head[4:8] == b"TFL3":
             what = "a .tflite, which is a model and no samples"
         elif head.startswith(b"PK\x03\x04"):
-            raise InputError("broken-samples", f"{path} is cut off or damaged.", hint=f"Copy it again. {_WRITE}")
+            raise InputError(
+                "broken-samples", f"{path} is cut off or damaged.", hint=f"Copy it again, or write it {_SAVE}"
+            )
         elif head.startswith(b"\x93NUMPY"):
             what = "a single .npy: put it into a folder as x.npy, with the labels beside it as y.npy"
-        hint = f"{_WRITE} {_KINDS}"
+        hint = f"Write it {_SAVE} {_KINDS}"
         raise InputError("broken-samples", f"{path} is {what}.", hint=hint)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
