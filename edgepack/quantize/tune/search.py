@@ -70,11 +70,12 @@ class Search:
             if self._lost(scheme):
                 self._try(variants(target, scheme, calibration_rows, self._engine))
         if self._lost(Scheme.INT8):
+            allowed = target.budget.model_bytes
             if target.quantization.float_fallback:
-                self._mix(self._base(Scheme.INT8), apart)
+                self._mix(self._base(Scheme.INT8), apart, allowed)
             else:
                 by_litert = [one for one in self._of(Scheme.INT8) if one.candidate.conversion.engine == LITERT]
-                self._mix(min(by_litert, key=lambda one: one.drop, default=None), widened)
+                self._mix(min(by_litert, key=lambda one: one.drop, default=None), widened, allowed)
         return self.trials
 
     def _lost(self, scheme: Scheme) -> bool:
@@ -97,11 +98,13 @@ class Search:
             return legal[0]
         return best
 
-    def _mix(self, base: Made | None, treated: Callable[[Candidate, tuple[str, ...]], Candidate]) -> None:
+    def _mix(
+        self, base: Made | None, treated: Callable[[Candidate, tuple[str, ...]], Candidate], allowed: int | None
+    ) -> None:
         """The worst layers back to float or 16 bits, one, two, four ... more at a time, until the budget is kept.
 
         It ends where nothing is left to take, the target refused three in a row, or the model is no smaller than one
-        in float16 or float32 that keeps, or larger than the budget allows. Layers with which the target refuses it stay
+        in float16 or float32 that keeps, or larger than ``allowed`` bytes. Layers with which the target refuses it stay
         in int8.
         """
         if base is None:
@@ -109,7 +112,6 @@ class Search:
         feeds = self._bench.layer_feeds(base.candidate)
         floats = [*self._of(Scheme.FLOAT16), *self._of(Scheme.FLOAT32)]
         sizes = [trial.bytes for trial in floats if trial.keeps(self._max_drop)]
-        allowed = self._request.goals[0].target.budget.model_bytes
         most_bytes = min([*sizes, *([] if allowed is None else [allowed])], default=None)
         taken: tuple[str, ...] = ()
         barred: tuple[str, ...] = ()
