@@ -225,9 +225,11 @@ def test_the_flags_go_before_the_projects_budget(device: Device, tmp_path: Path,
 
 def test_a_model_is_taken_as_deploy_is_told(device: Device, tmp_path: Path, folder: Path) -> None:
     """--input-shape (as --batch and --signature) reaches the quantization of what is deployed."""
-    asked = {"target": this_machine(tmp_path), "name": "tiny", "version": "1", "input_shapes": ("1,8,8,1",)}
-    with pytest.raises(InputError, match="or leave it out"):
-        edgepack.deploy(source=TINY.with_name("tiny_float.tflite"), **asked, **device.where)
+    np.savez(folder / "samples.npz", x=np.random.default_rng(0).random((8, 8, 8, 1), np.float32))
+    asked = {"target": this_machine(tmp_path), "name": "tiny", "version": "1", "calibration": folder / "samples.npz"}
+    with pytest.raises(InputError) as caught:
+        edgepack.deploy(source=TINY.with_name("tiny_float.tflite"), input_shapes=("1,9,9,1",), **asked, **device.where)
+    assert caught.value.code == "bad-input-shape"
 
 
 def test_an_array_is_no_model(device: Device) -> None:
