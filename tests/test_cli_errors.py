@@ -190,22 +190,35 @@ def test_an_interrupt_while_starting_is_quiet(delay_seconds: float) -> None:
     assert b"edgepack/cli" not in said
 
 
-@pytest.mark.parametrize("imports", [1, 40, 110, 180, 230])
-def test_an_interrupt_of_an_import_is_one_document_or_none(imports: int) -> None:
-    """Ctrl-C at the Nth import, with --json: exit 130 with the error as the one document, or nothing; no traceback."""
+def _listing_targets(interrupted_at: int) -> subprocess.CompletedProcess[str]:
+    """`targets list --json` in a process that sends itself Ctrl-C at the Nth import; stderr ends with their number."""
     code = (
-        "import os, signal, sys\n"
-        f"left = {imports}\n"
-        "def interrupt(event, values):\n"
-        "    global left\n"
-        "    left -= event == 'import'\n"
-        "    if left == 0:\n        left = -1\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "import atexit, os, signal, sys\n"
+        "seen = 0\n"
+        "def count(event, values):\n"
+        "    global seen\n"
+        "    seen += event == 'import'\n"
+        f"    if event == 'import' and seen == {interrupted_at}:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "atexit.register(lambda: sys.stderr.write(f'{seen}'))\n"
         "from edgepack.cli import entry\n"
         "sys.argv = ['edgepack', 'targets', 'list', '--json']\n"
-        "sys.addaudithook(interrupt)\n"
+        "sys.addaudithook(count)\n"
         "entry()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def imports_in_all() -> int:
+    """How many imports there are in this environment where nothing interrupts them."""
+    return int(_listing_targets(0).stderr)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.7, 0.9])
+def test_an_interrupt_of_an_import_is_one_document_or_none(share: float, imports_in_all: int) -> None:
+    """Ctrl-C at any import, with --json: exit 130 with the error as the one document, or nothing; no traceback."""
+    done = _listing_targets(1 + int(share * imports_in_all))
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert not done.stdout or json.loads(done.stdout)["error"]["code"] == "interrupted"

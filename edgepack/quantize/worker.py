@@ -177,7 +177,8 @@ class Worker:
         chosen, ports = None if samples is None else samples_from_json(samples), _ports(inputs)
 
         def batches(size: int) -> Iterator[dict[str, Array]]:
-            return self._told("comparing layers", batches_of(chosen, ports, size, rows), size)
+            present = rows if chosen is None else min(rows, chosen.rows)
+            return self._told("comparing layers", batches_of(chosen, ports, size, rows), size, present)
 
         return layers_to_json(measure_layers(Path(reference), Path(quantized), batches))
 
@@ -187,19 +188,22 @@ class Worker:
         from edgepack.quantize.rangeaudit import observe_ranges, save_ranges
 
         chosen, ports, what = samples_from_json(samples), _ports(inputs), "auditing ranges"
+
+        def batches(size: int) -> Iterator[dict[str, Array]]:
+            rows = min(chosen.rows, len(runs) * size) if runs else chosen.rows
+            return self._told(what, picked_batches(chosen, ports, size, runs), size, rows)
+
         try:
-            ranges = observe_ranges(
-                Path(model), lambda size: self._told(what, picked_batches(chosen, ports, size, runs), size), tuple(runs)
-            )
+            ranges = observe_ranges(Path(model), batches, tuple(runs))
         except MisfitError as refusal:
             return {"refused": refusal.message}
         return save_ranges(ranges, Path(outputs))
 
-    def _told(self, what: str, batches: Iterator[dict[str, Array]], size: int) -> Iterator[dict[str, Array]]:
-        """The batches, each filled up, with an event for each that was used."""
+    def _told(self, what: str, batches: Iterator[dict[str, Array]], size: int, rows: int) -> Iterator[dict[str, Array]]:
+        """The batches of so many rows in all, each filled up, with an event for each that was used."""
         for number, batch in enumerate(batches, 1):
             yield padded(batch, size)
-            self._tell(Event("quantize", what, number * size, None, "samples"))
+            self._tell(Event("quantize", what, min(number * size, rows), rows, "samples"))
 
     def _run(
         self,
