@@ -231,8 +231,16 @@ def is_running(pid: int) -> bool:
     """True while a process lives (a zombie does not)."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def is_soon_gone(pid: int) -> bool:
+    """Whether it ends within seconds."""
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_running(pid)
 
 
 @pytest.mark.parametrize("how", ["close", "SIGTERM", "SIGHUP", "SIGINT"])
@@ -254,10 +262,30 @@ def test_the_end_of_the_session_ends_its_children(how: str, tmp_path: Path) -> N
         if how != "close":
             os.kill(agent.process.pid, getattr(signal, how))
             agent.process.wait(10)
-    deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_running(pid)
+    assert is_soon_gone(pid)
+
+
+def test_a_child_that_is_just_being_started_is_ended_too() -> None:
+    """A signal between a program's start and the agent's note of it leaves nothing running."""
+    code = (
+        "import importlib.util, os, signal, subprocess, sys\n"
+        "spec = importlib.util.spec_from_file_location('agent', sys.argv[1])\n"
+        "agent = sys.modules['agent'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(agent)\n"
+        "class Interrupted(subprocess.Popen):\n"
+        "    def __init__(self, *given, **options):\n"
+        "        super().__init__(*given, **options)\n"
+        "        print(self.pid, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.signal(signal.SIGTERM, agent.end_on_signal)\n"
+        "agent.subprocess.Popen = Interrupted\n"
+        "agent.CHILDREN.start(['sleep', '1000'])\n"
+        "sys.exit('still there')\n"
+    )
+    command = [sys.executable, "-c", code, str(AGENT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_soon_gone(int(done.stdout))
 
 
 def test_two_sessions_cannot_change_a_device_at_once(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -182,9 +182,12 @@ def test_a_busy_host_is_still_heard(session: Session, monkeypatch: pytest.Monkey
     """While the host computes or a person reads, the device keeps its lock and its agent."""
     monkeypatch.setattr(session_module, "PING_INTERVAL_S", 0.02)
     with open_session(LocalTransport(), OPTIONS, agent=STAND_IN) as pinging:
-        time.sleep(0.3)
-        assert pinging.request("pings").result["pings"] >= 3
-        assert pinging.round_trips == 2
+        deadline, asked, pings = time.monotonic() + 30, 0, 0
+        while pings < 3 and time.monotonic() < deadline:
+            time.sleep(0.3)
+            pings, asked = pinging.request("pings").result["pings"], asked + 1
+        assert pings >= 3
+        assert pinging.round_trips == 1 + asked
 
 
 def test_closing_ends_everything_on_the_device(session: Session) -> None:

@@ -54,7 +54,7 @@ def is_running(pid: int) -> bool:
     """Whether a process still does anything; a zombie does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -1310,16 +1310,32 @@ class Children:
         self._lock = threading.Lock()
         self._live: Set[int] = set()
         self._ending = False
+        self._starting = False
+        self._end_wanted = False
 
     def start(self, argv: List[str], **options: Any) -> subprocess.Popen[bytes]:
         """Starts a program; its standard output and error are one pipe."""
-        with self._lock:
-            self._wait_if_ending()
-            child = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
-            )
-            self._live.add(child.pid)
-            return child
+        try:
+            with self._lock:
+                self._wait_if_ending()
+                self._starting = True
+                child = subprocess.Popen(
+                    argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
+                )
+                self._live.add(child.pid)
+                return child
+        finally:
+            self._starting = False
+            if self._end_wanted:
+                end_agent(0)
+
+    def end_after_start(self) -> bool:
+        """For a signal's handler: whether a child is just being started, whose starter ends the agent then.
+
+        The handler runs in the middle of :meth:`start`, and would leave behind the child that is not noted yet.
+        """
+        self._end_wanted = True
+        return self._starting
 
     def done(self, child: subprocess.Popen[bytes]) -> None:
         """Takes note that a child has ended. While the agent ends this never returns: the kill was the agent's own."""
@@ -1337,7 +1353,7 @@ class Children:
     def kill_all(self) -> None:
         """Ends every child, for good: none is started afterwards."""
         self._ending = True
-        # One that is just being started is waited for; not for ever, since a signal may have come to whoever starts it.
+        # One that is just being started is waited for; not for ever, since a signal may have come to whoever notes it.
         started = self._lock.acquire(timeout=1.0)
         for pid in list(self._live):
             with contextlib.suppress(ProcessLookupError):
@@ -1870,6 +1886,12 @@ def end_agent(code: int) -> None:
         with contextlib.suppress(OSError):
             remove_tree(path)
     os._exit(code)
+
+
+def end_on_signal(*_: Any) -> None:
+    """The handler of the signals that end the agent."""
+    if not CHILDREN.end_after_start():
+        end_agent(0)
 
 
 MEASURE_FOLDERS: List[str] = []
@@ -2980,7 +3002,7 @@ def pass_bootstrap() -> str:
 def main() -> None:
     """Serves one session on standard input and output."""
     for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(name, lambda *_: end_agent(0))
+        signal.signal(name, end_on_signal)
     pinned = sys.argv[1:] == ["--pinned"]
     wire = Wire(pass_bootstrap() if pinned else NONCE)
     try:
