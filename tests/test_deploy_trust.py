@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -445,7 +446,12 @@ def account(folder: Path) -> Iterator[str]:
         os.chown(home, entry.pw_uid, entry.pw_gid)
         yield name
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        # 8: a process of the account, the agent that was just left, has not ended yet.
+        deadline = time.monotonic() + 30
+        while (code := subprocess.run(["userdel", name], check=False, capture_output=True).returncode) == 8:
+            assert time.monotonic() < deadline, "processes of the account go on"
+            time.sleep(0.2)
+        assert code == 0
         subprocess.run(["rm", "-rf", str(home)], check=True)
 
 

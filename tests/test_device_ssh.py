@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -435,6 +436,21 @@ class TestTheWayThere:
             assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         finally:
             transport.close()
+
+
+def test_an_interrupt_inside_paramiko_does_not_hang_the_end(sshd: RealSshd) -> None:
+    """Ctrl-C in the middle of a write may leave paramiko's lock taken: the session ends within seconds all the same."""
+    transport = open_transport(DeviceAddress.parse(sshd.address), sshd.options)
+    with contextlib.closing(transport):
+        channel = transport.open("cat")
+        channel.write(b"whole")
+        getattr(channel, "_channel").lock.acquire()  # noqa: B009 - as an interrupt between acquire() and try leaves it
+        started = time.monotonic()
+        channel.finish_input()
+        assert channel.read(100) == b"whole"
+        assert channel.wait(10) == 0
+        channel.close()
+        assert time.monotonic() - started < 20
 
 
 class TestForeignErrors:

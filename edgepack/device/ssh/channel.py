@@ -11,6 +11,9 @@ from edgepack.device.lost import connection_dropped, connection_lost
 from edgepack.device.transport import STALL_TIMEOUT_S, TailReader
 from edgepack.errors import DeviceFailure, EdgepackError
 
+# paramiko holds a channel's lock for moments, never while it sends or waits.
+_LOCK_TIMEOUT_S = 2.0
+
 
 class SshChannel:
     """One command over an SSH connection."""
@@ -41,6 +44,7 @@ class SshChannel:
 
     def finish_input(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.finish_input`."""
+        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
 
@@ -67,9 +71,19 @@ class SshChannel:
 
     def close(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.close`."""
+        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
         self._stderr.join()
+
+    def _free_lock(self) -> None:
+        """Release a lock that an interrupt left behind.
+
+        Ctrl-C between paramiko's ``lock.acquire()`` and its ``try`` leaves the lock taken by nobody, and every later
+        call would wait for it without an end.
+        """
+        self._channel.lock.acquire(timeout=_LOCK_TIMEOUT_S)
+        self._channel.lock.release()
 
     def _receive(self, receive: Callable[[int], bytes], max_bytes: int) -> bytes:
         while True:
