@@ -19,7 +19,7 @@ from edgepack.device.bootstrap import BOOTSTRAP, start_command, start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import ERROR_KINDS, error_from_reply
 from edgepack.device.local import LocalTransport
-from edgepack.device.wire import FrameReader, request_frame
+from edgepack.device.wire import MAX_VALUES, FrameReader, request_frame
 from edgepack.errors import (
     DeviceFailure,
     EdgepackError,
@@ -348,3 +348,10 @@ def test_nothing_heavy_is_imported() -> None:
     """Reaching for the device package costs no paramiko and no numpy."""
     code = "import sys, edgepack.device; sys.exit(any(m in sys.modules for m in ('paramiko', 'numpy')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_latencies_of_the_longest_check_arrive() -> None:
+    """A very fast model makes as many runs as the loader allows: its reply is no flood."""
+    loader = (Path(session_module.__file__).parents[1] / "ondevice" / "loader.py").read_text()
+    most_runs = int(loader.split("\nMAX_RUNS = ", 1)[1].split("\n", 1)[0])
+    assert most_runs * 2 <= MAX_VALUES
