@@ -36,7 +36,7 @@ _VERSION_TIMEOUT_S = 60.0
 _SHOWN_LINES, _SHOWN_CHARACTERS = 6, 600
 _MOST_VERSION_CHARACTERS = 100
 _INSTALL = {
-    "vela": "pip install ethos-u-vela",  # https://pypi.org/project/ethos-u-vela/
+    "vela": "pip install ethos-u-vela",
     "edgetpu_compiler": "https://coral.ai/docs/edgetpu/compiler/",
 }
 _log = logging.getLogger(__name__)

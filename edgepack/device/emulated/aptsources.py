@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from edgepack.errors import InputError
 
+MIRRORS_HINT = "Name one near you: --mirror http://ADDRESS/debian (https://www.debian.org/mirror/list)."
 _SCHEMES = ("http", "https", "file")  # what debootstrap fetches from
 # Debian's releases by name and by role. https://www.debian.org/releases/
 _SUITES = frozenset(
@@ -130,7 +131,7 @@ def mirror_for(suite: str, named: str | None = None) -> str:
             raise InputError(
                 "bad-mirror",
                 f"{named!r} is no address of a Debian mirror.",
-                hint="Write it as http://deb.debian.org/debian",
+                hint=MIRRORS_HINT,
             )
         return named.rstrip("/")
     found = choose_mirror(read_sources(), suite)
@@ -138,6 +139,6 @@ def mirror_for(suite: str, named: str | None = None) -> str:
         raise InputError(
             "no-mirror",
             "The apt sources of this machine (/etc/apt) name no mirror of Debian.",
-            hint="Name one: --mirror http://deb.debian.org/debian",
+            hint=MIRRORS_HINT,
         )
     return found

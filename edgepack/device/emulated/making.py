@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgepack.device.emulated.aptsources import MIRRORS_HINT
 from edgepack.device.emulated.needs import keyring, which
 from edgepack.device.emulated.systems import USER, Places, System
 from edgepack.errors import DeviceFailure, InputError
@@ -131,7 +132,7 @@ def failed(system: System, mirror: str, tail: Sequence[str], log: Path) -> Input
         return InputError(
             "mirror",
             f"The mirror {mirror} does not give Debian {system.suite} for {system.dpkg_arch}: {words}",
-            hint=f"Name one that does with --mirror, e.g. http://deb.debian.org/debian. debootstrap's log: {log}",
+            hint=f"{MIRRORS_HINT} debootstrap's log: {log}",
         )
     return DeviceFailure(
         "debootstrap",
