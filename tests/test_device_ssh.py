@@ -17,6 +17,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from cutting_proxy import CuttingProxy
 from real_sshd import RealSshd
 from test_device_contract import STAND_IN
 
@@ -281,13 +282,13 @@ class TestTheWayThere:
         """A busy sshd that drops connections before its banner costs a moment, not the deployment."""
         known = tmp_path / "known_hosts"
         known.write_text(f"* {sshd.host_key}\n")
-        with Proxy(sshd.port, rejections=3) as proxy:
+        with CuttingProxy(sshd.port, rejections=3) as proxy:
             options = dataclasses.replace(sshd.options, known_hosts=known)
             assert log_in(f"{sshd.user}@127.0.0.1:{proxy.port}", options) == b"in\n"
 
     def test_a_host_that_always_hangs_up_is_given_up(self, sshd: RealSshd) -> None:
         """The retries end with the connect timeout, with exit code 4."""
-        with Proxy(sshd.port, rejections=10_000) as proxy:
+        with CuttingProxy(sshd.port, rejections=10_000) as proxy:
             before = time.monotonic()
             options = dataclasses.replace(sshd.options, connect_timeout_s=1.0)
             error = refused(f"{sshd.user}@127.0.0.1:{proxy.port}", options)
@@ -301,7 +302,7 @@ class TestTheWayThere:
         known = tmp_path / "known_hosts"
         known.write_text(f"* {sshd.host_key}\n")
         options = dataclasses.replace(sshd.options, known_hosts=known, transport=client)
-        with Proxy(sshd.port) as proxy:
+        with CuttingProxy(sshd.port) as proxy:
             address = DeviceAddress.parse(f"{sshd.user}@127.0.0.1:{proxy.port}")
             with open_session(open_transport(address, options), options, agent=STAND_IN) as session:
                 threading.Timer(0.3, proxy.cut).start()
@@ -321,7 +322,7 @@ class TestTheWayThere:
         options = dataclasses.replace(sshd.options, known_hosts=known, transport=client)
         says = f"sys.stdout.write({greeting!r} % EDGEPACK_NONCE)\n" if greeting else ""
         mute = zlib.compress(f"import sys, time\n{says}time.sleep(30)\n".encode())
-        with Proxy(sshd.port) as proxy:
+        with CuttingProxy(sshd.port) as proxy:
             address = DeviceAddress.parse(f"{sshd.user}@127.0.0.1:{proxy.port}")
             transport = open_transport(address, options)
             threading.Timer(1.5, proxy.cut).start()
@@ -550,58 +551,6 @@ def ssh_agent(tmp_path: Path) -> Iterator[Path]:
     yield path
     process.terminate()
     process.wait()
-
-
-class Proxy:
-    """A port in front of a sshd: it hangs up on the first connections, passes the next ones on, and can cut them."""
-
-    def __init__(self, target: int, rejections: int = 0) -> None:
-        self._target = target
-        self._left = rejections
-        self._open: list[socket.socket] = []
-
-    def __enter__(self) -> Proxy:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-    def cut(self) -> None:
-        """End every connection, as an unplugged cable would at last."""
-        for sock in self._open:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            if self._left > 0:
-                self._left -= 1
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self._target))
-            self._open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
 
 
 def test_fingerprints_are_those_of_ssh_keygen(sshd: RealSshd) -> None:
