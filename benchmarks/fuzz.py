@@ -17,13 +17,11 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from fuzzing import GUARD, ROOMS, Room  # noqa: E402 (the tests' own)
-from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
+from fuzzing import ROOMS, Room, try_room  # noqa: E402 (the tests' own)
 
 ROUND = 1000
 """Cases after which Hypothesis forgets what it tried; it keeps some 60 KB of each."""
@@ -35,22 +33,8 @@ def fuzz(room: Room, cases: int, number: int) -> dict[str, object]:
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-
-        @settings(
-            max_examples=min(ROUND, cases),
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-        )
-        @given(room.cases)
-        def run(case: Any) -> None:
-            with GUARD.on(folder):
-                outcomes[room.try_case(case, folder)] += 1
-
         for start in range(0, cases, ROUND):
-            seed(number + start)(run)()
+            outcomes += try_room(room, Path(name), min(ROUND, cases), number + start)
     return {
         "room": room.name,
         "cases": sum(outcomes.values()),

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepack.bundle.archive import Bundle, write_archive
+from edgepack.bundle.archive import write_archive
 from edgepack.bundle.manifest import runtime_id
+from edgepack.bundle.opened import Bundle
 from edgepack.documents import FileEntry, canonical_json
 
 FILES = {"model.tflite": b"model" * 20, "loader.py": b"print()\n", "wheels/a-1-py3-none-any.whl": b"wheel"}

@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from agent_client import AGENT, FakeRelease, digest
 from bundle_tiny import FILES, entry, manifest_value, write_tiny
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from edgepack.bundle import layout
@@ -90,6 +92,26 @@ class Room:
     name: str
     cases: st.SearchStrategy[Any]
     try_case: Callable[[Any, Path], str]
+
+
+def try_room(room: Room, folder: Path, cases: int, number: int | None = None) -> Counter[str]:
+    """What came of so many cases, by seed ``number`` (None: another each time); raises what none may bring forth."""
+    outcomes: Counter[str] = Counter()
+
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(room.cases)
+    def run(case: Any) -> None:
+        with GUARD.on(folder):
+            outcomes[room.try_case(case, folder)] += 1
+
+    (run if number is None else seed(number)(run))()
+    return outcomes
 
 
 def outcome(read: Callable[[], object]) -> str:

@@ -10,9 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgepack.bundle.archive import Bundle, Entry, open_bundle
+    from edgepack.bundle.archive import open_bundle
     from edgepack.bundle.inspection import diff_bundles, diff_models, document, explain, verify_bundle
     from edgepack.bundle.manifest import Manifest, ModelEntry, PlatformNeed, RuntimeNeed, runtime_id
+    from edgepack.bundle.opened import Bundle, Entry
     from edgepack.bundle.runtime import RuntimeChoice, choose_runtime
 
 __all__ = [
@@ -34,9 +35,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Bundle", "Entry", "open_bundle"), "archive"),
+    "open_bundle": "archive",
     **dict.fromkeys(("diff_bundles", "diff_models", "document", "explain", "verify_bundle"), "inspection"),
     **dict.fromkeys(("Manifest", "ModelEntry", "PlatformNeed", "RuntimeNeed", "runtime_id"), "manifest"),
+    **dict.fromkeys(("Bundle", "Entry"), "opened"),
     **dict.fromkeys(("RuntimeChoice", "choose_runtime"), "runtime"),
 }
 

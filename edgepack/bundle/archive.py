@@ -6,8 +6,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,114 +17,20 @@ from edgepack.bundle.manifest import (
     MAX_FILES,
     MAX_MANIFEST_BYTES,
     SIGNATURE_NAME,
-    Manifest,
     bad_manifest,
     parse,
     release_id,
     safe_path,
 )
+from edgepack.bundle.opened import AGAIN, Bundle, Entry
 from edgepack.bundle.sshsig import MAX_SIGNATURE_BYTES, read_signature
-from edgepack.digest import PIECE, read_exactly, sha256_file
+from edgepack.digest import PIECE, read_exactly
 from edgepack.documents import FileEntry
 from edgepack.errors import InputError, IntegrityError
-from edgepack.events import Event, Reporter, ignore_events
 from edgepack.files import require_regular
 
 _MAX_DIRECTORY_BYTES = MAX_FILES * (layout.CENTRAL_BYTES + 200)
 _MAX_ARCHIVE_BYTES = (1 << 32) - 1
-_AGAIN = "Copy it again, or make it anew with `edgepack bundle`."
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of an opened bundle; ``offset`` is where its own bytes begin in the bundle file."""
-
-    path: str
-    bytes: int
-    sha256: str
-    offset: int
-    crc: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """An opened bundle: its structure is checked and its manifest parsed; the files' digests are not recomputed yet.
-
-    ``signature`` is the text of the SSHSIG over ``manifest_bytes``, None on an unsigned one; it can be read, and
-    :func:`edgepack.bundle.signature.check_signature` says whether it is right.
-    """
-
-    path: Path
-    manifest: Manifest
-    manifest_bytes: bytes
-    release: str
-    size: int
-    entries: Mapping[str, Entry]
-    signature: bytes | None = None
-
-    def open_entry(self, path: str) -> BinaryIO:
-        """A stream of exactly that file's bytes; the caller closes it."""
-        if path == MANIFEST_NAME:
-            return io.BytesIO(self.manifest_bytes)
-        entry = self.entries.get(path)
-        if entry is None:
-            raise InputError(
-                "no-such-entry", f"{self.path} holds no {path}.", hint="`edgepack inspect` lists its files."
-            )
-        return io.BufferedReader(_Region(self.path, entry.offset, entry.bytes), PIECE)
-
-    def sha256(self) -> str:
-        """The digest of the whole bundle file."""
-        return sha256_file(self.path)
-
-    def verify(self, report: Reporter = ignore_events) -> None:
-        """Recompute every file's digest; :class:`IntegrityError` "digest-mismatch" names the first that differs."""
-        total = sum(entry.bytes for entry in self.entries.values())
-        done = 0
-        for entry in self.entries.values():
-            report(Event("verify", entry.path, done, total, "bytes"))
-            digest, crc, size = hashlib.sha256(), 0, 0
-            with self.open_entry(entry.path) as stream:
-                while piece := stream.read(PIECE):
-                    digest.update(piece)
-                    crc = zlib.crc32(piece, crc)
-                    size += len(piece)
-            if (digest.hexdigest(), crc, size) != (entry.sha256, entry.crc, entry.bytes):
-                raise _digest_error(self.path, entry.path)
-            done += size
-        report(Event("verify", "every digest is right", done, total, "bytes"))
-
-
-class _Region(io.RawIOBase):
-    """The bytes of one member and no others."""
-
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        super().__init__()
-        self._stream = path.open("rb", buffering=0)
-        self._begin = offset
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._stream.seek(self._begin + self._position)
-        count = self._stream.readinto(memoryview(buffer)[: max(self._size - self._position, 0)]) or 0
-        self._position += count
-        return count
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -327,11 +232,5 @@ def _not_ours(stream: BinaryIO, size: int, path: Path, fault: str) -> InputError
 
 def _damaged(path: Path, fault: str) -> IntegrityError:
     return IntegrityError(
-        "bad-bundle", f"{path} is a damaged bundle, or was not written by edgepack: {fault}.", hint=_AGAIN
-    )
-
-
-def _digest_error(path: Path, entry: str) -> IntegrityError:
-    return IntegrityError(
-        "digest-mismatch", f"{entry} in {path} is not what the manifest says: its digest differs.", hint=_AGAIN
+        "bad-bundle", f"{path} is a damaged bundle, or was not written by edgepack: {fault}.", hint=AGAIN
     )

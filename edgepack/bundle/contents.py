@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepack.bundle.archive import Bundle, Entry
 from edgepack.bundle.manifest import MODEL_NAME
+from edgepack.bundle.opened import Bundle, Entry
 from edgepack.documents import BundleContents, CheckSetInfo, TensorInfo
 from edgepack.errors import EdgepackError
 

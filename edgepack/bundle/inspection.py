@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.bundle.archive import Bundle, open_bundle
+from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.contents import read_bundled_model, read_contents
 from edgepack.bundle.manifest import MODEL_NAME
+from edgepack.bundle.opened import Bundle
 from edgepack.bundle.sshsig import read_signature
 from edgepack.documents import BundleDocument, SignatureInfo, VerifyDocument
 from edgepack.errors import InputError

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgepack.bundle.fields import array, size, table, text
 from edgepack.documents import FileEntry, canonical_json, nests_deeper
 from edgepack.errors import InputError, IntegrityError, MisfitError
 from edgepack.target import Platform
@@ -202,17 +203,20 @@ def _build(value: dict[str, Any]) -> Manifest:
     platforms = value.pop("platforms")
     files = value.pop("files")
     return Manifest(
-        name=_text(value.pop("name")),
-        version=_text(value.pop("version")),
-        target=_table(value.pop("target")),
-        model=ModelEntry(_text(model["file"]), _text(model["scheme"]), _size(model["bytes"]), _text(model["sha256"])),
-        platforms=tuple(_platform_need(entry) for entry in _array(platforms)),
-        files=tuple(
-            FileEntry(_text(file["path"]), _size(file["bytes"]), _text(file["sha256"])) for file in _array(files)
+        name=text(value.pop("name")),
+        version=text(value.pop("version")),
+        target=table(value.pop("target")),
+        model=ModelEntry(
+            text(model["file"]), text(model["scheme"]), size(model["bytes"], MAX_FILE_BYTES), text(model["sha256"])
         ),
-        provenance=None if (provenance := value.pop("provenance")) is None else _table(provenance),
-        counter=None if (counter := value.pop("counter")) is None else _size(counter, MAX_COUNTER),
-        contents=_table(value.pop("contents")) if "contents" in value else None,
+        platforms=tuple(_platform_need(entry) for entry in array(platforms)),
+        files=tuple(
+            FileEntry(text(file["path"]), size(file["bytes"], MAX_FILE_BYTES), text(file["sha256"]))
+            for file in array(files)
+        ),
+        provenance=None if (provenance := value.pop("provenance")) is None else table(provenance),
+        counter=None if (counter := value.pop("counter")) is None else size(counter, MAX_COUNTER),
+        contents=table(value.pop("contents")) if "contents" in value else None,
         extra=value,
     )
 
@@ -220,44 +224,20 @@ def _build(value: dict[str, Any]) -> Manifest:
 def _platform_need(entry: Any) -> PlatformNeed:
     runtime = entry["runtime"]
     return PlatformNeed(
-        platform=Platform(_text(entry["python"]), _text(entry["arch"]), _text(entry["libc"])),
+        platform=Platform(text(entry["python"]), text(entry["arch"]), text(entry["libc"])),
         runtime=RuntimeNeed(
-            id=None if runtime["id"] is None else _text(runtime["id"]),
-            package=_text(runtime["package"]),
-            version=_text(runtime["version"]),
-            wheels=tuple(_text(wheel) for wheel in _array(runtime["wheels"])),
-            numpy=_text(runtime["numpy"]),
+            id=None if runtime["id"] is None else text(runtime["id"]),
+            package=text(runtime["package"]),
+            version=text(runtime["version"]),
+            wheels=tuple(text(wheel) for wheel in array(runtime["wheels"])),
+            numpy=text(runtime["numpy"]),
             enough=_versions(runtime["enough"]) if "enough" in runtime else None,
         ),
     )
 
 
 def _versions(value: Any) -> dict[str, str]:
-    return {name: _text(version) for name, version in _table(value).items()}
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a string was expected, not {type(value).__name__}")
-    return value
-
-
-def _array(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"an array was expected, not {type(value).__name__}")
-    return value
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"an object was expected, not {type(value).__name__}")
-    return value
-
-
-def _size(value: Any, limit: int = MAX_FILE_BYTES) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
-        raise TypeError("a size was expected")
-    return value
+    return {name: text(version) for name, version in table(value).items()}
 
 
 def _fault(manifest: Manifest, schema: object) -> str:

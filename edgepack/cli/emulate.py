@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepack.cli.complete import system_names
-from edgepack.cli.lazy import Table, lazy_group
+from edgepack.cli.lazy import Table, command_group
 from edgepack.cli.tables import table as columns
-from edgepack.cli.verb import HELP_SETTINGS, Run, verb
+from edgepack.cli.verb import Run, verb
 from edgepack.words import size
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ NameArgument = Annotated[
 def add_commands(table: Table) -> None:
     """Put this module's commands into the table."""
     own: Table = {}
-    table["emulate"] = typer.Typer(
-        cls=lazy_group(own),
-        help="Emulated Raspberry Pis for tests and CI: start, stop, list, remove.",
-        callback=_group,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        context_settings=HELP_SETTINGS,
-    )
+    table["emulate"] = command_group(own, "Emulated Raspberry Pis for tests and CI: start, stop, list, remove.")
     _add_start(own)
     _add_stop_and_remove(own)
 
@@ -113,7 +105,3 @@ def _listed(document: documents.EmulateListDocument) -> str:
         for device in document.devices
     ]
     return columns(rows, ["name", "state", "on disk", "system", "like"])
-
-
-def _group() -> None:
-    """Make Typer take an app without commands of its own as a group."""

@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
 Table = dict[str, typer.Typer]
 """Each command's name and the Typer app that holds it alone, in the order of ``--help``."""
 
@@ -85,6 +87,23 @@ def lazy_group(table: Table) -> type[TyperGroup]:
                 )
 
     return LazyGroup
+
+
+def command_group(table: Table, help_text: str) -> typer.Typer:
+    """An app that is a group of the table's commands; its help, one sentence, stands in the list of the group above."""
+    return typer.Typer(
+        cls=lazy_group(table),
+        help=help_text,
+        callback=_make_group,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings=HELP_SETTINGS,
+    )
+
+
+def _make_group() -> None:
+    """Make Typer take an app without commands of its own as a group."""
 
 
 def _sentence(app: typer.Typer) -> str:

@@ -12,9 +12,8 @@ import typer
 
 from edgepack import __version__
 from edgepack.cli import bundles, deploy, devices, emulate, model, start, trust, tune
-from edgepack.cli.lazy import Table, lazy_group
+from edgepack.cli.lazy import HELP_SETTINGS, Table, lazy_group
 from edgepack.cli.stdout import require_streams, write_out
-from edgepack.cli.verb import HELP_SETTINGS
 from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
 
 commands: Table = {}

@@ -9,8 +9,8 @@ import typer
 
 from edgepack.cli import render, render_device
 from edgepack.cli.complete import target_names
-from edgepack.cli.lazy import Table, lazy_group
-from edgepack.cli.verb import HELP_SETTINGS, Run, verb
+from edgepack.cli.lazy import Table, command_group
+from edgepack.cli.verb import Run, verb
 
 
 def add_commands(table: Table) -> None:
@@ -57,15 +57,7 @@ def add_commands(table: Table) -> None:
 
 def _add_targets(table: Table) -> None:
     targets: Table = {}
-    table["targets"] = typer.Typer(
-        cls=lazy_group(targets),
-        help="The target profiles: list them, show one.",
-        callback=_group,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        context_settings=HELP_SETTINGS,
-    )
+    table["targets"] = command_group(targets, "The target profiles: list them, show one.")
 
     @verb(targets, "list")
     def list_(run: Run) -> int:
@@ -87,7 +79,3 @@ def _add_targets(table: Table) -> None:
 
         target = load_target(name)
         return run.answer({"schema": 1, **target.to_json()}, render.target(target))
-
-
-def _group() -> None:
-    """Make Typer take an app without commands of its own as a group."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli.lazy import StrictCommand, Table
+from edgepack.cli.lazy import HELP_SETTINGS, StrictCommand, Table
 from edgepack.cli.progress import stderr_progress
 from edgepack.cli.stdout import write_out
 from edgepack.errors import InputError
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from edgepack.project import Project
 
 Command = Callable[..., int]
-
-HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 _OUTPUT: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")],

@@ -8,7 +8,6 @@ minute.
 
 from __future__ import annotations
 
-import itertools
 import queue
 import secrets
 import threading
@@ -20,17 +19,10 @@ from typing import Any
 from edgepack.device.bootstrap import start_error
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
+from edgepack.device.inboxes import Inboxes
 from edgepack.device.lost import connection_dropped
 from edgepack.device.transport import Channel, Transport
-from edgepack.device.wire import (
-    MAX_PAYLOAD_BYTES,
-    MAX_WAITING_BYTES,
-    Frame,
-    FrameReader,
-    Reply,
-    broken_stream,
-    request_frame,
-)
+from edgepack.device.wire import FrameReader, Reply, request_frame
 from edgepack.errors import DeviceFailure, EdgepackError, InternalError, UnreachableError
 
 PING_INTERVAL_S = 15.0
@@ -59,16 +51,9 @@ class Session:
         self._transport = transport
         self._channel = channel
         self._python = python
-        self._ids = itertools.count(1)
-        self._inboxes: dict[int, queue.SimpleQueue[Frame | EdgepackError]] = {}
-        self._inbox_lock = threading.Lock()
-        # What lies in the inboxes: headers, payloads.
-        self._waiting_bytes = [0, 0]
+        self._inboxes = Inboxes()
         self._write_lock = threading.Lock()
-        self._over: EdgepackError | None = None
         self._stopped = threading.Event()
-        # An error reply that nobody has received yet: whoever is sending a payload stops for it.
-        self._refusal: Frame | None = None
         self._something_unanswered = False
         self._threads: list[threading.Thread] = []
 
@@ -112,7 +97,7 @@ class Session:
         ``payload`` gives ``n`` bytes in chunks of any size (64 KiB to 1 MiB are good); no chunk is kept. An error that
         the device reports while the payload is still under way is raised at once, and ends the session.
         """
-        id_ = self._new_inbox()
+        id_ = self._inboxes.open()
         frame = request_frame(id_, verb, n, args)
         with self._write_lock:
             self._something_unanswered = True
@@ -134,26 +119,20 @@ class Session:
         waited for as long as the connection lives. Raises what the device reports as an edgepack error (see
         ``faults.py``).
         """
-        inbox = self._inboxes[id_]
         if self._something_unanswered:
             self._something_unanswered = False
             self.round_trips += 1
         while True:
             try:
-                frame = inbox.get(timeout=timeout_s)
+                frame = self._inboxes.take(id_, timeout_s)
             except queue.Empty:
                 raise self._end(timeout_error(self.description, timeout_s)) from None
-            if isinstance(frame, EdgepackError):
-                raise frame
-            self._count_waiting(frame, -1)
             progress = frame.header.get("progress")
             if isinstance(progress, Mapping):
                 if on_progress is not None:
                     on_progress(progress)
                 continue
-            with self._inbox_lock:
-                del self._inboxes[id_]
-                self._refusal = None
+            self._inboxes.remove(id_)
             if frame.header.get("ok") is not True:
                 raise error_from_reply(frame.header.get("error"), self.description)
             return frame.reply()
@@ -168,12 +147,8 @@ class Session:
             return
         self._stopped.set()
         try:
-            with self._inbox_lock:
-                alive = self._over is None
-                self._over = self._over or InternalError(
-                    "session-closed", f"The session with {self.description} is closed."
-                )
-            if alive:
+            closed = InternalError("session-closed", f"The session with {self.description} is closed.")
+            if self._inboxes.close(closed) is closed:
                 self._channel.finish_input()
                 self._channel.wait(_END_TIMEOUT_S)
         finally:
@@ -196,7 +171,7 @@ class Session:
     def start(self, agent: bytes, hello: Mapping[str, object]) -> None:
         """Send the agent and the first request, and wait for its reply."""
         nonce = secrets.token_hex(16)
-        id_ = self._new_inbox()
+        id_ = self._inboxes.open()
         first = f"{len(agent)} {nonce}\n".encode() + agent + request_frame(id_, "hello", 0, hello)
         self._something_unanswered = True
         self._threads = [
@@ -218,14 +193,6 @@ class Session:
             raise
         self._threads[1].start()
 
-    def _new_inbox(self) -> int:
-        with self._inbox_lock:
-            if self._over is not None:
-                raise self._over
-            id_ = next(self._ids)
-            self._inboxes[id_] = queue.SimpleQueue()
-            return id_
-
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._channel.write(data)
@@ -244,8 +211,8 @@ class Session:
                 if sent > n:
                     break
                 self._write(chunk)
-                if sent < n and self._refusal is not None:
-                    raise error_from_reply(self._refusal.header.get("error"), self.description)
+                if sent < n and (refusal := self._inboxes.refusal) is not None:
+                    raise error_from_reply(refusal.header.get("error"), self.description)
         except BaseException as error:
             # The device refused, or whoever gives the chunks failed, or Ctrl-C: the frame will never be whole.
             self._end(error if isinstance(error, EdgepackError) else payload_error(verb, sent, n))
@@ -255,14 +222,10 @@ class Session:
 
     def _end(self, error: EdgepackError) -> EdgepackError:
         """Nothing more can be said in this session: close it and tell everybody who waits. Returns the first reason."""
-        with self._inbox_lock:
-            if self._over is not None:
-                return self._over
-            self._over = error
-            for inbox in self._inboxes.values():
-                inbox.put(error)
-        self._channel.close()
-        return error
+        first = self._inboxes.close(error)
+        if first is error:
+            self._channel.close()
+        return first
 
     def _read_frames(self, nonce: str) -> None:
         """The reader thread: hand every frame to who waits for it."""
@@ -277,31 +240,17 @@ class Session:
                     # The agent could not read us, says why, and ends.
                     self._end(error_from_reply(frame.header.get("error"), self.description))
                     return
-                # The replies to pings have no inbox.
-                if (inbox := self._inboxes.get(frame.id)) is not None:
-                    if frame.header.get("ok") is False:
-                        self._refusal = frame
-                    self._count_waiting(frame, 1)
-                    inbox.put(frame)
+                self._inboxes.put(frame.id, frame)
             self._end(self._lost())
         except EdgepackError as error:
             self._end(error)
 
-    def _count_waiting(self, frame: Frame, sign: int) -> None:
-        """Bound what waits for its receiver: a far side that sends and sends must not fill this machine's memory."""
-        with self._inbox_lock:
-            self._waiting_bytes[0] += sign * frame.header_bytes
-            self._waiting_bytes[1] += sign * len(frame.payload)
-            too_much = self._waiting_bytes[0] > MAX_WAITING_BYTES or self._waiting_bytes[1] > MAX_PAYLOAD_BYTES
-        if too_much:
-            raise broken_stream("sends more replies than anybody asked for")
-
     def _ping(self) -> None:
         """The ping thread: be heard while nobody else writes."""
-        while not self._stopped.wait(PING_INTERVAL_S) and self._over is None:
+        while not self._stopped.wait(PING_INTERVAL_S) and not self._inboxes.closed:
             if self._write_lock.acquire(blocking=False):
                 try:
-                    self._write(request_frame(next(self._ids), "ping", 0, {}))
+                    self._write(request_frame(self._inboxes.new_id(), "ping", 0, {}))
                 except EdgepackError:
                     return
                 finally:

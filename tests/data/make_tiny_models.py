@@ -31,14 +31,9 @@ from edgepack.demo_training import SEED, TRAINING_ROWS
 HERE = Path(__file__).parent
 
 
-def make_int8() -> bytes:
-    """The classifier, with random weights from a fixed seed."""
-    tf.keras.utils.set_random_seed(7)
-    image = tf.keras.Input(batch_shape=(1, 8, 8, 1), name="image")
-    hidden = tf.keras.layers.Conv2D(4, 3, activation="relu")(image)
-    hidden = tf.keras.layers.Flatten()(hidden)
-    scores = tf.keras.layers.Dense(4, activation="softmax", name="scores")(hidden)
-    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, scores))
+def to_int8(model: tf.keras.Model) -> bytes:
+    """A model of 8x8 pictures as integers from end to end, calibrated with noise from a fixed seed."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     samples = np.random.default_rng(7).uniform(0, 1, (32, 1, 8, 8, 1)).astype(np.float32)
     converter.representative_dataset = lambda: ([sample] for sample in samples)
@@ -46,6 +41,16 @@ def make_int8() -> bytes:
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
     return bytes(converter.convert())
+
+
+def make_int8() -> bytes:
+    """The classifier, with random weights from a fixed seed."""
+    tf.keras.utils.set_random_seed(7)
+    image = tf.keras.Input(batch_shape=(1, 8, 8, 1), name="image")
+    hidden = tf.keras.layers.Conv2D(4, 3, activation="relu")(image)
+    hidden = tf.keras.layers.Flatten()(hidden)
+    scores = tf.keras.layers.Dense(4, activation="softmax", name="scores")(hidden)
+    return to_int8(tf.keras.Model(image, scores))
 
 
 def make_digits() -> bytes:
@@ -65,14 +70,7 @@ def make_open() -> bytes:
     tf.keras.utils.set_random_seed(7)
     image = tf.keras.Input(batch_shape=(1, None, None, 1), name="image")
     hidden = tf.keras.layers.Conv2D(4, 3, activation="relu")(image)
-    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, tf.keras.layers.Conv2D(2, 1)(hidden)))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    samples = np.random.default_rng(7).uniform(0, 1, (32, 1, 8, 8, 1)).astype(np.float32)
-    converter.representative_dataset = lambda: ([sample] for sample in samples)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+    return to_int8(tf.keras.Model(image, tf.keras.layers.Conv2D(2, 1)(hidden)))
 
 
 def make_vast() -> bytes:
