@@ -18,7 +18,7 @@ from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import push
 from edgepack.device.opened import opened
 from edgepack.documents import CheckDocument, TuneDocument
-from edgepack.errors import DeviceFailure, EdgepackError, GateFailed, InputError, MisfitError
+from edgepack.errors import DeviceFailure, EdgepackError, GateFailed, InputError, IntegrityError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.quantize.naming import filled_name
 from edgepack.quantize.preprocessing import preprocessing_from
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 STEP = "tune"
 # The device fails with these because of the model; with anything else whatever the model.
 _THE_MODELS_FAULT = ("killed", "out-of-memory", "memory-short", "measure-failed", "worker-died")
+_PINNED = "{device} is pinned to its signers, and the candidates that tune would try there are not signed."
+_TRY_ELSEWHERE = (
+    "Tune on a device of the same kind that is not pinned, or without --on; then sign what was found (edgepack bundle "
+    "--sign KEY --counter N), push it, and `edgepack check DEVICE` measures it there."
+)
 
 
 def tune(
@@ -155,9 +160,14 @@ class _TestBed:
         self.description = str(device)
 
     def require_fit(self) -> None:
-        """Raises MisfitError where the target does not fit, InputError where somebody uses the app's name."""
+        """Raises MisfitError where the target does not fit, InputError where somebody uses the app's name.
+
+        IntegrityError "pinned" where the device takes nothing unsigned: candidates are not signed.
+        """
         with opened(self._device, self._options) as session:
             self.description = session.description
+            if session.hello.get("pinned"):
+                raise IntegrityError("pinned", _PINNED.format(device=session.description), hint=_TRY_ELSEWHERE)
             require_fit(self._target, session)
             held = (session.hello.get("apps") or {}).get(self._app) or {}
             if held.get("current"):

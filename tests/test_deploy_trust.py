@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from agent_client import AGENT, FakeRelease
 from deploying import tiny_model, tiny_target
@@ -34,6 +35,7 @@ from edgepack.cli.main import run
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.staging import plan_staging
 from edgepack.device import ConnectOptions, DeviceAddress, Session, connect, open_session, open_transport
+from edgepack.device.pinmemory import remember
 from edgepack.documents import TrustDocument
 from edgepack.errors import EdgepackError, InputError, IntegrityError
 
@@ -335,6 +337,61 @@ def test_the_agent_that_a_host_streams_is_not_run(pinned: Pinned) -> None:
         assert session.hello["pinned"]
         assert session.facts.executable == sys.executable
     assert not mark.exists()
+
+
+def test_a_device_that_is_known_to_be_pinned_is_sent_no_agent(pinned: Pinned) -> None:
+    """Only the first meeting streams an agent in vain; after it nothing goes out but requests, in one round trip."""
+    sent = []
+    for _ in range(2):
+        with connect(pinned.sshd.address, pinned.options) as session:
+            sent.append((session.bytes_sent, session.round_trips))
+    (first, _), (second, round_trips) = sent
+    assert first > 20_000
+    assert (second < 1000, round_trips) == (True, 1), "no byte of code, and no question before it"
+    with connect(pinned.sshd.address, replace(pinned.options, transport="openssh")) as session:
+        assert session.bytes_sent < 1000
+    with connect(pinned.sshd.address, pinned.sshd.options) as session:
+        assert session.bytes_sent > 20_000, "what is pinned is a key: the owner's is not"
+
+
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_a_device_that_is_not_pinned_any_more_asks_for_the_agent(pinned: Pinned, transport: Any) -> None:
+    """A pin that was taken away costs one round trip, once, and no error; the same login goes on."""
+    owner = replace(pinned.sshd.options, transport=transport)
+    remember(pinned.sshd.address, owner, pinned=True)
+    costs = []
+    for _ in range(2):
+        with connect(pinned.sshd.address, owner, lock=True) as session:
+            costs.append(session.round_trips)
+            assert session.hello["pinned"] is None
+    assert costs == [2, 1]
+
+
+def test_tune_tries_nothing_unsigned_there(pinned: Pinned) -> None:
+    """`tune --on` ends before it converts or sends anything, with what to do instead."""
+    rows = pinned.folder / "rows.npz"
+    np.savez(rows, x=np.zeros((4, 2), np.float32), y=np.zeros(4, np.int64))
+    model = pinned.folder / "model" / "tiny.tflite"
+    found = pinned.folder / "found.tflite"
+    error = refused("pinned", lambda: edgepack.tune(
+        model, target="generic-cpu", evaluation=rows, calibration=rows, output=found, max_drop=0.5,
+        on=pinned.sshd.address, options=pinned.options,
+    ))  # fmt: skip
+    assert f"edgepack check {pinned.sshd.address}" in error.hint
+    assert not found.exists()
+    assert not pinned.root.exists()
+
+
+def test_looking_and_clearing_up_work_through_the_key(pinned: Pinned) -> None:
+    """A probe, a dry run, a niced check with limits of one's own, the history and gc need nothing but the key."""
+    assert edgepack.probe(pinned.sshd.address, options=pinned.options).facts["executable"] == sys.executable
+    edgepack.push(pinned.bundle(1), **pinned.where)
+    checked = edgepack.check(budget={"p95_ms": 1000.0}, min_runs=12, min_seconds=0.0, nice=5, **pinned.where)
+    assert checked.verdict == "pass", checked.reasons
+    assert edgepack.activate(dry_run=True, **pinned.where).changed
+    edgepack.activate(**pinned.where)
+    assert [entry["verb"] for entry in edgepack.history(**pinned.where).history] == ["activate"]
+    assert edgepack.gc(keep=0, **pinned.where).removed == ()
 
 
 def test_hooks_are_the_owners(pinned: Pinned) -> None:

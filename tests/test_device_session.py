@@ -272,7 +272,7 @@ def test_the_bootstrap_survives_every_shell() -> None:
     assert start_command("~/bin/python3").startswith("exec ~/bin/python3 ")
 
 
-@pytest.mark.parametrize("status", [None, -1, 0, 1, 97, 98, 126, 127, 255])
+@pytest.mark.parametrize("status", [None, -1, 0, 1, 97, 98, 99, 126, 127, 255])
 @pytest.mark.parametrize("stderr", [b"", b"\xff\x00 words\n", b"EDGEPACK-PYTHON-TOO-OLD"])
 def test_every_failed_start_has_a_next_step(status: int | None, stderr: bytes) -> None:
     """However the start fails, the error says what to do next."""

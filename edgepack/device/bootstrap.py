@@ -13,6 +13,10 @@ from edgepack.errors import EdgepackError, MisfitError, UnreachableError
 
 TOO_OLD_EXIT_CODE = 97
 _CUT_SHORT_EXIT_CODE = 98
+# What is sent to a device that has its own agent; any other one ends with this status then, and this error's code.
+NO_AGENT = b""
+_AGENT_WANTED_EXIT_CODE = 99
+AGENT_WANTED = "agent-wanted"
 _NO_ISOLATION = b"Unknown option: -I"  # Python 2 and up to 3.3
 # One line without quotes of its own, backslashes or exclamation marks, so that every login shell (sh, bash, zsh, fish,
 # csh) passes it on unchanged inside single quotes. It has to parse on the oldest Python that knows -I.
@@ -20,6 +24,7 @@ BOOTSTRAP = (
     "import sys,zlib;v=sys.version_info;"
     'v>=(3,8) or (sys.stderr.write("EDGEPACK-PYTHON-TOO-OLD %d.%d "%v[:2]),sys.exit(97));'
     "i=sys.stdin.buffer;n,k=i.readline().split();b=i.read(int(n));len(b)==int(n) or sys.exit(98);"
+    "b or sys.exit(99);"
     'exec(compile(zlib.decompress(b),"edgepack-agent","exec"),'
     'dict(__name__="__main__",EDGEPACK_NONCE=k.decode()))'
 )
@@ -47,7 +52,7 @@ def start_error(device: str, python: str, status: int | None, stderr: bytes, sai
     """What to say when the channel ended before the agent's first word. Pure.
 
     ``python`` is the interpreter that was to be started, ``status`` the exit status of the remote shell (127: no such
-    program, 126: no permission, 97 and 98: the bootstrap's own), ``said`` what came on its standard output.
+    program, 126: no permission, 97 to 99: the bootstrap's own), ``said`` what came on its standard output.
     """
     last = last_line(stderr) or last_line(said)
     too_old = "EDGEPACK-PYTHON-TOO-OLD" in (words := stderr.decode("utf-8", "replace").split())
@@ -67,6 +72,8 @@ def start_error(device: str, python: str, status: int | None, stderr: bytes, sai
         )
     if status == _CUT_SHORT_EXIT_CODE or status is None:
         return connection_dropped(device)
+    if status == _AGENT_WANTED_EXIT_CODE:
+        return UnreachableError(AGENT_WANTED, f"{device} runs no agent of its own.", hint="Run the command again.")
     trial = f"{python} --version" if device.startswith("local:") else f"ssh {device} {python} --version"
     return UnreachableError(
         "no-agent",

@@ -143,6 +143,20 @@ class Session:
 
     def close(self) -> None:
         """End the agent, then the connection; may be called twice. Whatever the device was doing is stopped."""
+        try:
+            self._finish()
+        finally:
+            self._transport.close()
+            self._join()
+
+    def leave(self) -> None:
+        """End the agent, and leave the connection to another session; may be called twice."""
+        try:
+            self._finish()
+        finally:
+            self._join()
+
+    def _finish(self) -> None:
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -153,10 +167,11 @@ class Session:
                 self._channel.wait(_END_TIMEOUT_S)
         finally:
             self._channel.close()
-            self._transport.close()
-            for thread in self._threads:
-                if thread.ident is not None:
-                    thread.join(_END_TIMEOUT_S)
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(_END_TIMEOUT_S)
 
     def __enter__(self) -> Session:
         return self
