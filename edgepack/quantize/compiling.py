@@ -19,9 +19,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgepack.documents import Finding
 from edgepack.errors import InputError, MisfitError
@@ -233,19 +234,15 @@ def _version(program: str, folder: Path) -> str | None:
 def _run(name: str, argv: Sequence[str], log: Path, timeout_s: float) -> None:
     """Run to the end, output into ``log``. Raises MisfitError "compiler-failed"; never leaves the program running."""
     with log.open("wb") as output:
+        starting = _start(argv, output)
         try:
-            # Ctrl-C reaches the caller alone, which ends the compiler with all that it started.
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            code = starting.result().wait(timeout_s)
         except OSError as error:
             raise MisfitError(
                 "compiler-failed",
                 f"{name} cannot be run here: {error.strerror}.",
                 hint="Install the one for this machine, or compile elsewhere; docs/targets.md says how.",
             ) from error
-        try:
-            code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise MisfitError(
                 "compiler-failed",
@@ -254,9 +251,7 @@ def _run(name: str, argv: Sequence[str], log: Path, timeout_s: float) -> None:
                 log=log_tail(log),
             ) from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end(starting)
     for line in log_tail(log):
         _log.info("%s: %s", name, line)
     if code != 0:
@@ -267,6 +262,30 @@ def _run(name: str, argv: Sequence[str], log: Path, timeout_s: float) -> None:
             hint="Mend the model or compile.command in the profile; `-v` shows all that the compiler said.",
             log=log_tail(log),
         )
+
+
+def _start(argv: Sequence[str], output: IO[bytes]) -> Future[subprocess.Popen[bytes]]:
+    """Start the program in a thread: a Ctrl-C, which the main thread gets, cannot come between its fork and its return.
+
+    It has a session of its own, so that Ctrl-C reaches the caller alone, which ends it with all that it started.
+    """
+    starter = ThreadPoolExecutor(max_workers=1)
+    starting = starter.submit(
+        subprocess.Popen,
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    starter.shutdown(wait=False)
+    return starting
+
+
+def _end(starting: Future[subprocess.Popen[bytes]]) -> None:
+    if starting.exception() is None and (process := starting.result()).poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _last_words(log: Path) -> str:
