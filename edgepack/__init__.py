@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgepack.building import bundle as bundle
-    from edgepack.building import diff_bundles as diff_bundles
-    from edgepack.building import inspect as inspect
     from edgepack.building import quantize as quantize
-    from edgepack.building import verify as verify
+    from edgepack.bundling import bundle as bundle
+    from edgepack.bundling import diff_bundles as diff_bundles
+    from edgepack.bundling import inspect as inspect
+    from edgepack.bundling import verify as verify
     from edgepack.check.measure import check as check
     from edgepack.deploy.gc import gc as gc
     from edgepack.deploy.probe import probe as probe
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "activate": "edgepack.deploy.switch",
-    "bundle": "edgepack.building",
+    "bundle": "edgepack.bundling",
     "check": "edgepack.check.measure",
     "connect": "edgepack.device",
     "deploy": "edgepack.pipeline",
-    "diff_bundles": "edgepack.building",
+    "diff_bundles": "edgepack.bundling",
     "gc": "edgepack.deploy.gc",
     "history": "edgepack.deploy.state",
-    "inspect": "edgepack.building",
+    "inspect": "edgepack.bundling",
     "probe": "edgepack.deploy.probe",
     "push": "edgepack.deploy.push",
     "quantize": "edgepack.building",
@@ -51,7 +51,7 @@ _HOMES = {
     "status": "edgepack.deploy.state",
     "trust": "edgepack.deploy.trust",
     "tune": "edgepack.tuning",
-    "verify": "edgepack.building",
+    "verify": "edgepack.bundling",
 }
 
 __all__ = ["__version__", *_HOMES]

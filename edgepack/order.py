@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack import building
+from edgepack.arguments import as_path
 from edgepack.bundle.manifest import check_label
 from edgepack.errors import InputError
 from edgepack.quantize import SourceOptions
@@ -52,7 +52,7 @@ class Order:
 
 def source_of(source: str | Path | None, project: Project | None) -> Path:
     """The model or bundle that is meant: the one given, else the project's. Raises InputError "usage", "no-model"."""
-    chosen = building.as_path("source", source) if source is not None else (project.model if project else None)
+    chosen = as_path("source", source) if source is not None else (project.model if project else None)
     if chosen is None:
         raise InputError(
             "usage",
@@ -127,7 +127,7 @@ def make_order(
         preprocessing=project.samples if project else None,
         taken=taken,
         metric=metric,
-        sign=building.as_path("sign", signing[0]) if signing[0] is not None else key,
+        sign=as_path("sign", signing[0]) if signing[0] is not None else key,
         counter=signing[1],
     )
 

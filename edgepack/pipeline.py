@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack import building
+from edgepack import building, bundling
+from edgepack.arguments import as_text
 from edgepack.bundle.signature import require_key, require_signers
 from edgepack.check.measure import Measuring
 from edgepack.deploy.probe import require_fit
@@ -95,9 +96,9 @@ def deploy(
     """
     chosen = source_of(source, project)
     samples = Sets(
-        building.as_text("calibration", calibration),
-        building.as_text("evaluation", evaluation),
-        building.as_text("check_set", check_set),
+        as_text("calibration", calibration),
+        as_text("evaluation", evaluation),
+        as_text("check_set", check_set),
     )
     taken = SourceOptions(batch, signature, tuple(input_shapes))
     making = {"--target": target, "--version": version, "--sign": sign, "--counter": counter}
@@ -179,7 +180,7 @@ def build(
         report(Event(STEP, f"{order.source} is quantized already: it is bundled as it is"))
     path = folder / f"{stem}.edgepack"
     report(Event(STEP, f"bundle {path.name}"))
-    bundled = building.bundle(
+    bundled = bundling.bundle(
         model,
         target=order.target,
         name=order.name,

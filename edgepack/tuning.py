@@ -10,7 +10,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack import building
+from edgepack import building, bundling
+from edgepack.arguments import as_path, as_target, as_text, report_place, with_budget, written
 from edgepack.check.measure import check
 from edgepack.check.verdict import FAIL, INCONCLUSIVE
 from edgepack.deploy.gc import forget_app
@@ -29,7 +30,7 @@ from edgepack.report import NONE_KEEPS, broken_budget
 from edgepack.report import report as write_report
 
 if TYPE_CHECKING:
-    from edgepack.building import TargetLike
+    from edgepack.arguments import TargetLike
     from edgepack.device import ConnectOptions, DeviceAddress, Session
     from edgepack.target import Target
 
@@ -89,15 +90,15 @@ def tune(
     model, the samples, the target or the options; MisfitError where the target takes no candidate, or does not fit the
     device; and whatever reaching the device can raise.
     """
-    chosen = building.with_budget(building.as_target(target), budget)
-    place = filled_name(building.as_path("output", output), chosen)
+    chosen = with_budget(as_target(target), budget)
+    place = filled_name(as_path("output", output), chosen)
     limit = chosen.budget.max_accuracy_drop if max_drop is None else max_drop
     request = Request(
-        model=building.as_path("model", model),
+        model=as_path("model", model),
         goals=(Goal(chosen, place),),
-        calibration=building.as_text("calibration", calibration),
-        evaluation=building.as_text("evaluation", evaluation),
-        check_set=building.as_text("check_set", check_set),
+        calibration=as_text("calibration", calibration),
+        evaluation=as_text("evaluation", evaluation),
+        check_set=as_text("check_set", check_set),
         preprocessing=preprocessing_from(preprocessing or {}),
         metric=metric,
         options=SourceOptions(batch, signature, tuple(input_shapes)),
@@ -105,7 +106,7 @@ def tune(
         max_drop=limit,
     )
     check_request(request)
-    page_at = building.report_place(report_file, request.model)
+    page_at = report_place(report_file, request.model)
     bed = None
     if on is not None and not dry_run:
         bed = _TestBed(on, options, _app_name(app or place.stem), chosen, metric, report)
@@ -113,7 +114,7 @@ def tune(
     elif on is not None:
         report(Event(STEP, f"a dry run measures nothing on {on}"))
     with (
-        building.written([place], dry_run=dry_run) as (made_at,),
+        written([place], dry_run=dry_run) as (made_at,),
         _reported_failure(None if dry_run else page_at),
     ):
         goals = (Goal(chosen, made_at),)
@@ -217,7 +218,7 @@ class _TestBed:
 
     def _bundled(self, path: Path, session: Session) -> Path:
         bundle = path.with_suffix(".edgepack")
-        building.bundle(
+        bundling.bundle(
             path,
             target=self._target,
             name=self._app,

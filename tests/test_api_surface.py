@@ -152,7 +152,7 @@ def test_a_verb_stays_a_verb_when_its_subpackage_is_imported() -> None:
         "names = ('bundle', 'check', 'deploy', 'quantize')\n"
         "print([type(getattr(edgepack, name)).__name__ for name in names], callable(open_bundle), bundle.__module__)"
     )
-    assert fresh(code).strip() == f"{['function'] * 4} True edgepack.building"
+    assert fresh(code).strip() == f"{['function'] * 4} True edgepack.bundling"
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

@@ -47,6 +47,11 @@ class Job:
     plain_notes: tuple[Finding, ...]
     watched: Watched
 
+    @property
+    def any_samples(self) -> CheckedSamples | None:
+        """Rows to try a model with, the nearest to what it will see."""
+        return self.evaluation or self.check_set or self.calibration
+
 
 def require_budget(max_drop: float, metric: str) -> None:
     """Raises InputError "bad-max-drop" for what is no budget of that metric."""

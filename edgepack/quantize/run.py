@@ -16,20 +16,18 @@ from edgepack.cachefolder import cache_folder
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.metric import BUILT_IN, Drop, measure_drop, scores_of
+from edgepack.metric import BUILT_IN, Drop, measure_drop
 from edgepack.quantize.agreement import Outputs, judge_delivered
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.artifacts import place
 from edgepack.quantize.audit import unused_calibration
-from edgepack.quantize.binding import fit_samples
-from edgepack.quantize.checking import CheckedSamples, read_labels, refuse_sorted_classes
-from edgepack.quantize.checkset import refuse_large
+from edgepack.quantize.checking import CheckedSamples, read_labels
 from edgepack.quantize.compiling import compile_model
 from edgepack.quantize.conformance import check_conformance, needs_dense_per_tensor, refuse_misfit
 from edgepack.quantize.conversion import LITERT, TENSORFLOW, Conversion
 from edgepack.quantize.diagnosis import is_wanted
 from edgepack.quantize.doubts import doubts, unlabelled_check_set
-from edgepack.quantize.floatmodel import float_inputs
+from edgepack.quantize.fitting import fit_job
 from edgepack.quantize.gate import judge_budget
 from edgepack.quantize.job import Job
 from edgepack.quantize.layernotes import layer_notes
@@ -39,9 +37,6 @@ from edgepack.quantize.reference import COMPARED_ROWS, Reference
 from edgepack.quantize.refusals import (
     advise_pins,
     all_refused,
-    refuse_open_batch,
-    refuse_open_sizes,
-    require_fit,
 )
 from edgepack.quantize.request import Goal
 from edgepack.quantize.sources import TFLITE
@@ -71,7 +66,7 @@ def run_job(
         with opened_shop(job, folders[0], report, executor) as shop:
             run = Run(job, shop, report)
             made = run.make_all(folders)
-            cached = shop.idle and not all(run.goes_through(goal) for goal in job.goals)
+            cached = shop.idle and run.converts
         seconds = round(time.perf_counter() - started, 3)
         staged = [
             stage(job, goal, one, folder, cached=cached, seconds=seconds)
@@ -116,17 +111,10 @@ class Run:
         self._job = job
         self._shop = shop
         self._report = report
-        self._reshaped = False
-        self._source_notes: tuple[Finding, ...] = ()
-        if job.source.kind == TFLITE:
-            self._inputs = self._float_inputs()
-        else:
-            ports = shop.ports()
-            self._inputs, self._source_notes = ports.inputs, ports.notes
-        refuse_open_batch(job.goals, self._inputs, job.options.batch)
+        self._fit = fit_job(job, shop)
+        self._inputs = self._fit.inputs
         self._reference = Reference(shop, self._inputs, job.options.batch)
-        self._scores = self._fit_samples()
-        if not all(map(self.goes_through, job.goals)):
+        if self.converts:
             try_lookups(shop, self._reference, self._inputs, job)
 
     def make_all(self, folders: Sequence[Path]) -> list[Made]:
@@ -136,7 +124,7 @@ class Run:
             try:
                 made.append(self.make(goal, folder))
             except MisfitError as error:
-                advise_pins(error, self._inputs, self._any_samples)
+                advise_pins(error, self._inputs, self._job.any_samples)
                 refused.append((goal, error))
         if len(self._job.goals) == 1 and refused:
             raise refused[0][1]
@@ -145,68 +133,19 @@ class Run:
         return made
 
     @property
+    def converts(self) -> bool:
+        """Whether any goal needs a conversion."""
+        return not all(map(self._fit.goes_through, self._job.goals))
+
+    @property
     def inputs(self) -> tuple[Port, ...]:
         """The source's."""
         return self._inputs
 
-    @property
-    def _any_samples(self) -> CheckedSamples | None:
-        return self._job.evaluation or self._job.check_set or self._job.calibration
-
-    def _fit_samples(self) -> int | None:
-        """Hold samples and metric against inputs and outputs; how many scores a row has, None without evaluation."""
-        job = self._job
-        for checked in filter(None, (job.calibration, job.evaluation)):
-            require_fit(checked.samples, self._inputs, job.options.input_shapes)
-        if job.check_set is not None:
-            refuse_large(fit_samples(job.check_set.samples, self._inputs))
-        if job.evaluation is None:
-            return None
-        outputs = self._output_shapes()
-        job.metric.refuse_misfit(outputs)
-        for judging in filter(None, (job.evaluation, job.check_set)):
-            if job.metric.hits is not None:
-                refuse_sorted_classes(judging.samples, scores_of(outputs))
-            labels = read_labels(judging.samples)
-            if labels is not None:
-                job.metric.refuse_labels(outputs, labels, judging.samples.place)
-        self._try_metric(job.evaluation)
-        return scores_of(outputs)
-
-    def _float_inputs(self) -> tuple[Port, ...]:
-        """A float .tflite's, as the options pin them; whether it can have them is seen when it is loaded."""
-        job, model = self._job, read_model(self._job.source.path)
-        inputs = float_inputs(job.source.path, model, job.options.input_shapes, job.options.batch)
-        refuse_open_sizes(job.source.path, inputs, self._any_samples)
-        pinned = (None not in port.shape and port.shape != tensor.shape
-                  for port, tensor in zip(inputs, model.inputs, strict=True))  # fmt: skip
-        self._reshaped = bool(job.options.input_shapes) or any(pinned)
-        return inputs
-
-    def _output_shapes(self) -> list[tuple[int | None, ...]]:
-        if self._job.source.kind == TFLITE and not self._reshaped:
-            return [tensor.shape for tensor in read_model(self._job.source.path).outputs]
-        return [port.shape for port in self._shop.ports().outputs]
-
-    def goes_through(self, goal: Goal) -> bool:
-        """Whether the source is what the target takes already: a float .tflite, as it is, for a float target."""
-        plain = self._job.source.kind == TFLITE and not self._reshaped
-        return plain and goal.target.quantization.scheme == Scheme.FLOAT32
-
-    def _try_metric(self, evaluation: CheckedSamples) -> None:
-        """A function of the user's may refuse anything: it is tried on the source's outputs before the conversion."""
-        job, labels = self._job, read_labels(evaluation.samples)
-        if job.metric.name in BUILT_IN or labels is None:
-            return
-        if job.source.kind == TFLITE and not self._reshaped:
-            job.metric.measure(self._shop.host(job.source.path, self._inputs, evaluation), labels)
-        else:
-            job.metric.measure(self._shop.reference(evaluation), labels)
-
     def make(self, goal: Goal, folder: Path) -> Made:
         """The goal's model in ``folder``, not yet in its place. Raises MisfitError where there can be none."""
         job, staged = self._job, folder / goal.output.name
-        if self.goes_through(goal):
+        if self._fit.goes_through(goal):
             shutil.copyfile(job.source.path, staged)
             conformance, float_model = self._inspect(goal, read_model(staged), self._notes(goal)), staged
             ranged: tuple[Finding, ...] = ()
@@ -227,7 +166,7 @@ class Run:
         layers = None
         if is_wanted(job.diagnose, accuracy, max_drop, budget.min_accuracy):
             ranged = self._range_notes(goal, float_model, whole=True)
-            layers, found = layer_notes(self._shop, float_model, staged, self._inputs, self._any_samples)
+            layers, found = layer_notes(self._shop, float_model, staged, self._inputs, self._job.any_samples)
         told = dataclasses.replace(
             conformance,
             findings=(*conformance.findings, *ranged, *delivered.findings, *gate.findings, *notes, *found),
@@ -243,12 +182,12 @@ class Run:
         """
         job, scheme = self._job, goal.target.quantization.scheme
         if scheme in INTEGER_SCHEMES:
-            return (*job.notes, *self._source_notes)
+            return (*job.notes, *self._fit.source_notes)
         unused = unused_calibration(job.calibration, scheme) if self._audits else ()
-        return (*unused, *job.plain_notes, *self._source_notes)
+        return (*unused, *job.plain_notes, *self._fit.source_notes)
 
     def _doubts(self, accuracy: Accuracy | None, budget: Budget, max_drop: float | None) -> tuple[Finding, ...]:
-        measured = () if accuracy is None else doubts(self._job.metric, accuracy, self._scores, max_drop)
+        measured = () if accuracy is None else doubts(self._job.metric, accuracy, self._fit.scores, max_drop)
         limited = max_drop is not None or budget.min_accuracy is not None
         check_set = self._job.check_set
         if not limited or check_set is None or read_labels(check_set.samples) is not None:
@@ -283,7 +222,7 @@ class Run:
         float_model = self.float_model(converted)
         if ranged is None:
             ranged = self._range_notes(goal, float_model, whole=job.diagnose)
-        notes = (*self._notes(goal), *self._reference.compare(float_model, self._any_samples))
+        notes = (*self._notes(goal), *self._reference.compare(float_model, self._job.any_samples))
         model = read_model(converted.model)
         if needs_dense_per_tensor(model, goal.target):
             converted = self._shop.convert(dataclasses.replace(wanted, dense_per_tensor=True), job.calibration)
@@ -291,8 +230,8 @@ class Run:
         conformance = self._inspect(goal, model, notes)
         shutil.copyfile(converted.model, staged)
         overflown = [tensor.name for tensor in model.tensors if tensor.overflown]
-        outputs = self._shop.host(staged, self._inputs, self._any_samples, COMPARED_ROWS)
-        far = judge_delivered(self._reference.outputs(self._any_samples, COMPARED_ROWS), outputs, overflown)
+        outputs = self._shop.host(staged, self._inputs, self._job.any_samples, COMPARED_ROWS)
+        far = judge_delivered(self._reference.outputs(self._job.any_samples, COMPARED_ROWS), outputs, overflown)
         return dataclasses.replace(conformance, findings=(*conformance.findings, *far)), float_model, ranged
 
     def float_model(self, converted: ConvertedFile) -> Path:
@@ -312,7 +251,7 @@ class Run:
         if samples is None:
             return None
         quantized = self._shop.host(staged, self._inputs, samples)
-        return Outputs(quantized if self.goes_through(goal) else self._reference.outputs(samples), quantized)
+        return Outputs(quantized if self._fit.goes_through(goal) else self._reference.outputs(samples), quantized)
 
     def _drop(self, outputs: Outputs | None) -> Drop | None:
         if self._job.evaluation is None or outputs is None:

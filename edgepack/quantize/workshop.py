@@ -8,11 +8,7 @@ first thing that is not there.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import json
-import platform
-from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +23,13 @@ from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.conversion import Conversion, conversion_to_json
 from edgepack.quantize.evaluate import Part, processes_here, run_rest
+from edgepack.quantize.kept import Kept
 from edgepack.quantize.layers import Layers, layers_from_json
-from edgepack.quantize.libraries import library_versions
 from edgepack.quantize.process import WorkerProcess
 from edgepack.quantize.rangeaudit import Ranges, load_ranges
 from edgepack.quantize.request import SourceOptions
 from edgepack.quantize.sources import Source
-from edgepack.quantize.store import Store, key_of
+from edgepack.quantize.store import Store
 from edgepack.quantize.watched import Watched
 from edgepack.target import INTEGER_SCHEMES, Scheme
 
@@ -81,16 +77,13 @@ class Workshop:
     ) -> None:
         self._source = source
         self._options = options
-        self._watched = watched
         self._scratch = scratch
-        self._store = store or Store(scratch / "store")
         self._report = report
         self._executor = executor
         self._worker: WorkerProcess | None = None
         self._loaded = False
-        self._made = 0
-        # What is too large for the store is kept for this run.
-        self._folders: dict[str, Path] = {}
+        facts = {"kind": source.kind, "sha256": source.sha256, "options": dataclasses.asdict(options)}
+        self._kept = Kept(facts, watched, scratch, store)
 
     def __enter__(self) -> Workshop:
         return self
@@ -104,7 +97,7 @@ class Workshop:
     @property
     def idle(self) -> bool:
         """Whether nothing had to be made so far: everything was there."""
-        return self._made == 0
+        return self._kept.made == 0
 
     def ports(self) -> Ports:
         """The source model's inputs, with the sizes that were pinned, and its outputs.
@@ -116,7 +109,7 @@ class Workshop:
             answer = self._load()
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        answer = json.loads((self._kept("ports", {}, make) / _ANSWER).read_bytes())
+        answer = json.loads((self._kept.get("ports", {}, make) / _ANSWER).read_bytes())
         inputs, outputs = ([Port(one["name"], tuple(one["shape"]), one["dtype"]) for one in answer[side]]
                            for side in ("inputs", "outputs"))  # fmt: skip
         return Ports(tuple(inputs), tuple(outputs), tuple(Finding(**one) for one in answer["notes"]))
@@ -137,7 +130,7 @@ class Workshop:
             )
 
         facts = {"conversion": conversion_to_json(conversion), "calibration": _content(calibrated)}
-        folder = self._kept("convert", facts, make)
+        folder = self._kept.get("convert", facts, make)
         float_model = folder / (_MODEL if conversion.scheme == Scheme.FLOAT32 else _FLOAT_MODEL)
         return ConvertedFile(folder / _MODEL, float_model if float_model.exists() else None)
 
@@ -155,7 +148,7 @@ class Workshop:
             (folder / _ANSWER).write_text(json.dumps(answer))
 
         facts = {"samples": _content(samples), "rows": rows, "batch": batch}
-        return _arrays(self._kept("reference", facts, make))
+        return _arrays(self._kept.get("reference", facts, make))
 
     def try_rows(self, samples: CheckedSamples) -> None:
         """Run the source over the samples, for what it refuses. Raises InputError "index-out-of-range"."""
@@ -165,7 +158,7 @@ class Workshop:
             answer = self._ask("reference", samples=_text(samples), rows=None, outputs=None)
             (folder / _ANSWER).write_text(json.dumps(answer))
 
-        self._kept("try", {"samples": samples.digest}, make)
+        self._kept.get("try", {"samples": samples.digest}, make)
 
     def host(
         self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int | None = None
@@ -190,7 +183,7 @@ class Workshop:
                 run_rest(whole, answer["rows"], answer["outputs"], self._scratch, self._executor, self._report)
 
         facts = {"model": sha256_file(model), "inputs": ports, "samples": _content(samples), "rows": rows}
-        return _arrays(self._kept("host", facts, make))
+        return _arrays(self._kept.get("host", facts, make))
 
     def layers(
         self, reference: Path, quantized: Path, inputs: tuple[Port, ...], samples: CheckedSamples | None, rows: int
@@ -211,7 +204,7 @@ class Workshop:
 
         models = {"reference": sha256_file(reference), "model": sha256_file(quantized)}
         facts = {**models, "inputs": ports, "samples": _content(samples), "rows": rows}
-        return layers_from_json(json.loads((self._kept("layers", facts, make) / _ANSWER).read_bytes()))
+        return layers_from_json(json.loads((self._kept.get("layers", facts, make) / _ANSWER).read_bytes()))
 
     def ranges(
         self, model: Path, inputs: tuple[Port, ...], samples: CheckedSamples, runs: tuple[int, ...] = ()
@@ -229,28 +222,8 @@ class Workshop:
             (folder / _ANSWER).write_text(json.dumps(answer))
 
         facts = {"model": sha256_file(model), "inputs": ports, "samples": samples.digest, "runs": runs}
-        folder = self._kept("ranges", facts, make)
+        folder = self._kept.get("ranges", facts, make)
         return load_ranges(json.loads((folder / _ANSWER).read_bytes()), folder)
-
-    def _kept(self, verb: str, facts: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        key = key_of({"verb": verb, "source": self._facts, **facts})
-        found = self._folders.get(key) or self._store.get(key)
-        if found is not None:
-            return found
-        folder = self._scratch / f"made-{self._made}"
-        self._made += 1
-        folder.mkdir()
-        make(folder)
-        self._watched.refuse_changes()
-        kept = self._store.put(key, folder)
-        if kept == folder:
-            self._folders[key] = folder
-        return kept
-
-    @functools.cached_property
-    def _facts(self) -> dict[str, Any]:
-        source = {"kind": self._source.kind, "sha256": self._source.sha256}
-        return {**source, "options": dataclasses.asdict(self._options), "made_by": _makers()}
 
     def _load(self) -> dict[str, Any]:
         self._report(Event("quantize", f"loading {self._source.path.name} ({self._source.kind})"))
@@ -281,21 +254,6 @@ class Workshop:
                 self._worker.__exit__(type(error), error, None)
                 self._worker, self._loaded = None, False
             raise
-
-
-def _makers() -> dict[str, Any]:
-    """Everything that is not the user's and decides a result: libraries, this code, this machine's instructions."""
-    versions = {**library_versions(), "python": platform.python_version()}
-    return {"libraries": versions, "code": _code_digest(), "machine": platform.machine()}
-
-
-@functools.cache
-def _code_digest() -> str:
-    """Of the modules that make results: an edgepack that converts otherwise shares nothing with this one."""
-    package = Path(__file__).parent.parent
-    folders = (package / "quantize", package / "tflite")
-    files = [*(file for folder in folders for file in sorted(folder.rglob("*.py"))), package / "hostruntime.py"]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _content(samples: CheckedSamples | None) -> str | None:
