@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import hashlib
+import importlib
 import json
 import os
+import runpy
 import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from edgepack.device.bootstrap import installed_agent
+
 ONDEVICE = Path(__file__).parent.parent / "edgepack" / "ondevice"
-AGENT = ONDEVICE / "agent.py"
+
+
+def _written_agent() -> Path:
+    """The agent as it is laid down on a pinned device, in a folder that goes when these tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="edgepack-agent-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "agent.py").write_bytes(installed_agent())
+    return folder / "agent.py"
+
+
+AGENT = _written_agent()
+# Begins a script that gets AGENT as its first argument and then imports from ``edgepack_agent``.
+FIND_MODULES = "import runpy, sys\nsys.meta_path.insert(0, runpy.run_path(sys.argv[1])['Assembled'])\n"
 TINY = Path(__file__).parent / "data"
 
 # Runs the agent with every call that changes the disk counted; at the Nth the process dies, before the call is made.
@@ -38,6 +57,40 @@ for name in ("open", "replace", "rename", "symlink", "link", "unlink", "rmdir", 
     setattr(os, name, dying(getattr(os, name)))
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
+
+
+class LoadedAgent:
+    """The agent's modules as one: a name is looked up in all of them, and replaced wherever it is used."""
+
+    def __init__(self, modules: list[ModuleType]) -> None:
+        vars(self)["_modules"] = modules
+
+    def _holders(self, name: str) -> list[ModuleType]:
+        holders = [module for module in vars(self)["_modules"] if name in vars(module)]
+        if not holders:
+            raise AttributeError(f"The agent has nothing of the name {name}.")
+        return holders
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._holders(name)[0], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        for module in self._holders(name):
+            setattr(module, name, value)
+
+
+def load_agent() -> LoadedAgent:
+    """The agent's modules in this process, fresh ones each time; they speak to nobody until main is called."""
+    program = runpy.run_path(str(AGENT))
+    package = program["PACKAGE"]
+    sys.meta_path.insert(0, program["Assembled"])
+    try:
+        names = [name for name in program["MODULES"] if name != "__init__"]
+        return LoadedAgent([importlib.import_module(f"{package}.{name}") for name in names])
+    finally:
+        sys.meta_path.remove(program["Assembled"])
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[name]
 
 
 class AgentFailure(Exception):

@@ -8,8 +8,8 @@ runs a short seed of each, ``benchmarks/fuzz.py`` the long one.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from agent_client import AGENT, FakeRelease, digest
+from agent_client import FakeRelease, LoadedAgent, digest, load_agent
 from bundle_tiny import FILES, entry, manifest_value, write_tiny
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -353,13 +353,9 @@ class Ended(BaseException):
     """The agent would have ended its process."""
 
 
-def load_agent() -> ModuleType:
-    """The agent's module, which never ends this process, starts no program and waits for no disk."""
-    spec = importlib.util.spec_from_file_location("agent_under_fuzz", AGENT)
-    assert spec is not None
-    assert spec.loader is not None
-    agent = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(agent)
+def tamed_agent() -> LoadedAgent:
+    """The agent's modules, which never end this process, start no program and wait for no disk."""
+    agent = load_agent()
 
     def end(_code: int) -> None:
         raise Ended
@@ -399,24 +395,24 @@ class _AtOnce(queue.Queue):  # type: ignore[type-arg]
         self._answer(item)
 
 
-AGENT_MODULE = load_agent()
+AGENT_MODULES = tamed_agent()
 
 
 def serve(data: bytes) -> list[dict[str, Any]]:
     """What the agent answers to those bytes: the headers of its frames."""
-    wire = AGENT_MODULE.Wire.__new__(AGENT_MODULE.Wire)
+    wire = AGENT_MODULES.Wire.__new__(AGENT_MODULES.Wire)
     out = bytearray()
-    wire.__dict__.update(_input=io.BufferedReader(io.BytesIO(data)), _sending=AGENT_MODULE.threading.Lock())  # type: ignore[arg-type]
+    wire.__dict__.update(_input=io.BufferedReader(io.BytesIO(data)), _sending=AGENT_MODULES.threading.Lock())  # type: ignore[arg-type]
     wire.silence_s, wire.write = 60.0, out.extend
     wire._reading_since = wire._writing_since = None
-    agent = AGENT_MODULE.Agent(wire)
+    session = AGENT_MODULES.Session(wire)
     try:
-        AGENT_MODULE.read_requests(wire, _AtOnce(agent.answer))
+        AGENT_MODULES.read_requests(wire, _AtOnce(functools.partial(AGENT_MODULES.answer, session)))
     except Ended:
         pass
     finally:
-        if agent.lock_fd is not None:
-            os.close(agent.lock_fd)
+        if session.lock_fd is not None:
+            os.close(session.lock_fd)
     return list(_headers(bytes(out)))
 
 
@@ -512,9 +508,9 @@ CONVERSATIONS = st.builds(
 def try_agent(data: bytes, folder: Path) -> str:
     """A whole session with an agent, on a root of its own."""
     root = folder / "root"
-    AGENT_MODULE.os.environ["HOME"] = str(folder)
+    AGENT_MODULES.os.environ["HOME"] = str(folder)
     replies = serve(data.replace(b"<root>", str(root).encode()))
-    AGENT_MODULE.remove_tree(str(root))
+    AGENT_MODULES.remove_tree(str(root))
     codes = []
     for reply in replies:
         error = reply.get("error") or {"code": "taken", "hint": "-"}
@@ -570,11 +566,11 @@ def try_wheel(content: bytes, folder: Path) -> str:
     archive.write_bytes(content)
     word = "taken"
     try:
-        AGENT_MODULE.unpack_wheel(str(archive), "case.whl", str(target))
-    except AGENT_MODULE.AgentError as error:
+        AGENT_MODULES.unpack_wheel(str(archive), "case.whl", str(target))
+    except AGENT_MODULES.AgentError as error:
         word = error.code if error.hint else "no hint"
     finally:
-        AGENT_MODULE.remove_tree(str(target))
+        AGENT_MODULES.remove_tree(str(target))
     assert word in ("taken", "digest-mismatch", "disk-full")
     return word
 

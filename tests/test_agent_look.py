@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import struct
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from agent_client import AGENT, AgentClient, find_pythons
+from agent_client import AGENT, AgentClient, LoadedAgent, find_pythons, load_agent
 
 
 @pytest.fixture(scope="module")
-def agent() -> ModuleType:
+def agent() -> LoadedAgent:
     """The agent's own functions; it speaks to nobody until it is run."""
-    spec = importlib.util.spec_from_file_location("agent_under_test", AGENT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_agent()
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -71,7 +64,7 @@ def test_programs_that_hang_or_fail_cost_one_fact_each(tmp_path: Path) -> None:
     assert seen["facts"]["python"]
 
 
-def test_a_fact_that_cannot_be_read_takes_no_other_with_it(agent: ModuleType) -> None:
+def test_a_fact_that_cannot_be_read_takes_no_other_with_it(agent: LoadedAgent) -> None:
     """It is null, and a note says why."""
 
     def broken() -> None:
@@ -83,7 +76,7 @@ def test_a_fact_that_cannot_be_read_takes_no_other_with_it(agent: ModuleType) ->
 
 
 def test_pythons_are_found_once_each_wherever_people_put_them(
-    agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: LoadedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On PATH, in the home folder's virtual environments and version managers; no shims, nothing below 3.8."""
     program(tmp_path / "path", "python3.9", "")
@@ -103,7 +96,7 @@ def test_pythons_are_found_once_each_wherever_people_put_them(
 
 
 def test_a_library_of_the_other_word_size_is_none(
-    agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: LoadedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 64-bit libedgetpu beside a 32-bit Python (or the other way round) cannot be loaded, so it is not there."""
     mine = struct.calcsize("P") // 4
@@ -115,7 +108,7 @@ def test_a_library_of_the_other_word_size_is_none(
     assert not found.get("libedgetpu.so.1", "").startswith(str(tmp_path))
 
 
-def test_heat_power_and_voltage_are_read_as_the_kernel_writes_them(agent: ModuleType, tmp_path: Path) -> None:
+def test_heat_power_and_voltage_are_read_as_the_kernel_writes_them(agent: LoadedAgent, tmp_path: Path) -> None:
     """A Raspberry Pi's thermal zone, supply alarm and governor; a laptop's battery and mains."""
     system = tmp_path / "sys"
     files(system / "class" / "thermal" / "thermal_zone0", type="cpu-thermal", temp="52095")
@@ -140,6 +133,6 @@ def test_heat_power_and_voltage_are_read_as_the_kernel_writes_them(agent: Module
     assert (agent.undervoltage(bare), agent.governor(bare)) == (None, None)
 
 
-def test_the_python_that_answers_is_not_among_the_others(agent: ModuleType) -> None:
+def test_the_python_that_answers_is_not_among_the_others(agent: LoadedAgent) -> None:
     """It is the one in use already."""
     assert os.path.realpath(sys.executable) not in [os.path.realpath(path) for path in agent.find_pythons()]

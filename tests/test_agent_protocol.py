@@ -10,7 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
-from agent_client import AGENT, ONDEVICE, AgentClient, AgentFailure, FakeRelease, digest, find_pythons, new_op
+from agent_client import (
+    AGENT,
+    FIND_MODULES,
+    ONDEVICE,
+    AgentClient,
+    AgentFailure,
+    FakeRelease,
+    digest,
+    find_pythons,
+    new_op,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -268,18 +278,16 @@ def test_the_end_of_the_session_ends_its_children(how: str, tmp_path: Path) -> N
 def test_a_child_that_is_just_being_started_is_ended_too() -> None:
     """A signal between a program's start and the agent's note of it leaves nothing running."""
     code = (
-        "import importlib.util, os, signal, subprocess, sys\n"
-        "spec = importlib.util.spec_from_file_location('agent', sys.argv[1])\n"
-        "agent = sys.modules['agent'] = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(agent)\n"
+        FIND_MODULES + "import os, signal, subprocess\n"
+        "from edgepack_agent import children\n"
         "class Interrupted(subprocess.Popen):\n"
         "    def __init__(self, *given, **options):\n"
         "        super().__init__(*given, **options)\n"
         "        print(self.pid, flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "signal.signal(signal.SIGTERM, agent.end_on_signal)\n"
-        "agent.subprocess.Popen = Interrupted\n"
-        "agent.CHILDREN.start(['sleep', '1000'])\n"
+        "signal.signal(signal.SIGTERM, children.end_on_signal)\n"
+        "children.subprocess.Popen = Interrupted\n"
+        "children.CHILDREN.start(['sleep', '1000'])\n"
         "sys.exit('still there')\n"
     )
     command = [sys.executable, "-c", code, str(AGENT)]
@@ -350,13 +358,14 @@ def calls_of(name: str, source: str) -> list[ast.Call]:
 
 
 @pytest.mark.parametrize(
-    ("module", "error"), [("agent", "AgentError"), ("loader", "LoaderError"), ("edgepack_device", "LoadError")]
+    ("files", "error"),
+    [("agent/*.py", "AgentError"), ("loader.py", "LoaderError"), ("edgepack_device.py", "LoadError")],
 )
-def test_every_error_says_what_to_do_next(module: str, error: str) -> None:
+def test_every_error_says_what_to_do_next(files: str, error: str) -> None:
     """Whatever goes wrong on a device, the error brings a hint along: no place in the source makes one without."""
-    calls = calls_of(error, (ONDEVICE / f"{module}.py").read_text())
+    calls = [(path.name, call) for path in ONDEVICE.glob(files) for call in calls_of(error, path.read_text())]
     assert len(calls) > 3
-    without = [call.lineno for call in calls if len(call.args) < 3 or is_empty(call.args[2])]
+    without = [(name, call.lineno) for name, call in calls if len(call.args) < 3 or is_empty(call.args[2])]
     assert without == []
 
 

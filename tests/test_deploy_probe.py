@@ -140,7 +140,7 @@ def test_a_library_that_nobody_looks_for_is_no_gap() -> None:
 
 def test_the_host_knows_what_the_agent_looks_for() -> None:
     """The list of delegates is the agent's own."""
-    agent = Path(edgepack.__file__).parent / "ondevice" / "agent.py"
+    agent = Path(edgepack.__file__).parent / "ondevice" / "agent" / "facts.py"
     values = [
         ast.literal_eval(node.value)
         for node in ast.parse(agent.read_text()).body

@@ -283,7 +283,7 @@ def test_a_hook_that_fails_swaps_back(device: Device, tmp_path: Path, kind: str)
 
 def test_the_device_decides_nothing_about_hooks() -> None:
     """How long a hook may take and how often it is tried is said here: every value that the agent reads is sent."""
-    agent = (Path(edgepack.__file__).parent / "ondevice" / "agent.py").read_text()
+    agent = (Path(edgepack.__file__).parent / "ondevice" / "agent" / "hooks.py").read_text()
     read = re.search(r"class Hooks:.*?\n    def run", agent, re.DOTALL)
     assert read is not None
     assert set(Hooks().to_json()) == set(re.findall(r'"(\w*(?:_activate|health|_s|_retries))"', read[0]))

@@ -298,8 +298,8 @@ def test_ten_thousand_files_fit_into_a_request(session: Session) -> None:
 def test_every_code_of_the_device_side_is_in_the_table() -> None:
     """No refusal of the agent or the loader ends with a wrong exit code because nobody thought of it."""
     codes = set()
-    for program in ("agent.py", "loader.py"):
-        for node in ast.walk(ast.parse((ONDEVICE / program).read_text())):
+    for path in [*ONDEVICE.glob("agent/*.py"), ONDEVICE / "loader.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
                 "AgentError",
                 "LoaderError",

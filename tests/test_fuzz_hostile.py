@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_client import AGENT, AgentClient, AgentFailure, FakeRelease, device_pythons, digest, new_op
+from agent_client import AGENT, FIND_MODULES, AgentClient, AgentFailure, FakeRelease, device_pythons, digest, new_op
 from bundle_tiny import FILES, manifest_value, write_tiny
 from fuzzing import GUARD, SOUND, TINY, TOY_WHEEL, make_wheel, make_zip, nested, record_row
 
@@ -337,17 +337,15 @@ HOSTILE_WHEELS: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
 }
 
-UNPACK = """
-import importlib.util, json, os, sys
-spec = importlib.util.spec_from_file_location("agent", sys.argv[1])
-agent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(agent)
-found = {}
+UNPACK = f"""{FIND_MODULES}
+import json, os
+from edgepack_agent import wheels
+found = {{}}
 for name in sorted(os.listdir(sys.argv[2])):
     try:
-        agent.unpack_wheel(os.path.join(sys.argv[2], name), name, os.path.join(sys.argv[3], "in", name))
+        wheels.unpack_wheel(os.path.join(sys.argv[2], name), name, os.path.join(sys.argv[3], "in", name))
         found[name] = ["taken", "", 0]
-    except agent.AgentError as error:
+    except wheels.AgentError as error:
         found[name] = [error.code, error.message, 0]
     except BaseException as error:
         found[name] = ["%s" % type(error).__name__, str(error), 0]

@@ -21,6 +21,8 @@ def test_the_wheel_holds_the_profiles_and_what_runs_on_the_device(tmp_path: Path
     profiles = {f"edgepack/targets/{path.name}" for path in (ROOT / "targets").iterdir()}
     assert len(profiles) > 10
     assert profiles <= names
-    assert {f"edgepack/ondevice/{name}.py" for name in ("agent", "loader", "edgepack_device")} <= names
+    assert {
+        f"edgepack/ondevice/{name}.py" for name in ("agent/serving", "launcher", "loader", "edgepack_device")
+    } <= names
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgepack").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources

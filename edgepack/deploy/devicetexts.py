@@ -1,6 +1,6 @@
 """What files and programs of a device say, read into values: pure functions that no text can crash.
 
-The agent only fetches these texts (``look`` in ``ondevice/agent.py``). Where a text does not tell, the answer is None
+The agent only fetches these texts (``ondevice/agent/look.py``). Where a text does not tell, the answer is None
 or empty.
 """
 

@@ -30,16 +30,28 @@ BOOTSTRAP = (
 )
 
 
+_NO_MODULES = "MODULES: Dict[str, str] = {}\n"  # the line of ondevice/launcher.py that takes the agent's modules
+
+
 @functools.cache
 def agent_source() -> bytes:
-    """The agent as it is sent: the source of ``ondevice/agent.py``, deflated."""
+    """The agent as it is sent: :func:`installed_agent`, deflated."""
     return zlib.compress(installed_agent(), 9)
 
 
 @functools.cache
 def installed_agent() -> bytes:
-    """The agent as it is laid down on a pinned device: the source of ``ondevice/agent.py``."""
-    return importlib.resources.files("edgepack").joinpath("ondevice", "agent.py").read_bytes()
+    """The agent, streamed or laid down on a pinned device: one program, the same bytes on any machine.
+
+    It is ``ondevice/launcher.py`` with the source of each module of ``ondevice/agent/`` in it.
+    """
+    ondevice = importlib.resources.files("edgepack").joinpath("ondevice")
+    files = {file.name: file for file in ondevice.joinpath("agent").iterdir() if file.name.endswith(".py")}
+    modules = "".join(
+        f"    {name[:-3]!r}: {file.read_text(encoding='utf-8')!r},\n" for name, file in sorted(files.items())
+    )
+    before, after = ondevice.joinpath("launcher.py").read_text(encoding="utf-8").split(_NO_MODULES)
+    return f"{before}MODULES = {{\n{modules}}}\n{after}".encode()
 
 
 def start_command(python: str, *, sudo: bool = False) -> str:

@@ -18,7 +18,7 @@ from edgepack.errors import (
     MisfitError,
 )
 
-# Every code that ondevice/agent.py can send, its own and those of the loader that it runs (a test holds both against
+# Every code that ondevice/agent/ can send, its own and those of the loader that it runs (a test holds both against
 # this table). What a newer agent may add beyond them is a failure of the device.
 ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
     "locked": LockedError,

@@ -1,4 +1,4 @@
-"""The frames that host and agent exchange. The protocol itself stands at the top of ``ondevice/agent.py``."""
+"""The frames that host and agent exchange. The protocol itself stands in ``ondevice/agent/__init__.py``."""
 
 from __future__ import annotations
 
