@@ -31,7 +31,7 @@ from edgepack.bundle.manifest import (
     serialize,
 )
 from edgepack.bundle.misfit import no_wheel
-from edgepack.bundle.recipe import make_recipe
+from edgepack.bundle.recipe import RECIPE_NAME, make_recipe
 from edgepack.bundle.signature import require_key, sign
 from edgepack.bundle.wheels import fetch_wheels, folder_wheels
 from edgepack.digest import sha256_file
@@ -232,7 +232,7 @@ def _sources(model: Path, wheels: Mapping[str, Path]) -> dict[str, Path | bytes]
     sources: dict[str, Path | bytes] = {MODEL_NAME: model}
     sources |= {file: device_side / file for file in DEVICE_FILES}
     sources |= {f"wheels/{filename}": path for filename, path in wheels.items()}
-    sources["recipe.json"] = canonical_json(make_recipe(model, buffer_regions(model)))
+    sources[RECIPE_NAME] = canonical_json(make_recipe(model, buffer_regions(model)).to_json())
     for member, beside in (("check.npz", ".check.npz"), ("provenance.json", ".provenance.json")):
         path = model.with_suffix(beside)
         if path.is_file():
