@@ -28,6 +28,7 @@ def bundle(
     platforms: Sequence[Platform | str] | None = None,
     with_runtime: bool = True,
     wheels: str | Path | None = None,
+    extra_indexes: Sequence[str] = (),
     sign: str | Path | None = None,
     counter: int | None = None,
     dry_run: bool = False,
@@ -39,7 +40,8 @@ def bundle(
     texts as ``--platform`` takes them ("3.9,aarch64,glibc-2.31"; "3.11" picks from the target's). Each gets the
     profile's runtime, or the other one where that has no wheel or lacks an operator of the model. ``wheels`` is a
     folder that wheels are taken from, also ones that edgepack does not know, instead of an index; without
-    ``with_runtime`` there are none, and the device has to have its runtime.
+    ``with_runtime`` there are none, and the device has to have its runtime. ``extra_indexes`` are addresses of package
+    indexes that pip asks for the locked wheels beside the one that it is set up for.
 
     ``sign`` is an SSH key's file: the private one, or a public one whose private half is in ssh-agent. The signature
     covers the manifest and lies outside of the release id. ``counter`` orders the releases for devices that are pinned;
@@ -49,14 +51,17 @@ def bundle(
     there.
 
     Raises InputError about the model, the target, the names, the wheels and the key, MisfitError where no runtime fits
-    a platform, and "conformance" where the target cannot run the model.
+    a platform, and "conformance" where the target cannot run the model, IntegrityError "wheel-digest" where a wheel is
+    not the locked one.
     """
     from edgepack.bundle.build import build_bundle, bundle_options, check_bundle_output
+    from edgepack.bundle.download import require_fetching
     from edgepack.target.select import select_platforms
 
     model, output = as_path("model", model), as_path("output", output)
     folder = None if wheels is None else as_path("wheels", wheels)
     check_bundle_output(output, model)
+    require_fetching(extra_indexes, wheels=folder, with_runtime=with_runtime)
     chosen = as_target(target)
     meant = chosen.platforms if platforms is None else select_platforms(chosen, platforms)
     options = bundle_options(chosen, meant, wheels=folder, with_runtime=with_runtime)
@@ -71,6 +76,7 @@ def bundle(
             runtimes=runtimes,
             with_runtime=with_runtime,
             wheels=folder,
+            extra_indexes=extra_indexes,
             counter=counter,
             sign_key=None if sign is None else as_path("sign", sign),
             report=report,

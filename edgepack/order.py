@@ -11,7 +11,8 @@ from edgepack.arguments import as_path
 from edgepack.bundle.manifest import check_label
 from edgepack.errors import InputError
 from edgepack.quantize import SourceOptions
-from edgepack.target import Target, load_target
+from edgepack.target import Platform, Target, load_target
+from edgepack.target.select import select_platforms
 
 if TYPE_CHECKING:
     from edgepack.project import Project
@@ -35,6 +36,16 @@ class Sets:
 
 
 @dataclass(frozen=True, slots=True)
+class Packing:
+    """Which runtimes the bundle carries, and where they come from: as :func:`edgepack.bundle` takes it."""
+
+    platforms: tuple[Platform | str, ...] | None = None
+    with_runtime: bool = True
+    wheels: Path | None = None
+    extra_indexes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What is to be built: everything that quantize and bundle need, from flags and edgepack.toml."""
 
@@ -48,6 +59,13 @@ class Order:
     metric: str
     sign: Path | None = None
     counter: int | None = None
+    packing: Packing = Packing()
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """Those that the bundle is for. Raises InputError "bad-platform"."""
+        named = self.packing.platforms
+        return self.target.platforms if named is None else select_platforms(self.target, named)
 
 
 def source_of(source: str | Path | None, project: Project | None) -> Path:
@@ -97,6 +115,7 @@ def make_order(
     taken: SourceOptions,
     metric: str,
     signing: tuple[str | Path | None, int | None] = (None, None),
+    packing: Packing = Packing(),
 ) -> Order:
     """Flags before edgepack.toml; what is missing is told all at once.
 
@@ -129,6 +148,7 @@ def make_order(
         metric=metric,
         sign=as_path("sign", signing[0]) if signing[0] is not None else key,
         counter=signing[1],
+        packing=packing,
     )
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack import building, bundling
-from edgepack.arguments import as_text
+from edgepack.arguments import as_path, as_text
+from edgepack.bundle.build import bundle_options
+from edgepack.bundle.download import require_fetching
 from edgepack.bundle.signature import require_key, require_signers
+from edgepack.bundle.wheels import folder_wheels
 from edgepack.check.measure import Measuring
 from edgepack.deploy.probe import require_fit
 from edgepack.deploy.push import verified_bundle
@@ -20,16 +23,18 @@ from edgepack.device.opened import opened
 from edgepack.documents import BundleDocument, DeployDocument, QuantizeDocument, to_json_value
 from edgepack.errors import GateFailed, InputError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.order import Order, Sets, make_order, needs_quantizing, refuse_idle_flags, source_of
+from edgepack.order import Order, Packing, Sets, make_order, needs_quantizing, refuse_idle_flags, source_of
 from edgepack.project import own_settings
 from edgepack.quantize import SourceOptions
 from edgepack.quantize.gate import OVER_BUDGET
 from edgepack.release import STEP, ReleasePolicy, deploy_release
 from edgepack.target import Target
+from edgepack.target.lock import Wheel
 
 if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress, Session
     from edgepack.project import Project
+    from edgepack.target import Platform
 
 BUILD_FOLDER = "build"
 
@@ -66,6 +71,10 @@ def deploy(
     unchecked: bool = False,
     sign: str | Path | None = None,
     counter: int | None = None,
+    platforms: Sequence[Platform | str] | None = None,
+    with_runtime: bool = True,
+    wheels: str | Path | None = None,
+    extra_indexes: Sequence[str] = (),
     allowed_signers: str | Path | None = None,
     options: ConnectOptions | None = None,
     dry_run: bool = False,
@@ -83,8 +92,8 @@ def deploy(
     :func:`edgepack.check`; ``budget`` goes before the project's. With any of the latter, a release that is active and
     has passed is checked again.
 
-    ``sign`` and ``counter`` are those of :func:`edgepack.bundle`, ``allowed_signers`` that of :func:`edgepack.verify`;
-    key and allowed signers are the project's where they are not given.
+    ``sign`` to ``extra_indexes`` are those of :func:`edgepack.bundle`, ``allowed_signers`` that of
+    :func:`edgepack.verify`; key and allowed signers are the project's where they are not given.
 
     ``name`` names the app of a model; a bundle has to be of that app. Hooks and budget are never another app's than the
     project's.
@@ -101,17 +110,33 @@ def deploy(
         as_text("check_set", check_set),
     )
     taken = SourceOptions(batch, signature, tuple(input_shapes))
-    making = {"--target": target, "--version": version, "--sign": sign, "--counter": counter}
+    packing = Packing(
+        None if platforms is None else tuple(platforms),
+        with_runtime,
+        None if wheels is None else as_path("wheels", wheels),
+        tuple(extra_indexes),
+    )
+    making = {
+        "--target": target,
+        "--version": version,
+        "--sign": sign,
+        "--counter": counter,
+        "--platform": platforms,
+        "--without-runtime": None if with_runtime else True,
+        "--wheels": wheels,
+        "--extra-index": extra_indexes or None,
+    }
     refuse_idle_flags(chosen, making, samples, taken)
     signers = allowed_signers if allowed_signers or not project else project.sign.get("allowed_signers")
-    order, content = None, None
+    order, content, brought = None, None, tuple[Wheel, ...]()
     if chosen.suffix == ".edgepack":
         # Before the device is called: of a damaged bundle, nothing reaches it.
         content = verified_bundle(chosen, app=name, allowed_signers=signers, report=report)
         app = content.bundle.manifest.name
     else:
-        order = make_order(chosen, project, (target, name, version), samples, taken, metric, (sign, counter))
+        order = make_order(chosen, project, (target, name, version), samples, taken, metric, (sign, counter), packing)
         app = order.name
+        brought = _require_packing(order)
         _require_signing(order, signers)
     limits = {**(own_settings(project, app, "budget") or {}), **(budget or {})}
     measuring = Measuring(limits, metric, min_runs, min_seconds, max_seconds, nice)
@@ -123,7 +148,7 @@ def deploy(
     ):
         built = Built(chosen)
         if order is not None:
-            _require_fit(session, order.target, report)
+            _require_fit(session, order, brought, report)
             built = build(order, folder, budget=limits, unchecked=unchecked, report=report)
         shown = _placed(built, _kept_folder(project))
         outcome = deploy_release(
@@ -188,9 +213,21 @@ def build(
         output=path,
         sign=order.sign,
         counter=order.counter,
+        platforms=order.packing.platforms,
+        with_runtime=order.packing.with_runtime,
+        wheels=order.packing.wheels,
+        extra_indexes=order.packing.extra_indexes,
         report=report,
     )
     return Built(path, quantized, bundled)
+
+
+def _require_packing(order: Order) -> tuple[Wheel, ...]:
+    """Before minutes are spent: each platform has a runtime. Returns the wheels that a folder brings."""
+    packing, platforms = order.packing, order.platforms
+    require_fetching(packing.extra_indexes, wheels=packing.wheels, with_runtime=packing.with_runtime)
+    bundle_options(order.target, platforms, wheels=packing.wheels, with_runtime=packing.with_runtime)
+    return () if packing.wheels is None else folder_wheels(packing.wheels, platforms)
 
 
 def _require_signing(order: Order, allowed_signers: str | Path | None) -> None:
@@ -217,10 +254,10 @@ def _over_budget(quantized: QuantizeDocument) -> GateFailed:
     )
 
 
-def _require_fit(session: Session, target: Target, report: Reporter) -> None:
+def _require_fit(session: Session, order: Order, brought: tuple[Wheel, ...], report: Reporter) -> None:
     """Before minutes are spent on building something that the device cannot run."""
-    require_fit(target, session)
-    report(Event(STEP, f"{target.name} fits {session.description} ({session.facts.platform.label})"))
+    require_fit(dataclasses.replace(order.target, platforms=order.platforms), session, brought)
+    report(Event(STEP, f"{order.target.name} fits {session.description} ({session.facts.platform.label})"))
 
 
 def _kept_folder(project: Project | None) -> Path:

@@ -32,9 +32,13 @@ REACHING = {
 RENAMED: dict[tuple[str, str], str | None] = {
     ("bundle", "without_runtime"): "with_runtime",  # a flag says what is not usual
     ("bundle", "platform"): "platforms",  # given once for each
+    ("bundle", "extra_index"): "extra_indexes",
     ("check", "output"): None,  # writes the document that Python has in its hands
     ("deploy", "app"): "name",  # either flag names the app of what is built
     ("deploy", "input_shape"): "input_shapes",
+    ("deploy", "without_runtime"): "with_runtime",
+    ("deploy", "platform"): "platforms",
+    ("deploy", "extra_index"): "extra_indexes",
     ("inspect", "diff"): None,  # diff_bundles
     ("inspect", "files"): "path",
     ("push", "file"): "bundle",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import platform as host
+import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from agent_client import device_pythons
 from bundle_models import BOOKWORM, add_model, through_the_index
+from serving import serving
 
+from edgepack.bundle.download import require_fetching
 from edgepack.bundle.lock import (
     WANTED,
     lock_text,
@@ -23,6 +28,7 @@ from edgepack.bundle.lock import (
     renew,
 )
 from edgepack.bundle.wheels import fetch_wheels, wheel_cache
+from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.target import Platform, builtin_folder, load_target, version_tuple
 from edgepack.target.lock import Wheel, choose_wheel, read_lock
@@ -84,7 +90,7 @@ def test_an_index_that_serves_another_file_is_refused(
     """A wheel of the right name with other bytes never gets into a bundle."""
     offline.setenv("PIP_FIND_LINKS", str(shelf))
     (shelf / NAME).write_bytes((shelf / NAME).read_bytes() + b"x")
-    with pytest.raises(InputError, match="pip could not fetch"):
+    with pytest.raises(IntegrityError, match=f"{NAME} is not the wheel of numpy==1.26.4"):
         fetch_wheels([wheel], cache=tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
@@ -97,6 +103,69 @@ def test_without_a_network_the_error_names_the_way_out(tmp_path: Path, wheel: Wh
     assert caught.value.code == "wheels-unavailable"
     assert "numpy==1.26.4" in caught.value.message
     assert "--wheels" in caught.value.hint
+
+
+@pytest.fixture
+def index(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a plain index (PEP 503) with the wheel on the shelf; pip's usual one is empty."""
+    for name, wheels in (("empty", []), ("simple", [shelf / NAME])):
+        (tmp_path / name / "numpy").mkdir(parents=True)
+        links = [f'<a href="/shelf/{path.name}">{path.name}</a>' for path in wheels]
+        (tmp_path / name / "numpy" / "index.html").write_text("".join(links))
+    with serving(tmp_path) as address:
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/empty")
+        monkeypatch.setenv("PIP_RETRIES", "0")
+        for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+            monkeypatch.delenv(name, raising=False)
+        yield f"{address}/simple"
+
+
+def test_an_extra_index_serves_what_the_usual_one_lacks(tmp_path: Path, wheel: Wheel, index: str) -> None:
+    """--extra-index: the locked wheel comes from there; where no index has it, the error says which was asked."""
+    with pytest.raises(InputError, match=r"no page for numpy") as caught:
+        fetch_wheels([wheel], cache=tmp_path / "cache", extra_indexes=[index.replace("simple", "nothing")])
+    assert caught.value.code == "wheels-unavailable"
+    found = fetch_wheels([wheel], cache=tmp_path / "cache", extra_indexes=[index])
+    assert sha256_file(found[NAME]) == wheel.sha256
+
+
+def test_an_extra_index_with_another_file_is_refused_by_name(tmp_path: Path, wheel: Wheel, index: str) -> None:
+    """A wheel that is not the locked one is exit 6, and the message says where it lies."""
+    other = dataclasses.replace(wheel, sha256="0" * 64)
+    with pytest.raises(IntegrityError, match=rf"http://127\.0\.0\.1:\d+/shelf/{NAME} is not the wheel") as caught:
+        fetch_wheels([other], cache=tmp_path / "cache", extra_indexes=[index])
+    assert caught.value.code == "wheel-digest"
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("index")
+def test_an_extra_index_that_does_not_answer_is_named_without_its_password(tmp_path: Path, wheel: Wheel) -> None:
+    """An address where nobody listens: exit 2, the address, the system's word for it, and no secret."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(InputError, match=rf"http://127\.0\.0\.1:{port}/simple does not answer: .*refused") as caught:
+        fetch_wheels([wheel], cache=tmp_path / "cache", extra_indexes=[f"http://me:secret@127.0.0.1:{port}/simple"])
+    assert caught.value.code == "index-unreachable"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "code"), [("numpy", "bad-index"), ("http://", "bad-index"), ("ftp://x/y", "bad-index"),
+                                           ("http://x/a b", "bad-index"), ("http://[x/", "bad-index")])  # fmt: skip
+def test_what_is_no_address_of_an_index_is_refused_at_once(url: str, code: str) -> None:
+    """A typo is told before pip runs."""
+    with pytest.raises(InputError) as caught:
+        require_fetching([url], wheels=None, with_runtime=True)
+    assert caught.value.code == code
+
+
+def test_an_extra_index_that_nobody_would_ask_is_refused(tmp_path: Path) -> None:
+    """With --wheels or --without-runtime nothing is fetched: the option is an error, not a silence."""
+    for told in ({"wheels": tmp_path, "with_runtime": True}, {"wheels": None, "with_runtime": False}):
+        with pytest.raises(InputError, match="--extra-index neither"):
+            require_fetching(["http://127.0.0.1/simple"], **told)
+        require_fetching([], **told)
 
 
 @pytest.mark.usefixtures("offline")

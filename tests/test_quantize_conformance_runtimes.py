@@ -18,7 +18,7 @@ from compiled_tflite import compiled_model
 from test_quantize_conformance import target
 from tiny_tflite import tiny_model
 
-from edgepack.bundle.wheels import pip_download
+from edgepack.bundle.download import pip_download
 from edgepack.quantize.conformance import check_fit
 from edgepack.quantize.operators import RUNTIMES, TF_SELECT, RuntimeTable, derived_version, runtime_table
 from edgepack.quantize.operators.traps import TRAPS

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deploying import TINY, Device, this_machine, tiny_bundle, tiny_model
+from deploying import PLATFORM, TINY, Device, this_machine, tiny_bundle, tiny_model
 
 import edgepack
 from edgepack.bundle import Bundle
@@ -156,6 +156,29 @@ def test_a_tflite_that_is_quantized_already_is_bundled_as_it_is(device: Device, 
     assert json.loads(json.dumps(edgepack.documents.to_json_value(done)))["device"] == device.address
 
 
+@pytest.mark.usefixtures("folder")
+def test_deploy_packs_the_runtime_that_its_options_say(device: Device, tmp_path: Path) -> None:
+    """--platform and --without-runtime are those of bundle; what cannot be is told before the device is called."""
+    model = tiny_model(tmp_path / "model")
+    given: dict[str, Any] = {"target": this_machine(tmp_path), "name": "tiny", "version": "1", **device.where}
+    for wrong, code in (
+        ({"platforms": ["2.7"]}, "bad-platform"),
+        ({"wheels": tmp_path / "none"}, "no-wheels"),
+        ({"extra_indexes": ["here"]}, "bad-index"),
+        ({"extra_indexes": ["http://127.0.0.1/simple"], "with_runtime": False}, "usage"),
+    ):
+        with pytest.raises(InputError) as caught:
+            edgepack.deploy(source=model, **given, **wrong)
+        assert caught.value.code == code
+    with pytest.raises(MisfitError, match="armv7l"):
+        edgepack.deploy(source=model, **given, platforms=["3.11,armv7l,glibc-2.36"])
+    done = edgepack.deploy(source=model, **given, platforms=[PLATFORM.spec], with_runtime=False)
+    assert done.bundle is not None
+    assert [need["python"] for need in done.bundle.platforms] == [PLATFORM.python]
+    assert not [file for file in done.bundle.files if file.path.startswith("wheels/")]
+    assert done.activate is not None
+
+
 def test_what_is_missing_is_told_all_at_once(device: Device, folder: Path) -> None:
     """A model alone is not enough: target, name and version are asked for in one error."""
     with pytest.raises(InputError) as caught:
@@ -178,6 +201,10 @@ def test_a_flag_that_could_change_nothing_is_refused(device: Device, tmp_path: P
         edgepack.deploy(source=TINY, target="x86-64", name="a", version="2", evaluation="x.npz", **device.where)
     with pytest.raises(InputError, match=r"bundle already.*--batch, --signature, --input-shape"):
         edgepack.deploy(source=path, batch=None, signature="a", input_shapes=("1,8",), **device.where)
+    with pytest.raises(InputError, match=r"--platform, --without-runtime, --wheels, --extra-index"):
+        edgepack.deploy(
+            source=path, platforms=["3.11"], with_runtime=False, wheels=tmp_path, extra_indexes=["x"], **device.where
+        )
     assert not device.root.exists()
 
 

@@ -59,6 +59,7 @@ def build_bundle(
     runtimes: Sequence[RuntimeOption] | None = None,
     with_runtime: bool = True,
     wheels: Path | None = None,
+    extra_indexes: Sequence[str] = (),
     counter: int | None = None,
     sign_key: Path | None = None,
     report: Reporter = ignore_events,
@@ -66,10 +67,11 @@ def build_bundle(
     """Bundle a .tflite with its loader, its check set and provenance (where ``quantize`` left them) and its runtimes.
 
     ``runtimes`` is what each platform gets; without it, the first of :func:`bundle_options` for each of ``platforms``
-    (or the target's). ``wheels`` is a folder that they are taken from instead of an index; ``with_runtime=False``
-    leaves them out. ``counter`` goes into the manifest, and so into the release id; the signature by ``sign_key`` lies
-    beside it. Nothing is at ``output`` before the bundle is whole. Raises :class:`InputError` for the model, the names,
-    the wheels and the key, :class:`MisfitError` where there is no runtime for a platform.
+    (or the target's). ``wheels`` is a folder that they are taken from instead of an index, ``extra_indexes`` are asked
+    beside the usual one; ``with_runtime=False`` leaves them out. ``counter`` goes into the manifest, and so into the
+    release id; the signature by ``sign_key`` lies beside it. Nothing is at ``output`` before the bundle is whole.
+    Raises :class:`InputError` for the model, the names, the wheels and the key, :class:`MisfitError` where there is no
+    runtime for a platform.
     """
     check_label(name, "name")
     check_label(version, "version")
@@ -87,7 +89,7 @@ def build_bundle(
         options = bundle_options(target, chosen, wheels=wheels, with_runtime=with_runtime)
         runtimes = [ordered[0] for ordered in options]
     shipped = [wheel for need in runtimes for wheel in need.wheels] if with_runtime else []
-    fetched = fetch_wheels(shipped, folder=wheels, report=report)
+    fetched = fetch_wheels(shipped, folder=wheels, extra_indexes=extra_indexes, report=report)
     report(Event("bundle", "computing digests"))
     sources = _sources(model, fetched)
     entries = {path: _entry(path, source) for path, source in sorted(sources.items())}

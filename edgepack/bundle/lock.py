@@ -82,7 +82,7 @@ def lock_text(wheels: Sequence[Wheel]) -> str:
 
 def lock_wheel(package: str, version: str, python: str, arch: str) -> Wheel:
     """Download one wheel through pip and write down what it is."""
-    from edgepack.bundle.wheels import pip_download
+    from edgepack.bundle.download import pip_download
 
     with tempfile.TemporaryDirectory(prefix="edgepack-lock-") as folder:
         pip_download([f"{package}=={version}"], python=python, arch=arch, folder=Path(folder))

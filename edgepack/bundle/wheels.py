@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -20,6 +18,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
+from edgepack.bundle.download import pip_download
 from edgepack.bundle.lock import oldest_glibc, platform_tags
 from edgepack.cachefolder import cache_folder
 from edgepack.digest import sha256_file
@@ -28,9 +27,6 @@ from edgepack.events import Event, Reporter, ignore_events
 from edgepack.target import Platform, version_tuple
 from edgepack.target.lock import Wheel
 from edgepack.target.solver import NUMPY_FOR
-
-PIP_TIMEOUT_S = 900
-"""A wheel of 20 MB over a slow line; pip has its own shorter timeouts for a line that is dead."""
 
 
 def wheel_cache() -> Path:
@@ -43,12 +39,14 @@ def fetch_wheels(
     *,
     cache: Path | None = None,
     folder: Path | None = None,
+    extra_indexes: Sequence[str] = (),
     report: Reporter = ignore_events,
 ) -> Mapping[str, Path]:
     """The path of each wheel by its file name.
 
-    With a ``folder`` they are taken from there or from the cache and no index is asked. Raises :class:`InputError`
-    where one cannot be had, :class:`IntegrityError` where one is not what the lock says.
+    With a ``folder`` they are taken from there or from the cache and no index is asked. ``extra_indexes`` are asked
+    beside those that pip is set up for. Raises :class:`InputError` where one cannot be had, :class:`IntegrityError`
+    where one is not what the lock says.
     """
     if folder is not None:
         _require_folder(folder)
@@ -73,7 +71,7 @@ def fetch_wheels(
         report(
             Event("bundle", f"fetching {', '.join(w.filename for w in group)}", done, len(_groups(missing)), "fetches")
         )
-        found |= _fetch(group, cache)
+        found |= _fetch(group, cache, extra_indexes)
     return found
 
 
@@ -133,46 +131,6 @@ def _loading_tags(python: str, arch: str) -> Mapping[Tag, str]:
     return {tag: libcs[tag.platform] for tag in tags}
 
 
-def pip_download(requirements: Sequence[str], *, python: str, arch: str, folder: Path, hashes: bool = False) -> None:
-    """Run ``pip download --no-deps`` for another platform into ``folder``; pip's own configuration names the index.
-
-    Raises :class:`InputError` "wheels-unavailable" with the end of pip's message.
-    """
-    listing = folder / "requirements.txt"
-    listing.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-    command += [f"--abi=cp{python.replace('.', '')}", *(f"--platform={tag}" for tag in platform_tags(arch))]
-    command += ["--require-hashes"] if hashes else []
-    command += [f"--dest={folder}", f"--requirement={listing}"]
-    try:
-        outcome = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
-        )
-        code, output = outcome.returncode, outcome.stderr or outcome.stdout
-    except subprocess.TimeoutExpired:
-        code, output = -1, f"pip did not end within {PIP_TIMEOUT_S} s"
-    finally:
-        listing.unlink(missing_ok=True)
-    if code == 0:
-        return
-    reason = _pip_reason(output)
-    wanted = " ".join(requirement.split(" ")[0] for requirement in requirements)
-    raise InputError(
-        "wheels-unavailable",
-        f"pip could not fetch {wanted} for python {python}, {arch}: {reason}",
-        hint="Check the network and pip's configuration, or name a folder that has the wheels: --wheels FOLDER. "
-        "With --without-runtime nothing is fetched and the device has to have its own runtime.",
-        pip=output[-4000:],
-    )
-
-
-def _pip_reason(output: str) -> str:
-    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[-1] if errors else (output.strip().splitlines() or ["no message"])[-1]
-    return reason if reason.endswith((".", "!")) else f"{reason}."
-
-
 def _groups(wheels: Iterable[Wheel]) -> list[list[Wheel]]:
     """The wheels that one pip call can fetch: the same Python and architecture."""
     ordered = sorted(wheels, key=lambda wheel: (wheel.python, wheel.arch, wheel.filename))
@@ -211,13 +169,20 @@ def _in_cache(wheel: Wheel, cache: Path) -> Path | None:
     return None
 
 
-def _fetch(group: Sequence[Wheel], cache: Path) -> dict[str, Path]:
+def _fetch(group: Sequence[Wheel], cache: Path, extra_indexes: Sequence[str]) -> dict[str, Path]:
     requirements = [f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in group]
     found = {}
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
-            pip_download(requirements, python=group[0].python, arch=group[0].arch, folder=Path(folder), hashes=True)
+            pip_download(
+                requirements,
+                python=group[0].python,
+                arch=group[0].arch,
+                folder=Path(folder),
+                hashes=True,
+                extra_indexes=extra_indexes,
+            )
             for wheel in group:
                 found[wheel.filename] = _keep(Path(folder) / wheel.filename, wheel, cache)
     except OSError as error:

@@ -23,6 +23,23 @@ CounterOption = Annotated[
     int | None,
     typer.Option("--counter", min=0, metavar="N", help="Higher with each release: pinned devices take none twice."),
 ]
+PlatformOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform", metavar="PYTHON,ARCH,LIBC", help="For this, or part of it: which of the target's [all]."
+    ),
+]
+WheelsOption = Annotated[
+    Path | None,
+    typer.Option("--wheels", metavar="FOLDER", help="Take wheels from here, also ones that edgepack lacks."),
+]
+WithoutRuntimeOption = Annotated[
+    bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
+]
+ExtraIndexOption = Annotated[
+    list[str] | None,
+    typer.Option("--extra-index", metavar="URL", help="Let pip ask this package index for the wheels as well."),
+]
 AllowedSignersOption = Annotated[
     Path | None,
     typer.Option(
@@ -46,19 +63,10 @@ def add_commands(table: Table) -> None:
             Path | None,
             typer.Option("-o", "--output", metavar="FILE.edgepack", help="Where to write [APP-V.edgepack]."),
         ] = None,
-        platform: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--platform", metavar="PYTHON,ARCH,LIBC", help="For this, or part of it: which of the target's [all]."
-            ),
-        ] = None,
-        wheels: Annotated[
-            Path | None,
-            typer.Option("--wheels", metavar="FOLDER", help="Take wheels from here, also ones that edgepack lacks."),
-        ] = None,
-        without_runtime: Annotated[
-            bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
-        ] = False,
+        platform: PlatformOption = None,
+        wheels: WheelsOption = None,
+        without_runtime: WithoutRuntimeOption = False,
+        extra_index: ExtraIndexOption = None,
         sign: SignOption = None,
         counter: CounterOption = None,
     ) -> int:
@@ -81,6 +89,7 @@ def add_commands(table: Table) -> None:
             platforms=platform or None,
             wheels=wheels,
             with_runtime=not without_runtime,
+            extra_indexes=extra_index or (),
             sign=sign,
             counter=counter,
             dry_run=run.dry_run,

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from edgepack.cli import render_device
-from edgepack.cli.bundles import AllowedSignersOption, CounterOption, SignOption
+from edgepack.cli.bundles import (
+    AllowedSignersOption,
+    CounterOption,
+    ExtraIndexOption,
+    PlatformOption,
+    SignOption,
+    WheelsOption,
+    WithoutRuntimeOption,
+)
 from edgepack.cli.devices import (
     BudgetOption,
     DeviceArgument,
@@ -64,6 +72,10 @@ def add_commands(table: Table) -> None:
         ] = False,
         sign: SignOption = None,
         counter: CounterOption = None,
+        platform: PlatformOption = None,
+        wheels: WheelsOption = None,
+        without_runtime: WithoutRuntimeOption = False,
+        extra_index: ExtraIndexOption = None,
         allowed_signers: AllowedSignersOption = None,
     ) -> int:
         """Quantize, bundle, push, check and activate in one go, from edgepack.toml or flags."""
@@ -92,6 +104,10 @@ def add_commands(table: Table) -> None:
             unchecked=unchecked,
             sign=sign,
             counter=counter,
+            platforms=platform or None,
+            wheels=wheels,
+            with_runtime=not without_runtime,
+            extra_indexes=extra_index or (),
             allowed_signers=allowed_signers,
             options=run.connect_options,
             dry_run=run.dry_run,

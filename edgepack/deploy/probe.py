@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle.runtime import platform_fits
@@ -16,7 +16,7 @@ from edgepack.device.opened import opened
 from edgepack.documents import ProbeDocument
 from edgepack.errors import MisfitError
 from edgepack.target import Platform, Target, list_targets, version_tuple
-from edgepack.target.lock import shipped_wheels
+from edgepack.target.lock import Wheel, shipped_wheels
 from edgepack.target.refusal import Surroundings, numpy_mend, other_python, ways_out
 from edgepack.target.solver import NUMPY_FOR, numpy_wheel, runtime_options, takes_numpy
 
@@ -135,8 +135,11 @@ def _squashed(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
-    """What keeps a target from this device, each with the command that mends it ("" where none can); pure."""
+def find_gaps(target: Target, facts: DeviceFacts, brought: Sequence[Wheel] = ()) -> list[tuple[str, str]]:
+    """What keeps a target from this device, each with the command that mends it ("" where none can); pure.
+
+    ``brought`` are wheels beside those of runtimes.lock.
+    """
     if not target.deployable:
         return [("not reached over SSH: edgepack only quantizes and bundles for it", "")]
     device = facts.platform
@@ -151,12 +154,12 @@ def find_gaps(target: Target, facts: DeviceFacts) -> list[tuple[str, str]]:
     if delegate.required and delegate.library in LOOKED_FOR and delegate.library not in facts.delegates:
         mend = _DELEGATE_PACKAGES.get(delegate.library, "")
         gaps.append((f"the library {delegate.library}" + ("" if mend else " (of the board's vendor)"), mend))
-    return gaps + (_numpy_gap(target, fitting[0], facts) if fitting else [])
+    return gaps + (_numpy_gap(target, fitting[0], facts, brought) if fitting else [])
 
 
-def require_fit(target: Target, session: Session) -> None:
+def require_fit(target: Target, session: Session, brought: Sequence[Wheel] = ()) -> None:
     """Say before minutes are spent that a device cannot run what is made for the target. Raises MisfitError."""
-    gaps = find_gaps(target, session.facts)
+    gaps = find_gaps(target, session.facts, brought)
     if gaps:
         raise MisfitError(
             "no-platform",
@@ -190,12 +193,14 @@ def _platform_gap(target: Target, platforms: list[Platform], facts: DeviceFacts)
     return missing, "; ".join(ways_out(device, locked, around))
 
 
-def _numpy_gap(target: Target, platform: Platform, facts: DeviceFacts) -> list[tuple[str, str]]:
+def _numpy_gap(
+    target: Target, platform: Platform, facts: DeviceFacts, brought: Sequence[Wheel]
+) -> list[tuple[str, str]]:
     """NumPy, where no wheel of one can go along and the device's own does not fit."""
-    locked, installed = shipped_wheels(), facts.installed.get("numpy")
-    packages = [option.package for option in runtime_options(target, platform, locked)]
+    known, installed = (*shipped_wheels(), *brought), facts.installed.get("numpy")
+    packages = [option.package for option in runtime_options(target, platform, known)]
     if not packages or any(
-        numpy_wheel(package, platform, locked) or takes_numpy(package, installed or "") for package in packages
+        numpy_wheel(package, platform, known) or takes_numpy(package, installed or "") for package in packages
     ):
         return []
     return [(f"NumPy {NUMPY_FOR[packages[0]]}", numpy_mend(packages[0], facts.platform, installed, _around(facts)))]
