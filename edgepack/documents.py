@@ -482,6 +482,8 @@ class TrustDocument:
 
     ``authorized_keys`` is the line that lets a key of ``account`` run that agent and nothing else. ``signers`` are the
     principals, ``hooks`` the only argument vectors that an activation may run; ``again``: it was pinned before.
+    ``counters``: app to the counter below which it does not fall, whatever becomes of ``root``. ``doors``: other ways
+    into the account, in words, as far as the owner's login could see.
     """
 
     device: str
@@ -492,6 +494,8 @@ class TrustDocument:
     hooks: tuple[tuple[str, ...], ...]
     authorized_keys: str
     again: bool
+    counters: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    doors: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from agent_client import AGENT, FakeRelease
 from deploying import tiny_model, tiny_target
+from pinning import commit_by_hand, make_key, refused
 from real_sshd import RealSshd
 from test_agent_push import TOY, make_wheel
 
@@ -37,7 +38,8 @@ from edgepack.deploy.staging import plan_staging
 from edgepack.device import ConnectOptions, DeviceAddress, Session, connect, open_session, open_transport
 from edgepack.device.pinmemory import remember
 from edgepack.documents import TrustDocument
-from edgepack.errors import EdgepackError, InputError, IntegrityError
+from edgepack.errors import EdgepackError, InputError
+from edgepack.events import Event
 
 pytestmark = [
     pytest.mark.sshd,
@@ -91,16 +93,22 @@ class Pinned:
         argv += ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.sshd.known_hosts}"]
         return subprocess.run([*argv, *words], input=given, capture_output=True, timeout=timeout_s, check=False)
 
+    def trust(self, signers: Path, **more: Any) -> TrustDocument:
+        """The owner pins it again."""
+        owner = replace(self.sshd.options, root=str(self.root))
+        lib = str(self.folder / "lib")
+        return edgepack.trust(self.sshd.address, allowed_signers=signers, install_root=lib, options=owner, **more)
+
+    def forget(self) -> None:
+        """As it was at first: nothing on it, no counter seen."""
+        shutil.rmtree(self.document.folder)
+        subprocess.run(["rm", "-rf", str(self.root)], check=True)
+        self.trust(self.folder / "signers", hooks=Hooks(after_activate=self.hook))
+
     @property
     def login(self) -> str:
         """``user@host`` for ssh and scp."""
         return f"{self.sshd.user}@127.0.0.1"
-
-
-def make_key(path: Path) -> str:
-    """A throw-away key; returns its public half without the comment."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +149,6 @@ def _empty_device(request: pytest.FixtureRequest) -> None:
     if "pinned" in request.fixturenames:
         device: Pinned = request.getfixturevalue("pinned")
         subprocess.run(["rm", "-rf", str(device.root)], check=True)
-
-
-def refused(code: str, call: Callable[[], object]) -> EdgepackError:
-    """The refusal that a call ends in: exit 6, with something to do next."""
-    with pytest.raises(IntegrityError) as caught:
-        call()
-    assert (caught.value.code, bool(caught.value.hint)) == (code, True), str(caught.value)
-    return caught.value
 
 
 def stage_and_commit(session: Session, path: Path, **changes: Any) -> dict[str, Any]:
@@ -254,14 +254,6 @@ def test_wheels_that_the_signed_manifest_does_not_list_are_refused(pinned: Pinne
         release = stage_and_commit(session, path, device=device)["release"]
     kept = json.loads((pinned.root / "apps" / "tiny" / "releases" / release / "device.json").read_text())
     assert (kept["runtime"]["id"], kept["runtime"]["dists"], kept["runtime"]["package"]) == (None, [], None)
-
-
-def commit_by_hand(session: Session, release: FakeRelease, **changes: Any) -> dict[str, Any]:
-    """Stages a release that was made by hand, wheels and all, and commits it."""
-    for content in [*release.files.values(), *(wheel for wheel, _ in release.wheels.values())]:
-        sha256 = hashlib.sha256(content).hexdigest()
-        session.request("put", [content], len(content), sha256=sha256, bytes=len(content), offset=0)
-    return session.request("commit", **{**release.commit_arguments(), **changes}).result
 
 
 def test_a_runtime_that_was_there_before_is_not_believed(pinned: Pinned) -> None:
@@ -450,22 +442,73 @@ def test_a_signed_release_from_before_is_set_up_anew(pinned: Pinned) -> None:
 
 def test_what_only_a_removed_signer_signed_is_not_run_any_more(pinned: Pinned) -> None:
     """Pinning again renews the signers, also for what is on the device; the counters stay."""
-    owner = replace(pinned.sshd.options, root=str(pinned.root))
     edgepack.push(pinned.bundle(3), **pinned.where)
     edgepack.activate(unchecked=True, **pinned.where)
     both = pinned.folder / "both"
     both.write_text(f"mallory {(pinned.folder / 'mallory.pub').read_text()}")
-    place: dict[str, Any] = {"install_root": str(pinned.folder / "lib"), "options": owner}
     try:
-        again = edgepack.trust(pinned.sshd.address, allowed_signers=both, **place)
+        again = pinned.trust(both)
         assert (again.again, again.signers, again.hooks) == (True, ("mallory",), ())
         edgepack.push(pinned.bundle(4, "mallory"), **pinned.where)
         edgepack.activate(unchecked=True, **pinned.where)
         refused("foreign-signature", lambda: edgepack.rollback(**pinned.where))
         refused("replayed", lambda: edgepack.push(pinned.bundle(2, "mallory"), **pinned.where))
     finally:
-        hooks = Hooks(after_activate=pinned.hook)
-        edgepack.trust(pinned.sshd.address, allowed_signers=pinned.folder / "signers", hooks=hooks, **place)
+        pinned.forget()
+
+
+def test_the_counters_of_the_last_trust_outlive_the_folder(pinned: Pinned) -> None:
+    """Whatever becomes of the account's folder, no app falls below what was counted when the device was pinned last."""
+    newest, older = pinned.bundle(3), pinned.bundle(2)
+    edgepack.push(newest, **pinned.where)
+    try:
+        assert pinned.trust(pinned.folder / "signers", dry_run=True).counters == {"tiny": 3}
+        assert pinned.trust(pinned.folder / "signers").counters == {"tiny": 3}
+        for content in (None, '{"tiny": {"counter": 1, "release": "x"}}', '{"tiny": "x", "other": {"counter": 9}}'):
+            subprocess.run(["rm", "-rf", str(pinned.root)], check=True)
+            if content is not None:
+                pinned.root.mkdir()
+                (pinned.root / "counters.json").write_text(content)
+            refused("replayed", lambda: edgepack.push(older, **pinned.where))
+        refused("replayed", lambda: edgepack.push(pinned.bundle(3, version="other"), **pinned.where))
+        edgepack.push(newest, **pinned.where)
+        assert edgepack.status(**pinned.where).counter == 3
+        edgepack.push(pinned.bundle(4), **pinned.where)
+        assert pinned.trust(pinned.folder / "signers").counters["tiny"] == 4, "raised by every trust"
+    finally:
+        pinned.forget()
+
+
+def test_what_was_counted_since_the_last_trust_goes_with_the_folder(pinned: Pinned) -> None:
+    """What is not claimed: who can write the account's folder in another way takes the counter back to its floor."""
+    edgepack.push(pinned.bundle(1), **pinned.where)
+    try:
+        pinned.trust(pinned.folder / "signers")
+        edgepack.push(pinned.bundle(5), **pinned.where)
+        (pinned.root / "counters.json").unlink()
+        assert edgepack.push(pinned.bundle(2), **pinned.where).bytes.sent > 0
+    finally:
+        pinned.forget()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "broken", "huge"])
+def test_counters_that_make_no_sense_hold_no_owner_up(pinned: Pinned, tmp_path: Path, kind: str) -> None:
+    """What stands in the place of the counters is neither waited for nor followed, and the owner hears of it."""
+    place = tmp_path / "counters.json"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_text('{"tiny": {"counter": 7}}')
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.write_text("{" if kind == "broken" else '{"tiny": {"counter": 7}}' + " " * (1 << 20))
+    told: list[Event] = []
+    document = edgepack.trust(
+        "local:", allowed_signers=pinned.folder / "signers", account="root", install_root=str(pinned.folder / "lib2"),
+        options=ConnectOptions(root=str(tmp_path), python=sys.executable), dry_run=True, report=told.append,
+    )  # fmt: skip
+    assert document.counters == {}
+    assert any(f"{tmp_path}/counters.json" in event.message for event in told)
 
 
 @pytest.mark.parametrize("damage", ["missing", "no json", "writable", "signers writable"])
@@ -541,6 +584,7 @@ def test_an_account_of_its_own_cannot_change_what_pins_it(pinned: Pinned) -> Non
             options=owner,
         )
         assert document.root == str(home / ".edgepack")
+        assert document.doors == ()
         keys = Path(f"{pinned.sshd.key}.pub")
         login = f"{name}@127.0.0.1:{pinned.sshd.port}"
         with contextlib.ExitStack() as undo:
@@ -558,6 +602,24 @@ def test_an_account_of_its_own_cannot_change_what_pins_it(pinned: Pinned) -> Non
             assert path.stat().st_uid == 0
             tried = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "test", "-w"]
             assert subprocess.run([*tried, str(path)], check=False).returncode == 1
+
+
+def test_other_ways_into_the_account_are_told(pinned: Pinned) -> None:
+    """A password, and keys that may run anything: the owner hears of them, for the pin does not hold who uses them."""
+    owner = replace(pinned.sshd.options, python=system_python())
+    line = f"ssh-ed25519 AAAA {pinned.hook}"
+    with account(pinned.folder) as name:
+        subprocess.run(["usermod", "--password", "$6$abc$def", name], check=True)
+        keys = pinned.folder / name / ".ssh" / "authorized_keys"
+        keys.parent.mkdir()
+        keys.write_text(f'# ours\n\nrestrict,command="x" {line}\n{line}\nrestrict {line}\n')
+        told: list[Event] = []
+        document = edgepack.trust(
+            pinned.sshd.address, allowed_signers=pinned.folder / "signers", account=name, dry_run=True,
+            install_root=str(pinned.folder / "lib"), options=owner, report=told.append,
+        )  # fmt: skip
+    assert document.doors == ("a password", f"2 keys without a command in {keys}")
+    assert any("a password; 2 keys" in event.message for event in told)
 
 
 def test_an_owner_may_become_root_with_sudo(pinned: Pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

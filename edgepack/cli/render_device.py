@@ -139,6 +139,7 @@ def trusted(document: documents.TrustDocument, *, dry_run: bool) -> str:
         ["works in", document.root],
         ["signers", ", ".join(document.signers)],
         ["hooks", "; ".join(" ".join(argv) for argv in document.hooks) or "none may run"],
+        ["counters", ", ".join(f"{app} {count}" for app, count in document.counters.items()) or "none seen yet"],
     ]
     return (
         f"{table(rows)}\n\nPut this line into the authorized_keys of {document.account}: a key that has no other line "

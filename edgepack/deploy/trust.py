@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,9 @@ def trust(
     a .pub file) run that agent and nothing else; putting it into the account's authorized_keys is the owner's deed.
     ``hooks`` are the only ones that will run. The pinned edgepack folder is ``options.root``, from the account's home.
 
-    Done again, it renews agent, signers and hooks; the counters stay. Raises InputError about signers, key, account and
-    folder, and "within-reach" where the account could change what pins it; whatever the way to the device can do.
+    Done again, it renews agent, signers and hooks, and the counters that were seen become the floor: kept out of the
+    account's reach too, so that they outlive its folder. Raises InputError about signers, key, account and folder, and
+    "within-reach" where the account could change what pins it; whatever the way to the device can do.
     """
     from edgepack.device import DEFAULT_ROOT
     from edgepack.device.opening import operator_name
@@ -76,8 +77,7 @@ def trust(
     with _as_owner(sudo=sudo), opened(device, options, sudo=sudo, report=report) as session:
         result = session.request("trust", [agent], len(agent), **arguments).result
         name = session.description
-    if result.get("apps") and not result.get("again"):
-        report(Event(STEP, _HELD.format(root=result["root"], apps=", ".join(result["apps"]))))
+    _tell(result, report)
     return TrustDocument(
         device=name,
         account=result["account"],
@@ -87,6 +87,8 @@ def trust(
         hooks=tuple(tuple(argv) for argv in allowed),
         authorized_keys=f'restrict,command="{result["command"]}" {public_key}',
         again=result.get("again") is True,
+        counters=result["counters"],
+        doors=tuple(result["doors"]),
     )
 
 
@@ -94,6 +96,25 @@ _HELD = (
     "note: {root} holds {apps} from before. What is active there stays so, but nothing unsigned of it is activated or "
     "measured again; if you are not sure who put it there, empty that folder first."
 )
+
+
+_DOORS = (
+    "note: {account} is reached in other ways too: {doors}. Whoever comes in there is not held to the pin; best is an "
+    "account of its own with no other way in."
+)
+_UNREAD = (
+    "note: this login cannot read {root}/counters.json, or it makes no sense: what it has counted is not laid down."
+)
+
+
+def _tell(result: Mapping[str, Any], report: Reporter) -> None:
+    """What of the device the owner should know."""
+    if result.get("apps") and not result.get("again"):
+        report(Event(STEP, _HELD.format(root=result["root"], apps=", ".join(result["apps"]))))
+    if not result["counters_read"]:
+        report(Event(STEP, _UNREAD.format(root=result["root"])))
+    if result["doors"]:
+        report(Event(STEP, _DOORS.format(account=result["account"], doors="; ".join(result["doors"]))))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from emulated_pi import Pi
@@ -61,12 +62,16 @@ def models(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def bundle(models: Path, tmp_path: Path) -> Callable[[str, str], Path]:
-    """A bundle of the model for a profile, in a version; with the runtime's wheels for each of its platforms."""
+def bundle(models: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A bundle of the model for a profile, in a version; with the runtime's wheels for each of its platforms.
 
-    def make(target: str, version: str) -> Path:
+    The keyword arguments are those of ``edgepack.bundle``: ``sign``, ``counter``.
+    """
+
+    def make(target: str, version: str, **more: Any) -> Path:
         path = tmp_path / f"{target}-{version}.edgepack"
-        edgepack.bundle(models / f"{target}.tflite", target=target, name="patterns", version=version, output=path)
+        model = models / f"{target}.tflite"
+        edgepack.bundle(model, target=target, name="patterns", version=version, output=path, **more)
         return path
 
     return make

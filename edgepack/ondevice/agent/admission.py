@@ -46,7 +46,7 @@ def require_admissible(
         pin.require_signer(path, staged, release)
     finally:
         remove_tree(staged)
-    require_newer(session.home(), app, release, content.get("counter"))
+    require_newer(session.home(), app, release, content.get("counter"), pin.floor)
 
 
 def pinned_device(session: Session, manifest: Dict[str, Any], args: Dict[str, Any]) -> Dict[str, Any]:

@@ -41,7 +41,7 @@ def hello(session: Session, request: Request) -> Dict[str, Any]:
         if session.lock_later is None:
             take_lock(session, root, who)
     session.root = root
-    apps = {app: summarize(root, app, history=10) for app in list_apps(root)}
+    apps = {app: summarize(root, app, 10, session.floor()) for app in list_apps(root)}
     if args.get("look") is True:
         seen = look(root)
     else:
@@ -58,4 +58,4 @@ def probe(session: Session, request: Request) -> Dict[str, Any]:
 
 def status(session: Session, request: Request) -> Dict[str, Any]:
     """A release's life on this device."""
-    return summarize(session.home(), session.known_app(request), HISTORY_KEPT)
+    return summarize(session.home(), session.known_app(request), HISTORY_KEPT, session.floor())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .arguments import take, take_name
 from .disk import digest_file, read_json
@@ -21,7 +21,8 @@ class Pin:
     """What the owner of a pinned device laid down beside the agent: where to work, who may sign, which hooks run.
 
     ``mark`` is in the name of each runtime that was unpacked since, and in the device.json of each release that was set
-    up since; ``agent`` is the digest of the agent that the owner laid down.
+    up since; ``floor`` is what no counter of an app falls below (``counters.py``); ``agent`` is the digest of the agent
+    that was laid down.
     """
 
     def __init__(self, folder: str) -> None:
@@ -39,6 +40,7 @@ class Pin:
             self.mark = take_name(value, "mark", NAME_PATTERN)
             self.ssh_keygen: str = take(value, "ssh_keygen", str)
             self.hooks: List[Any] = take(value, "hooks", list)
+            self.floor: Dict[str, Any] = take({"counters": {}, **value}, "counters", dict)
         except AgentError:
             raise broken_pin("its pin.json is not one that edgepack writes") from None
         self.agent = digest_file(os.path.join(folder, "agent.py"))

@@ -13,7 +13,9 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from .arguments import take, take_name
+from .counters import raised_floor
 from .disk import read_json, sync_folder, write_atomically
+from .doors import find_doors
 from .errors import AgentError, bad_request
 from .facts import now
 from .hooks import take_command
@@ -37,42 +39,64 @@ def trust(session: Session, request: Request) -> Dict[str, Any]:
 
 def lay_pin(args: Dict[str, Any], agent: bytes) -> Dict[str, Any]:
     """Lays down agent, signers and terms for a deploying account, out of its reach; the owner's login does this."""
-    if args.get("account") is None:
-        args = dict(args, account=os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name)
-    name = take_name(args, "account", ACCOUNT_PATTERN)
-    try:
-        account = pwd.getpwnam(name)
-    except KeyError:
-        raise AgentError(
-            "no-account", f"There is no account {name} on this device.", "Make it, or name another with --account."
-        ) from None
+    account = find_account(args)
+    name = account.pw_name
     if not 0 < len(agent) <= AGENT_LIMIT or hashlib.sha256(agent).hexdigest() != args.get("sha256"):
         raise bad_request("The agent that is to be laid down did not arrive.")
     folder = os.path.join(os.path.realpath(os.path.expanduser(take(args, "install_root", str))), name)
     root: str = take(args, "root", str)
     root = os.path.realpath(os.path.join(account.pw_dir, root[2:] if root.startswith("~/") else root))
-    keygen = shutil.which("ssh-keygen") or shutil.which("ssh-keygen", path="/usr/bin:/usr/local/bin:/bin")
-    if keygen is None:
-        raise AgentError(
-            "no-ssh-keygen", "The device has no ssh-keygen.", "Install it there: sudo apt install openssh-client"
-        )
+    keygen = find_keygen()
     for path in (folder, sys.executable):
         if not PLAIN_PATH_PATTERN.fullmatch(path):
             raise bad_request(f"{path!r} cannot stand in authorized_keys: letters, digits and . _ + - / only.")
     hooks = [argv for argv in (take_command({"hook": h}, "hook") for h in take(args, "hooks", list)) if argv]
     before = read_json(os.path.join(folder, "pin.json"))
+    floor, counters_read = raised_floor(before.get("counters"), root)
+    if before.get("root", root) != root:
+        floor, _ = raised_floor(floor, take(before, "root", str))
     pin = {"schema": SCHEMA, "root": root, "ssh_keygen": keygen, "hooks": hooks, "account": name, "pinned_at": now()}
-    pin.update(mark=before.get("mark") or os.urandom(4).hex(), by=str(args.get("by", ""))[:200])
+    pin.update(mark=before.get("mark") or os.urandom(4).hex(), by=str(args.get("by", ""))[:200], counters=floor)
     signers: str = take(args, "signers", str)
     files = {"agent.py": agent, "allowed_signers": signers.encode(), "pin.json": json.dumps(pin, indent=1).encode()}
-    reached = [nearest_existing(folder), sys.executable, keygen]
-    require_out_of_reach(reached, account)
+    require_out_of_reach([nearest_existing(folder), sys.executable, keygen], account)
     if args.get("dry_run") is not True:
         write_readable(folder, files)
         require_out_of_reach([os.path.join(folder, file) for file in files], account)
-    command = f"{sys.executable} -I -u {folder}/agent.py --pinned"
-    there = {"again": bool(before), "apps": apps_or_none(root)}
-    return {"account": name, "folder": folder, "root": root, "command": command, **there}
+    return {
+        "account": name,
+        "folder": folder,
+        "root": root,
+        "command": f"{sys.executable} -I -u {folder}/agent.py --pinned",
+        "again": bool(before),
+        "apps": apps_or_none(root),
+        "counters": {app: entry["counter"] for app, entry in floor.items()},
+        "counters_read": counters_read,
+        "doors": find_doors(account),
+    }
+
+
+def find_account(args: Dict[str, Any]) -> pwd.struct_passwd:
+    """The account that is to deploy: the named one, else the one that logged in."""
+    if args.get("account") is None:
+        args = dict(args, account=os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name)
+    name = take_name(args, "account", ACCOUNT_PATTERN)
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise AgentError(
+            "no-account", f"There is no account {name} on this device.", "Make it, or name another with --account."
+        ) from None
+
+
+def find_keygen() -> str:
+    """The device's own ssh-keygen, which will judge signatures there."""
+    keygen = shutil.which("ssh-keygen") or shutil.which("ssh-keygen", path="/usr/bin:/usr/local/bin:/bin")
+    if keygen is None:
+        raise AgentError(
+            "no-ssh-keygen", "The device has no ssh-keygen.", "Install it there: sudo apt install openssh-client"
+        )
+    return keygen
 
 
 def apps_or_none(root: str) -> List[str]:

@@ -78,6 +78,10 @@ class Session:
         result = stored.get("result")
         return result if isinstance(result, dict) else None
 
+    def floor(self) -> Dict[str, Any]:
+        """What the counters of a pinned device do not fall below; empty on others."""
+        return {} if self.pin is None else self.pin.floor
+
     def runtime_folder(self, runtime_id: str) -> str:
         """Where an unpacked runtime lies; a pinned device believes in none that it did not unpack itself."""
         name = runtime_id if self.pin is None else f"{runtime_id}-{self.pin.mark}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .counters import read_counter
 from .disk import confined, read_json, write_json
@@ -114,8 +114,8 @@ def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[s
         state["operations"][str(entry["op"])] = {"error": error}
 
 
-def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
-    """A release's life on this device: the result of ``status``."""
+def summarize(root: str, app: str, history: int, floor: Mapping[str, Any]) -> Dict[str, Any]:
+    """A release's life on this device: the result of ``status``. ``floor``: that of a pinned device's counters."""
     state, broken = read_state(root, app)
     current = read_current(root, app)
     return {
@@ -124,7 +124,7 @@ def summarize(root: str, app: str, history: int) -> Dict[str, Any]:
         "previous": find_previous(root, app, state, current),
         "candidate": state["candidate"],
         "releases": [summarize_release(root, app, release, state) for release in list_releases(root, app)],
-        "counter": read_counter(root, app)[0],
+        "counter": read_counter(root, app, floor)[0],
         "history": state["history"][-history:],
         "state_broken": broken,
     }

@@ -53,7 +53,7 @@ def activate(session: Session, request: Request) -> Dict[str, Any]:
     folder = require_whole(root, app, release)
     require_trusted(session, folder, release)
     if session.pin is not None:
-        require_newer(root, app, release, read_manifest(folder)[0].get("counter"))
+        require_newer(root, app, release, read_manifest(folder)[0].get("counter"), session.pin.floor)
     if not unchecked:
         require_pass(state, app, release, folder)
     return switch(session, request, app, state, release, unchecked)
