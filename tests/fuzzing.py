@@ -17,6 +17,7 @@ import queue
 import random
 import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -367,21 +368,21 @@ def tamed_agent() -> LoadedAgent:
 
     agent.end_agent = end
     agent.CHILDREN.start = start
-    agent.time.sleep = lambda _seconds: None
-    agent.os = _Unsynced(os)
+    agent.time = _Unwaiting(time)
+    agent.os = _Unwaiting(os)
     agent.look = lambda root: {"facts": {}, "root": root}
     agent.read_facts = lambda _root: ({}, [])
     return agent
 
 
-class _Unsynced:
-    """``os`` without the waiting for the disk."""
+class _Unwaiting:
+    """``os`` or ``time`` for the agent alone: nothing in it waits."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        return (lambda *_: None) if name in ("fsync", "sync") else getattr(self._module, name)
+        return (lambda *_: None) if name in ("fsync", "sync", "sleep") else getattr(self._module, name)
 
 
 class _AtOnce(queue.Queue):  # type: ignore[type-arg]
