@@ -25,6 +25,19 @@ def size(byte_count: int | None) -> str:
     raise AssertionError("unreachable: the loop returns at GB")
 
 
+def printable(text: str) -> str:
+    """What somebody else wrote, as one line that a terminal can be given.
+
+    What is not printable is a blank: controls, ends of lines, and what turns the direction of writing around.
+    """
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Text of several lines, each :func:`printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def listed(texts: Sequence[str], most: int, rest: str = "more") -> str:
     """``a, b and 3 more``: the first ``most`` texts, and how many are left out."""
     left_out = f" and {len(texts) - most} {rest}" if len(texts) > most else ""

@@ -16,6 +16,7 @@ from edgepack.target.refusal import (
     missing_part,
     numpy_mend,
     other_python,
+    python_option,
     runtimes_for,
     ways_out,
 )
@@ -48,7 +49,7 @@ def _what_fits(manifest: Manifest, device: Platform, numpy: str | None, around: 
     needs = [need.platform for need in manifest.platforms]
     other = other_python(device, around, lambda one: any(fits(need, one) for need in needs))
     if other:
-        return f"The device has another Python that fits: --python {other}"
+        return f"The device has another Python that fits: {python_option(other)}"
     locked = shipped_wheels()
     runtimes = runtimes_for(device, locked)
     if runtimes:

@@ -15,6 +15,7 @@ from edgepack.cli import bundles, deploy, devices, emulate, model, start, trust,
 from edgepack.cli.lazy import HELP_SETTINGS, Table, lazy_group
 from edgepack.cli.stdout import require_streams, write_out
 from edgepack.errors import INTERRUPTED_EXIT_CODE, EdgepackError, InputError, InternalError
+from edgepack.words import printable, printable_lines
 
 commands: Table = {}
 for part in (start, model, tune, bundles, devices, trust, deploy, emulate):
@@ -119,7 +120,7 @@ def _own_fault(error: Exception) -> InternalError:
 
 def _fail(error: EdgepackError, as_json: bool, verbosity: int, cause: Exception | None = None) -> int:
     if verbosity > 1:
-        traceback.print_exception(cause or error, file=sys.stderr)
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(cause or error))))
     _show(error, as_json)
     return error.exit_code
 
@@ -132,4 +133,5 @@ def _show(error: EdgepackError, as_json: bool) -> None:
         value = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
         write_out(documents.to_json({"schema": documents.SCHEMA, "error": value}) + "\n")
     else:
-        sys.stderr.write(f"edgepack: {error.message}" + (f"\n  {error.hint}" if error.hint else "") + "\n")
+        hint = f"\n  {printable_lines(error.hint)}" if error.hint else ""
+        sys.stderr.write(f"edgepack: {printable(error.message)}{hint}\n")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TextIO
 
 from edgepack.events import Event
-from edgepack.words import size
+from edgepack.words import printable, size
 
 # A person can follow about ten changes a second; more only costs the terminal.
 _REDRAW_SECONDS = 0.1
@@ -82,7 +82,7 @@ class Progress:
         if self._quiet:
             return
         self._clear()
-        self._stream.write(f"{event.step}: {event.message}\n")
+        self._stream.write(f"{event.step}: {printable(event.message)}\n")
         self._stream.flush()
 
     def _draw(self, event: Event, now: float) -> None:
@@ -90,7 +90,7 @@ class Progress:
         if now - self._drawn_at < _REDRAW_SECONDS and not finished:
             return
         self._drawn_at = now
-        line = f"{event.step}: {event.message} {counted(event, now - self._step_started)}"
+        line = f"{event.step}: {printable(event.message)} {counted(event, now - self._step_started)}"
         self._stream.write("\r" + line.ljust(len(self._line)))
         self._stream.flush()
         self._line = line

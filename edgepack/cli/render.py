@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.tables import table
-from edgepack.words import size, small_weights
+from edgepack.words import printable, size, small_weights
 
 if TYPE_CHECKING:
     from edgepack import documents
@@ -152,9 +152,8 @@ def verified(document: documents.VerifyDocument) -> str:
     if document.signature is not None:
         known = "" if document.signature.principal else ", held against no allowed signers"
         signed = f"signed by {signer(document.signature)}{known}"
-    return (
-        f"{document.path}: whole. {document.files} files, {size(document.bytes)}, release {document.release}, {signed}."
-    )
+    what = f"{document.files} files, {size(document.bytes)}, release {document.release}"
+    return printable(f"{document.path}: whole. {what}, {signed}.")
 
 
 def targets(found: Iterable[Target]) -> str:
@@ -196,5 +195,5 @@ def _plain(value: Any) -> str:
 def demo(document: DemoDocument) -> str:
     """The demo's story, a step a line."""
     steps = [[step.name, step.result, f"{step.seconds:.1f} s"] for step in document.steps]
-    verdict = document.check.verdict.upper()
-    return table(steps, ["step", "result", "time"]) + f"\n\n{verdict}: " + " ".join(document.check.reasons)
+    verdict = printable(f"{document.check.verdict.upper()}: {' '.join(document.check.reasons)}")
+    return f"{table(steps, ['step', 'result', 'time'])}\n\n{verdict}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.render import platform_line, signer
 from edgepack.cli.tables import table
-from edgepack.words import size
+from edgepack.words import printable, size
 
 if TYPE_CHECKING:
     from edgepack import documents
@@ -101,7 +101,7 @@ def _model_diff(model: Mapping[str, Any] | None) -> list[str]:
     if model is None:
         return []
     if "unreadable" in model:
-        return [f"The models differ and cannot be compared: {model['unreadable']}"]
+        return [printable(f"The models differ and cannot be compared: {model['unreadable']}")]
     operators, tensors = model["operators"], model["tensors"]
     sorts = [*_ports(model), *_coming_and_going("operator", operators, "{kind}"), _cells(operators["changed"])]
     sorts += [_cells(lines) for lines in _by_sort(tensors["changed"]).values()]
@@ -139,7 +139,7 @@ def _sentence(operators: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
     changed = {line["name"] for line in operators["changed"]}
     told += [f"{_counted(len(changed), 'operator')} changed"] if changed else []
     shown = ", ".join(told) or "in no tensor and no operator"
-    return f"The model changed: {shown}; {_counted(tensors['unchanged'], 'tensor')} as before."
+    return printable(f"The model changed: {shown}; {_counted(tensors['unchanged'], 'tensor')} as before.")
 
 
 def _counted(count: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.render import accuracy, bundled, quantized
 from edgepack.cli.tables import table
-from edgepack.words import shown_number, size
+from edgepack.words import printable, shown_number, size
 
 if TYPE_CHECKING:
     from edgepack import documents
@@ -19,9 +19,11 @@ def pushed(document: documents.PushDocument, *, dry_run: bool) -> str:
     """What push did."""
     release = f"Release {document.release} of {document.app}"
     if document.already_present:
-        return f"{release} is on {document.device} already, and the candidate; {size(document.bytes.sent)} sent."
+        return printable(
+            f"{release} is on {document.device} already, and the candidate; {size(document.bytes.sent)} sent."
+        )
     verb = "would send" if dry_run else "sent"
-    return (
+    return printable(
         f"{release} {'would be' if dry_run else 'is'} the candidate on {document.device}; "
         f"{verb} {size(document.bytes.sent)} of {size(document.bytes.total)}"
         + ("." if dry_run else f" in {document.seconds:.1f} s and {document.round_trips} round trips.")
@@ -93,7 +95,7 @@ def _device(device: Mapping[str, Any]) -> str:
 def activated(document: documents.ActivateDocument, verb: str, *, dry_run: bool) -> str:
     """What activate or rollback did."""
     if not document.changed:
-        return f"{document.app}: {document.current} is active already; nothing to do."
+        return printable(f"{document.app}: {document.current} is active already; nothing to do.")
     before = f" (before: {document.previous})" if document.previous else ""
     unchecked = ", unchecked" if document.unchecked else ""
     lines = [f"{document.app}: {'would have ' if dry_run else ''}{verb} {document.current}{unchecked}{before}."]
@@ -102,7 +104,7 @@ def activated(document: documents.ActivateDocument, verb: str, *, dry_run: bool)
     if document.withdrawn:
         lines.append(f"  {document.withdrawn} is the candidate no more; --release brings it back.")
     lines += [f"  {hook.get('hook')}: exit {hook.get('code')}" for hook in document.hooks]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def status(document: documents.StatusDocument) -> str:
@@ -116,7 +118,7 @@ def status(document: documents.StatusDocument) -> str:
         if release.get("rechecked"):
             verdict += f", later {release['rechecked']}"
         rows.append([name, size(release.get("bytes")), verdict, ", ".join(marks)])
-    head = f"{document.app}: {document.current or 'no release'} is active."
+    head = printable(f"{document.app}: {document.current or 'no release'} is active.")
     if document.counter is not None:
         head += f" The highest counter seen here: {document.counter}."
     if document.state_broken:
@@ -141,10 +143,11 @@ def trusted(document: documents.TrustDocument, *, dry_run: bool) -> str:
         ["hooks", "; ".join(" ".join(argv) for argv in document.hooks) or "none may run"],
         ["counters", ", ".join(f"{app} {count}" for app, count in document.counters.items()) or "none seen yet"],
     ]
-    return (
-        f"{table(rows)}\n\nPut this line into the authorized_keys of {document.account}: a key that has no other line "
-        f"there deploys and does nothing else.\n\n{document.authorized_keys}"
+    advice = (
+        f"Put this line into the authorized_keys of {document.account}: a key that has no other line there deploys and "
+        "does nothing else."
     )
+    return f"{table(rows)}\n\n{printable(advice)}\n\n{printable(document.authorized_keys)}"
 
 
 def history(document: documents.HistoryDocument) -> str:
@@ -159,17 +162,19 @@ def history(document: documents.HistoryDocument) -> str:
     return (
         table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
         if rows
-        else f"{document.app}: no activation yet."
+        else printable(f"{document.app}: no activation yet.")
     )
 
 
 def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
     """What gc removed."""
     if dry_run and document.removed:
-        return f"{document.app}: would remove {', '.join(document.removed)}, {size(document.bytes)} of files."
-    if not document.removed:
-        return f"{document.app}: nothing to remove; {size(document.bytes)} freed."
-    return f"{document.app}: removed {', '.join(document.removed)}; {size(document.bytes)} freed."
+        done = f"would remove {', '.join(document.removed)}, {size(document.bytes)} of files"
+    elif not document.removed:
+        done = f"nothing to remove; {size(document.bytes)} freed"
+    else:
+        done = f"removed {', '.join(document.removed)}; {size(document.bytes)} freed"
+    return printable(f"{document.app}: {done}.")
 
 
 def deployed(document: documents.DeployDocument, *, dry_run: bool) -> str:

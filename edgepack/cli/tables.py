@@ -7,6 +7,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from edgepack.words import printable
+
 _NARROWEST = 24  # a column that is wrapped to less than this reads worse than one that runs over
 
 
@@ -14,9 +16,10 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None, wi
     """Left-aligned columns, two blanks apart; a rule under the header.
 
     Without a header the last column is wrapped to ``width`` (None: that of the terminal on standard output; a file or a
-    pipe gets whole lines, which can be searched). A word that is longer, such as a path, is never cut.
+    pipe gets whole lines, which can be searched). A word that is longer, such as a path, is never cut. Cells are what
+    files and devices say, so each is made :func:`~edgepack.words.printable`.
     """
-    lines = [list(row) for row in rows]
+    lines = [[printable(cell) for cell in row] for row in rows]
     if not lines and header is None:
         return ""
     if header is None:

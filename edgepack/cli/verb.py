@@ -19,6 +19,7 @@ from edgepack.cli.progress import stderr_progress
 from edgepack.cli.stdout import write_out
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
+from edgepack.words import printable_lines
 
 if TYPE_CHECKING:
     from edgepack.device.options import ConnectOptions
@@ -137,6 +138,8 @@ class Run:
 
             value = document if isinstance(document, dict) else documents.to_json_value(document)
             text = documents.to_json(value)
+        else:
+            text = printable_lines(text)
         write_out(text.rstrip("\n") + "\n")
         return exit_code
 
@@ -256,8 +259,12 @@ def _require_folder() -> None:
 def _log_libraries(verbosity: int) -> None:
     import logging
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbosity > 1 else logging.INFO,
-        format="%(name)s: %(message)s",
-    )
+    class Printable(logging.Formatter):
+        """What a library logs may be a server's own words."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Printable("%(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbosity > 1 else logging.INFO)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from edgepack.documents import ProbeDocument
 from edgepack.errors import MisfitError
 from edgepack.target import Platform, Target, list_targets, version_tuple
 from edgepack.target.lock import Wheel, shipped_wheels
-from edgepack.target.refusal import Surroundings, numpy_mend, other_python, ways_out
+from edgepack.target.refusal import Surroundings, numpy_mend, other_python, python_option, ways_out
 from edgepack.target.solver import NUMPY_FOR, numpy_wheel, runtime_options, takes_numpy
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def _platform_gap(target: Target, platforms: list[Platform], facts: DeviceFacts)
         missing = f"Python {' or '.join(pythons)} (this is {device.python})"
     other = other_python(device, around, lambda one: any(platform_fits(platform, one) for platform in platforms))
     if other:
-        return missing, f"--python {shlex.quote(other)}"
+        return missing, python_option(other)
     if target.delegate.required:  # its library is made for the platforms of the profile
         return missing, ""
     if runtime_options(target, device, locked):

@@ -10,6 +10,7 @@ import zlib
 from edgepack.device.lost import connection_dropped
 from edgepack.device.options import DEFAULT_PYTHON
 from edgepack.errors import EdgepackError, MisfitError, UnreachableError
+from edgepack.words import printable
 
 TOO_OLD_EXIT_CODE = 97
 _CUT_SHORT_EXIT_CODE = 98
@@ -100,5 +101,5 @@ def start_error(device: str, python: str, status: int | None, stderr: bytes, sai
 def last_line(text: bytes) -> str:
     """The last line with something in it, printable and at most 300 characters long."""
     lines = text.decode("utf-8", "replace").split("\n")
-    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in reversed(lines))
+    cleaned = (printable(line).strip() for line in reversed(lines))
     return next((line for line in cleaned if line), "")[:300]

@@ -17,6 +17,7 @@ from edgepack.errors import (
     LockedError,
     MisfitError,
 )
+from edgepack.words import printable
 
 # Every code that ondevice/agent/ can send, its own and those of the loader that it runs (a test holds both against
 # this table). What a newer agent may add beyond them is a failure of the device.
@@ -85,7 +86,7 @@ def error_from_reply(error: object, device: str) -> EdgepackError:
 
 def _plain(said: object, limit: int = 4000) -> str:
     """What a device said, as a terminal can be given it: nothing that moves its cursor, and not without end."""
-    return "".join(char if char.isprintable() else " " for char in str(said)[:limit])
+    return printable(str(said)[:limit])
 
 
 def lost_error(device: str, status: int | None, failure: EdgepackError | None, stderr: bytes) -> EdgepackError:

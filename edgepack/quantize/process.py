@@ -18,6 +18,7 @@ from edgepack import errors
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter
 from edgepack.quantize.logs import with_log
+from edgepack.words import printable
 
 _LOG_TAIL_BYTES = 64 << 10
 # Whatever the user has set: Keras 3 computes in TensorFlow, and on the CPU, where the same input gives the same bytes.
@@ -123,7 +124,7 @@ def log_tail(path: Path) -> list[str]:
     with path.open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         text = log.read().decode("utf-8", "replace")
-    return ["".join(char if char.isprintable() else " " for char in line) for line in text.splitlines()]
+    return [printable(line) for line in text.splitlines()]
 
 
 def _rebuilt(error: Mapping[str, Any]) -> EdgepackError:

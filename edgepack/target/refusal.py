@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,7 +76,7 @@ def ways_out(platform: Platform, wheels: Sequence[Wheel], around: Surroundings |
     ways = []
     other = other_python(platform, around, lambda one: bool(runtimes_for(one, wheels)))
     if other:
-        ways.append(f"another Python of the device, --python {other}")
+        ways.append(f"another Python of the device, {python_option(other)}")
     if platform.arch in ("armv7l", "i686") and around.machine in ("aarch64", "x86_64"):
         ways.append(f"the 64-bit edition of its system, since its kernel is {around.machine} already")
     systems = systems_for(platform.arch, wheels)
@@ -98,6 +99,11 @@ def other_python(platform: Platform, around: Surroundings, fits: Callable[[Platf
         if (version := python_of(path)) not in ("", platform.python) and fits(replace(platform, python=version))
     ]
     return max(found)[1] if found else None
+
+
+def python_option(path: str) -> str:
+    """The option that names a Python of the device, to be pasted into a shell: the path is the device's word."""
+    return f"--python {shlex.quote(path)}"
 
 
 def python_of(path: str) -> str:
@@ -127,7 +133,7 @@ def numpy_mend(package: str, platform: Platform, installed: str | None, around: 
     """The command that gives a device the NumPy that a runtime needs, where no wheel of it can go along."""
     own = "" if not around.executable or around.executable.startswith("/usr/bin/") else around.executable
     if own:
-        return f"Install a fitting one into that Python: {own} -m pip install 'numpy{NUMPY_FOR[package]}'"
+        return f"Install a fitting one into that Python: {shlex.quote(own)} -m pip install 'numpy{NUMPY_FOR[package]}'"
     system = system_of(platform)
     if system is not None and not takes_numpy(package, system.numpy):
         fitting = " or ".join(one.name for one in SYSTEMS if takes_numpy(package, one.numpy) and one.python == "3.11")
