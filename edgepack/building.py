@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         report_file: str | Path | None
         dry_run: bool
         report: Reporter
+        resamples: int | None
 
 
 @overload
@@ -71,13 +72,15 @@ def quantize(
     report_file: str | Path | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
+    resamples: int | None = None,
 ) -> QuantizeDocument | QuantizeSetDocument:
     """Convert a SavedModel folder, .keras, .h5 (Keras 2 or 3) or float .tflite to what ``target`` asks for.
 
     ``calibration``, ``evaluation`` and ``check_set`` are sets of samples: an .npz, a CSV file, a folder of .npy or of
     images, or ``module:function``; ``FILE#100:500`` takes rows. ``preprocessing`` is the ``[samples]`` table of
     edgepack.toml as a dict: how images and CSV become inputs, and which range samples have to keep to. ``metric`` is
-    top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels). ``batch`` is pinned; None leaves it as it is.
+    top1, top5, mae, roc-auc or ``module:function`` of (outputs, labels), ``resamples`` how many its bootstrap interval
+    takes (None: 1,000, or 200 of a function of yours; 0: no interval). ``batch`` is pinned; None leaves it as it is.
     ``signature`` chooses one of a SavedModel's, and ``input_shapes`` ("NAME=1,98,40", "?" for a size that stays) pin
     open sizes. Writes ``output`` (OUT.tflite), OUT.provenance.json and, with an evaluation or check set, OUT.check.npz.
     With ``dry_run`` the model is made in a temporary folder and thrown away, so that the document tells what would be
@@ -120,6 +123,7 @@ def quantize(
         cache=cache,
         max_drop=(budget or {}).get("max_accuracy_drop") if max_drop is None else max_drop,
         diagnose=diagnose or report_file is not None,
+        resamples=resamples,
     )
     check_outputs(request)
     page_at = report_place(report_file, request.model)

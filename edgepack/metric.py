@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +13,9 @@ from edgepack.documents import Accuracy, Interval
 from edgepack.errors import InputError
 from edgepack.scoring import class_numbers, require_width, roc_auc, row_errors, topk_hits, two_classes
 from edgepack.statistics import (
+    FEWEST_RESAMPLES,
     ONE_SIDED_95,
-    affordable_resamples,
+    RESAMPLES,
     bootstrap_drops,
     mcnemar_p,
     pair_table,
@@ -23,7 +24,7 @@ from edgepack.statistics import (
     samples_to_settle,
     table_drop_interval,
 )
-from edgepack.usercode import FAILURES, import_cure, load_function, told
+from edgepack.usercode import FAILURES, at_home, import_cure, line_of, load_function, told
 from edgepack.words import METRIC_HELP
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _HINT = f"Write {METRIC_HELP.removesuffix('.')} that returns a number, larger being better."
+
+OWN_RESAMPLES = 200
+"""For the interval of a function of the user's, where nobody says how many: such a function may be slow.
+
+5 drops lie below a 95 % interval, and 5 above. The number is fixed, so that a verdict depends on no machine's speed.
+"""
+MOST_RESAMPLES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,8 @@ class Metric:
     (the metric is a share), or ``errors`` how wrong it is (the metric is an error, and less is better). ``by_class``:
     resamples keep the number of rows with each label. ``scores`` is the fewest and the most outputs a row that a
     built-in metric takes; with so many of them, ``check_labels(labels, scores)`` raises ValueError for labels that it
-    cannot take, and ``chance(scores)`` is what guessing is worth.
+    cannot take, and ``chance(scores)`` is what guessing is worth. An interval by bootstrap takes ``resamples``, 0 for
+    none.
     """
 
     name: str
@@ -54,6 +63,12 @@ class Metric:
     scores: tuple[int, float] | None = None
     check_labels: Callable[[Array, int], object] | None = None
     chance: Callable[[int], float] | None = None
+    resamples: int = RESAMPLES
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self.name not in BUILT_IN
 
     @property
     def smaller_is_better(self) -> bool:
@@ -61,14 +76,40 @@ class Metric:
         return self.errors is not None
 
     def measure(self, outputs: Mapping[str, Array], labels: Array) -> float:
-        """The metric. Raises InputError "metric-failed" where the function refuses, or gives no finite number."""
+        """The metric. Raises InputError "metric-failed" where the function refuses, or gives no finite number.
+
+        A function of the user's gets copies, which are its own to change; what it prints goes to stderr.
+        """
         try:
-            value = float(self.function(_as_given(outputs), labels))
+            value = self._own(outputs, labels) if self.is_own else self.function(_as_given(outputs), labels)
+            if isinstance(value, str | bytes) or getattr(getattr(value, "dtype", None), "kind", "f") in "USV":
+                raise TypeError(f"it returned the text {value!r} instead of a number")
+            value = float(value)
         except FAILURES as error:
-            raise InputError("metric-failed", f"The metric {self.name} failed: {told(error)}.", hint=_HINT) from error
+            fault = f"The metric {self.name} failed{line_of(error)}: {told(error)}."
+            raise InputError("metric-failed", fault, hint=self._hint(outputs, labels)) from error
         if not math.isfinite(value):
-            raise InputError("metric-failed", f"The metric {self.name} gave {value}, which is no number.", hint=_HINT)
+            fault = f"The metric {self.name} gave {value}, which is no number."
+            raise InputError("metric-failed", fault, hint=self._hint(outputs, labels))
         return value
+
+    def _own(self, outputs: Mapping[str, Array], labels: Array) -> Any:
+        import numpy as np
+
+        copies = {name: np.array(array) for name, array in outputs.items()}
+        with at_home():
+            return self.function(_as_given(copies), np.array(labels))
+
+    def _hint(self, outputs: Mapping[str, Array], labels: Array) -> str:
+        """How a metric is written, and of the user's own the command that shows its whole traceback."""
+        module, colon, function = self.name.partition(":")
+        if not colon:
+            return _HINT
+        zeros = {name: _zeros(array) for name, array in outputs.items()}
+        shown = ", ".join(f"{name!r}: {text}" for name, text in zeros.items())
+        given = f"{{{shown}}}" if len(zeros) > 1 else "".join(zeros.values())
+        code = f"import {module}; from numpy import zeros; print({module}.{function}({given}, {_zeros(labels)}))"
+        return f"{_HINT} It is called as in this command: python -c {shlex.quote(code)}"
 
     def refuse_misfit(self, outputs: Sequence[tuple[int | None, ...]]) -> None:
         """Say before a conversion that a built-in metric cannot be taken of outputs [N, ...] (None: an open size).
@@ -137,13 +178,21 @@ SHARES = tuple(metric.name for metric in (TOP1, TOP5, ROC_AUC))
 """The metrics that lie between 0 and 1: a drop of 1 allows everything."""
 
 
-def load_metric(text: str) -> Metric:
+def load_metric(text: str, resamples: int | None = None) -> Metric:
     """The built-in metric of that name, or that of ``module:function``; modules of the current folder are found too.
 
-    Raises InputError "unknown-metric".
+    ``resamples`` are for its interval; None takes 1,000, or :data:`OWN_RESAMPLES` for a function of the user's.
+
+    Raises InputError "unknown-metric", "bad-resamples".
     """
+    if resamples is not None and resamples != 0 and not FEWEST_RESAMPLES <= resamples <= MOST_RESAMPLES:
+        raise InputError(
+            "bad-resamples",
+            f"{resamples} resamples make no interval.",
+            hint=f"Take {FEWEST_RESAMPLES} to {MOST_RESAMPLES}, or 0 for no interval.",
+        )
     if text in BUILT_IN:
-        return BUILT_IN[text]
+        return BUILT_IN[text] if resamples is None else replace(BUILT_IN[text], resamples=resamples)
     module_name, colon, function_name = text.partition(":")
     if not colon or not module_name or not function_name:
         raise InputError("unknown-metric", f"There is no metric {text!r}.", hint=_HINT)
@@ -154,7 +203,7 @@ def load_metric(text: str) -> Metric:
         raise InputError("unknown-metric", fault, hint=import_cure(text, error) or _HINT) from error
     if not callable(function):
         raise InputError("unknown-metric", f"{text!r} is not a function.", hint=_HINT)
-    return Metric(text, function)
+    return Metric(text, function, resamples=OWN_RESAMPLES if resamples is None else resamples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +212,7 @@ class Drop:
 
     ``table`` counts the rows that both models have right, only the reference, only the quantized model, and neither,
     where the metric is a share; else ``resampled`` holds the drops of resamples, sorted (none where the metric
-    refuses a resample, one that lacks a class, say, or is too slow to be taken so often).
+    refuses a resample, one that lacks a class, say, or where none were wanted).
     """
 
     metric: Metric
@@ -215,9 +264,7 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
 
     Raises InputError "metric-failed".
     """
-    started = time.perf_counter()
     found = Drop(metric, metric.measure(reference, labels), metric.measure(quantized, labels), len(labels))
-    resamples = affordable_resamples(time.perf_counter() - started)
     both = (_as_given(reference), _as_given(quantized))
     if metric.hits is not None:
         before, after = (metric.hits(outputs, labels) for outputs in both)
@@ -225,7 +272,8 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
     if metric.errors is not None:
         before, after = (metric.errors(outputs, labels) for outputs in both)
         grown = after - before
-        return replace(found, resampled=bootstrap_drops(lambda rows: float(grown[rows].mean()), [range(found.n)]))
+        drops = bootstrap_drops(lambda rows: float(grown[rows].mean()), [range(found.n)], metric.resamples)
+        return replace(found, resampled=drops)
 
     def drop_over(rows: Array) -> float:
         chosen = labels[rows]
@@ -233,7 +281,7 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
 
     groups = _groups(labels) if metric.by_class else [range(found.n)]
     try:
-        return replace(found, resampled=bootstrap_drops(drop_over, groups, resamples))
+        return replace(found, resampled=bootstrap_drops(drop_over, groups, metric.resamples))
     except InputError:
         return found
 
@@ -266,3 +314,7 @@ def _as_given(outputs: Mapping[str, Array]) -> Any:
 
 def _rows(outputs: Mapping[str, Array], rows: Array) -> dict[str, Array]:
     return {name: array[rows] for name, array in outputs.items()}
+
+
+def _zeros(array: Array) -> str:
+    return f"zeros({list(array.shape)}, {array.dtype.name!r})"

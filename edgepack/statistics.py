@@ -25,9 +25,12 @@ ONE_SIDED_95 = 0.90
 DROP_ROUNDING = 1e-9
 """Accuracies are quotients of counts: 0.90 - 0.88 is 0.020000000000000018 in binary floating point."""
 
-# As many as fit are drawn; few numbers of them, so that a slower minute seldom changes an interval.
-_BOOTSTRAP_RESAMPLES = (1000, 500, 200, 100)
-_BOOTSTRAP_SECONDS = 30.0
+RESAMPLES = 1000
+"""What B. Efron and R. Tibshirani (An Introduction to the Bootstrap, 1993, 13.3) want for percentiles of 5 %."""
+
+FEWEST_RESAMPLES = 100
+"""Fewer leave two drops outside of a 95 % interval, or none."""
+
 # Who has more labelled samples than this needs no advice.
 _MOST_SAMPLES = 1_000_000
 
@@ -138,7 +141,7 @@ def mcnemar_p(lost: int, won: int) -> float:
 
 
 def bootstrap_drops(
-    drop_over: Callable[[Any], float], groups: Sequence[Any], resamples: int = _BOOTSTRAP_RESAMPLES[0]
+    drop_over: Callable[[Any], float], groups: Sequence[Any], resamples: int = RESAMPLES
 ) -> tuple[float, ...]:
     """A drop in any metric over resamples of the paired samples, sorted; the same every time.
 
@@ -155,15 +158,6 @@ def bootstrap_drops(
         return np.concatenate([rows[draw.randint(0, len(rows), len(rows))] for rows in members])
 
     return tuple(sorted(drop_over(resample()) for _ in range(resamples)))
-
-
-def affordable_resamples(seconds_each: float) -> int:
-    """How many resamples of a metric are drawn, where one of both models takes ``seconds_each``: half a minute's worth.
-
-    1,000 is what B. Efron and R. Tibshirani (An Introduction to the Bootstrap, 1993, 13.3) want for percentiles of 5 %;
-    fewer than 100 leave two drops outside of a 95 % interval, or none, and are 0 here.
-    """
-    return next((n for n in _BOOTSTRAP_RESAMPLES if n * seconds_each <= _BOOTSTRAP_SECONDS), 0)
 
 
 def percentile_interval(drops: Sequence[float], confidence: float = 0.95) -> Interval:

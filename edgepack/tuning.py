@@ -67,6 +67,7 @@ def tune(
     report_file: str | Path | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
+    resamples: int | None = None,
 ) -> TuneDocument:
     """Find the smallest and fastest model for ``target`` whose accuracy drop is at most ``max_drop`` (0.01 = 1 point).
 
@@ -75,8 +76,9 @@ def tune(
 
     Tries each scheme that the profile allows; where int8 or dynamic loses too much, other calibration subsets, ranges
     and weight algorithms; then int8 with the worst layers in float, where the profile allows float. Writes what
-    :func:`edgepack.quantize` writes; samples, ``preprocessing``, ``metric``, ``batch``, ``signature``, ``input_shapes``
-    and ``cache`` are as there. ``calibration`` may be left out for a target without integer schemes.
+    :func:`edgepack.quantize` writes; samples, ``preprocessing``, ``metric``, ``batch``, ``signature``,
+    ``input_shapes``, ``cache`` and ``resamples`` are as there. ``calibration`` may be left out for a target
+    without integer schemes.
 
     ``on`` is a device: every candidate within the budget is bundled, pushed and checked there as ``edgepack.check``
     does, under an app name of its own (``app`` or the output's name, with ``-tune``), activated never and removed
@@ -104,6 +106,7 @@ def tune(
         options=SourceOptions(batch, signature, tuple(input_shapes)),
         cache=cache,
         max_drop=limit,
+        resamples=resamples,
     )
     check_request(request)
     page_at = report_place(report_file, request.model)

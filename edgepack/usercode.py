@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import importlib.machinery
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,11 @@ from typing import Any
 
 FAILURES = (Exception, SystemExit)
 """What importing or calling a user's code may raise; SystemExit is no order to edgepack, but a program's way out."""
+
+_NOT_THE_USERS = (
+    Path(__file__).parent,
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+)
 
 # The size and time of the file that each module was last loaded from through here.
 _loaded: dict[str, tuple[int, int]] = {}
@@ -46,6 +53,18 @@ def told(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ended the program, sys.exit({error.code!r}); put that under `if __name__ == '__main__'`"
     return f"{type(error).__name__}: {error}"
+
+
+def line_of(error: BaseException) -> str:
+    """Where in the user's own files it failed, `` in FILE, line N``; "" where none of them took part.
+
+    Those are what is no installed package and no part of edgepack or Python: the innermost such line is told.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        place = Path(frame.filename)
+        if place.is_file() and not any(place.is_relative_to(folder) for folder in _NOT_THE_USERS):
+            return f" in {place.name}, line {frame.lineno}"
+    return ""
 
 
 def import_cure(text: str, error: BaseException) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +60,87 @@ def test_a_metric_that_refuses_a_resample_has_no_interval(tmp_path: Path, monkey
     assert (found.drop, found.interval) == (1.0, None)
 
 
-def test_a_slow_metric_has_no_interval_rather_than_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a metric that takes a second, no thousand resamples are drawn: the drop comes at once."""
-    calls, clock = [], iter([0.0, 1.0])
-    monkeypatch.setattr("edgepack.metric.time.perf_counter", lambda: next(clock))
-    slow = Metric("mine:slow", lambda outputs, labels: float(calls.append(1) or outputs.mean()))  # type: ignore[func-returns-value]
-    found = compare_accuracy(slow, {"y": np.ones(9)}, {"y": np.zeros(9)}, np.arange(9))
-    assert (found.drop, found.interval, len(calls)) == (1.0, None, 2)
+def test_the_resamples_of_a_metric_are_a_fixed_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rows give the same interval on any machine: 1,000 resamples, 200 of your own metric, or what you ask."""
+    calls: list[int] = []
+    monkeypatch.setattr("math.counted", lambda outputs, labels: calls.append(1) or outputs.mean(), raising=False)
+    own, labels = load_metric("math:counted"), np.arange(9)
+    for metric, resamples in ((own, 200), (load_metric("math:counted", 100), 100), (load_metric("math:counted", 0), 0)):
+        calls.clear()
+        found = compare_accuracy(metric, {"y": np.ones(9)}, {"y": np.zeros(9)}, labels)
+        assert (found.drop, found.interval is None, len(calls)) == (1.0, resamples == 0, 2 + 2 * resamples)
+    assert (ROC_AUC.resamples, load_metric("mae", 300).resamples) == (1000, 300)
+
+
+@pytest.mark.parametrize("resamples", [-1, 1, 99, 100_001])
+def test_resamples_that_make_no_interval_are_refused(resamples: int) -> None:
+    """Fewer than a hundred say nothing about the ends of an interval."""
+    with pytest.raises(InputError) as caught:
+        load_metric("mae", resamples)
+    assert caught.value.code == "bad-resamples"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Metric]:
+    """Writes a module of the current folder, and gives its function ``metric``."""
+
+    def written(name: str, code: str) -> Metric:
+        (tmp_path / f"{name}.py").write_text(code)
+        return load_metric(f"{name}:metric")
+
+    monkeypatch.chdir(tmp_path)
+    return written
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["labels -= 1", "labels.sort()", "outputs *= 0.5; labels += 1"],
+)
+def test_a_metric_that_changes_its_arguments_judges_both_models_alike(
+    own: Callable[[str, str], Metric], change: str
+) -> None:
+    """Each call gets arrays of its own: equal models have a drop of 0, and what comes after sees what was there."""
+    metric = own(
+        "changing_metric", f"def metric(outputs, labels):\n    {change}\n    return (outputs == labels).mean()\n"
+    )
+    outputs, labels = np.array([3.0, 1.0, 2.0, 2.0]), np.array([4, 2, 3, 3])
+    outputs.flags.writeable = False  # as those that are mapped from a file
+    found = compare_accuracy(metric, {"y": outputs}, {"y": outputs}, labels)
+    assert found.drop == 0
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == (0, 0)
+    assert labels.tolist() == [4, 2, 3, 3]
+
+
+def test_a_metric_may_print_and_import_its_neighbours(
+    own: Callable[[str, str], Metric], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it prints when it is called goes to stderr and spoils no --json; modules beside it are found then."""
+    (tmp_path / "neighbour_of_metric.py").write_text("SCALE = 2\n")
+    code = "def metric(*_):\n    from neighbour_of_metric import SCALE\n    print('called')\n    return SCALE\n"
+    assert own("printing_metric", code).measure({"y": np.ones(1)}, np.ones(1)) == 2
+    assert capsys.readouterr() == ("", "called\n")
+
+
+@pytest.mark.parametrize("text", ["'0.9'", "b'0.9'", "__import__('numpy').array('0.9')"])
+def test_a_text_is_no_number(own: Callable[[str, str], Metric], text: str) -> None:
+    """A metric that returns "0.9" is asked for a number instead of being read."""
+    with pytest.raises(InputError, match="returned the text"):
+        own("texting_metric", f"def metric(outputs, labels):\n    return {text}\n").measure(
+            {"y": np.ones(1)}, np.ones(1)
+        )
+
+
+def test_a_metric_that_fails_is_shown_by_file_line_and_command(own: Callable[[str, str], Metric]) -> None:
+    """The line of the user's own file, also where a library fails below it, and a command that shows the traceback."""
+    metric = own(
+        "failing_metric", "import numpy\ndef metric(outputs, labels):\n    return numpy.reshape(labels, (7, 7))\n"
+    )
+    with pytest.raises(InputError, match=r"failed in failing_metric\.py, line 3: ValueError") as caught:
+        metric.measure({"a": np.ones((2, 3), np.float32), "b": np.ones(2)}, np.ones(2, int))
+    command = caught.value.hint.partition("command: ")[2]
+    ran = subprocess.run(shlex.split(command.replace("python", sys.executable, 1)), capture_output=True, text=True)
+    assert "numpy.reshape" in ran.stderr
 
 
 def test_the_growth_of_an_error_is_a_positive_drop() -> None:

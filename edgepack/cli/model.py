@@ -50,6 +50,13 @@ MaxDropOption = Annotated[
 ]
 DEFAULT_METRIC = "top1"
 MetricOption = Annotated[str, typer.Option("--metric", help=METRIC_HELP)]
+ResamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--resamples", metavar="N",
+        help="How many a bootstrap interval takes; 0 for none [1000, or 200 of your own metric].",
+    ),
+]  # fmt: skip
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
 ]
@@ -99,6 +106,7 @@ def _add_quantize(table: Table) -> None:
         ] = False,
         report_file: ReportOption = None,
         max_drop: MaxDropOption = None,
+        resamples: ResamplesOption = None,
     ) -> int:
         """Turn MODEL into a .tflite for a target, inspect it, and measure what quantizing cost."""
         from edgepack import quantize as quantize_model
@@ -106,7 +114,7 @@ def _add_quantize(table: Table) -> None:
         project = run.project
         judging = evaluation or (project.eval if project else None)
         if judging is None:
-            _refuse_unmeasured({"--max-drop": max_drop, "--metric": metric})
+            _refuse_unmeasured({"--max-drop": max_drop, "--metric": metric, "--resamples": resamples})
         chosen = target or ([project.target] if project and project.target else None)
         wanted = required(chosen, "--target")
         document = quantize_model(
@@ -128,6 +136,7 @@ def _add_quantize(table: Table) -> None:
             report_file=report_file,
             dry_run=run.dry_run,
             report=run.report,
+            resamples=resamples,
         )
         return run.answer(
             document, render.quantized(document, dry_run=run.dry_run), render.quantize_exit_code(document)

@@ -21,6 +21,7 @@ from edgepack.cli.model import (
     MetricOption,
     ModelArgument,
     ReportOption,
+    ResamplesOption,
     SignatureOption,
     TargetOption,
 )
@@ -65,6 +66,7 @@ def add_commands(table: Table) -> None:
         input_shape: InputShapeOption = None,
         cache: CacheOption = True,
         report_file: ReportOption = None,
+        resamples: ResamplesOption = None,
     ) -> int:
         """Find the smallest and fastest model that keeps an accuracy budget on a target."""
         from edgepack import tune as tune_model
@@ -91,6 +93,7 @@ def add_commands(table: Table) -> None:
             report_file=report_file,
             dry_run=run.dry_run,
             report=run.report,
+            resamples=resamples,
         )
         return run.answer(document, tuned(document, dry_run=run.dry_run))
 

@@ -58,9 +58,9 @@ def _no_interval(accuracy: Accuracy) -> Finding | None:
         "no-interval",
         "note",
         accuracy.metric,
-        f"The drop of {accuracy.metric} comes without an interval: the metric refuses samples drawn from these, or is "
-        "too slow to be taken a hundred times in half a minute.",
-        "Let it take any draw of the rows, and compute on whole arrays; or evaluate fewer samples.",
+        f"The drop of {accuracy.metric} comes without an interval: the metric refuses samples drawn from these, or "
+        "--resamples 0 asked for none.",
+        "Let it take any draw of the rows; where it is slow, let it compute on whole arrays.",
     )
 
 

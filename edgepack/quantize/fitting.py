@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgepack.documents import Finding
-from edgepack.metric import BUILT_IN, scores_of
+from edgepack.metric import scores_of
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples
 from edgepack.quantize.checking import read_labels, refuse_sorted_classes
@@ -94,7 +94,7 @@ def _output_shapes(job: Job, shop: Workshop, *, ready: bool) -> list[Shape]:
 
 def _try_metric(job: Job, shop: Workshop, inputs: tuple[Port, ...], *, ready: bool) -> None:
     """A function of the user's may refuse anything: it is tried on the source's outputs before the conversion."""
-    if job.evaluation is None or job.metric.name in BUILT_IN:
+    if job.evaluation is None or not job.metric.is_own:
         return
     labels = read_labels(job.evaluation.samples)
     if labels is None:

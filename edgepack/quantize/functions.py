@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, Port, SampleArray
-from edgepack.usercode import FAILURES, at_home, import_cure, load_function, told
+from edgepack.usercode import FAILURES, at_home, import_cure, line_of, load_function, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ def _failed(text: str, number: int, at_start: bool, error: BaseException) -> Inp
     else:
         module, _, function = text.partition(":")
         hint = f"Mend the function; python -c 'import {module}; list({module}.{function}())' shows the whole traceback."
-    return InputError("samples-failed", f"{text} failed {where}: {told(error)}.", hint=hint)
+    return InputError("samples-failed", f"{text} failed {where}{line_of(error)}: {told(error)}.", hint=hint)
 
 
 def _arrays_of(given: object, where: str) -> Sample:

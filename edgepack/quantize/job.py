@@ -89,7 +89,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     batch = pinned_batch(parse_input_shapes(request.options.input_shapes), request.options.batch)
     if request.options.batch is not None and request.options.batch < 1:
         raise InputError("bad-batch", f"A batch of {request.options.batch} holds nothing.", hint="Pin 1 or more.")
-    metric = load_metric(request.metric)
+    metric = load_metric(request.metric, request.resamples)
     calibrating, judging, checking = (
         None if samples is None else check_content(samples, need_labels=samples is evaluation, report=report)
         for samples in opened

@@ -42,7 +42,8 @@ class Request:
     ``FOLDER`` or ``module:function``, and after it ``#100:500`` for rows), made into inputs as ``preprocessing`` says.
     ``metric`` is built in or ``module:function`` of (outputs, labels). With ``cache`` what was made before from the
     same content is taken from the user's cache. ``max_drop`` goes before the targets' own ``max_accuracy_drop``.
-    ``diagnose`` looks into layers and calibration samples also where accuracy is kept.
+    ``diagnose`` looks into layers and calibration samples also where accuracy is kept. ``resamples`` are those of the
+    metric's interval; None takes :func:`edgepack.metric.load_metric`'s own number.
     """
 
     model: Path
@@ -56,3 +57,4 @@ class Request:
     max_drop: float | None = None
     diagnose: bool = False
     preprocessing: Preprocessing = UNSTATED
+    resamples: int | None = None

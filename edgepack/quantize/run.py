@@ -16,7 +16,7 @@ from edgepack.cachefolder import cache_folder
 from edgepack.documents import Accuracy, Conformance, Finding, QuantizeDocument
 from edgepack.errors import InputError, MisfitError
 from edgepack.events import Event, Reporter
-from edgepack.metric import BUILT_IN, Drop, measure_drop
+from edgepack.metric import Drop, measure_drop
 from edgepack.quantize.agreement import Outputs, judge_delivered
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.artifacts import place
@@ -260,8 +260,9 @@ class Run:
         if labels is None:
             return None
         metric = self._job.metric
-        if metric.name not in BUILT_IN:  # it may take its time
-            self._report(Event("quantize", f"taking {metric.name} of {len(labels)} samples, and its interval"))
+        if metric.is_own:  # it may take its time
+            interval = f", and its interval of {metric.resamples} resamples (--resamples)" if metric.resamples else ""
+            self._report(Event("quantize", f"taking {metric.name} of {len(labels)} samples{interval}"))
         return measure_drop(metric, outputs.reference, outputs.quantized, labels)
 
 
