@@ -114,7 +114,8 @@ def connect_options(flags: Mapping[str, Any], project: Project | None) -> Connec
     """How to reach a device: what ``flags`` say (None: nothing), then the project's ``[ssh]``, then the defaults.
 
     ``flags`` has the names of the command line's options: ssh_config, identity, known_hosts, accept_new_host_key,
-    transport, connect_timeout (seconds), root, python; and root_gives_way where the root is no typed one.
+    transport, connect_timeout and wait (seconds), retries, root, python; and root_gives_way where the root is no typed
+    one.
     """
     from edgepack.device.options import ConnectOptions
 
@@ -122,7 +123,7 @@ def connect_options(flags: Mapping[str, Any], project: Project | None) -> Connec
     values = {("ssh_config" if key == "config" else key): value for key, value in own.items()}
     for key, value in flags.items():
         if value is not None:
-            values["connect_timeout_s" if key == "connect_timeout" else key] = value
+            values[f"{key}_s" if key in ("connect_timeout", "wait") else key] = value
     if "root" in own and flags.get("root") is None:
         values["root_gives_way"] = True
     return ConnectOptions(**values)

@@ -159,8 +159,11 @@ class _Connection:
             with contextlib.suppress(OSError):
                 if reset:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    # Wakes who reads: the reset is sent when nobody sits in the socket any more.
+                    sock.shutdown(socket.SHUT_RD)
                     sock.close()
-                sock.shutdown(socket.SHUT_RDWR)
+                else:
+                    sock.shutdown(socket.SHUT_RDWR)
 
     @property
     def is_open(self) -> bool:

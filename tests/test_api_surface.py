@@ -26,7 +26,8 @@ ONLY_COMMANDS = {"targets", "init", "demo", "doctor", "emulate"}
 TERMINAL = {"as_json": None, "verbose": None, "quiet": None, "events": "report"}
 # How to reach the device; in Python that is one value, ConnectOptions.
 REACHING = {
-    "ssh_config", "identity", "known_hosts", "accept_new_host_key", "transport", "connect_timeout", "root", "python",
+    "ssh_config", "identity", "known_hosts", "accept_new_host_key", "transport", "connect_timeout", "retries", "root",
+    "python", "wait",
 }  # fmt: skip
 # Where an option is not called as its parameter is (None: there is none), and why.
 RENAMED: dict[tuple[str, str], str | None] = {
@@ -114,7 +115,8 @@ def test_every_way_to_reach_a_device_is_a_field_of_the_options() -> None:
 
     fields = {field.name.removesuffix("_s") for field in dataclasses.fields(ConnectOptions)}
     assert fields - {"report", "root_gives_way"} == REACHING
-    assert options_of("probe") >= REACHING
+    assert options_of("probe") >= REACHING - {"wait"}
+    assert options_of("push") >= REACHING
 
 
 @pytest.mark.parametrize("name", sorted(VERBS))

@@ -80,6 +80,17 @@ def test_a_line_is_cut_at_the_byte(echo: int, kind: str, after: int) -> None:
         assert echoed(proxy, PIECE) == PIECE
 
 
+def test_a_reset_reaches_who_waits(echo: int) -> None:
+    """Whoever waits for an answer on a connection that is reset is told at once."""
+    with (
+        CuttingProxy(echo, faults=[Fault(5, kind="reset")]) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as sock,
+    ):
+        sock.sendall(b"hello")
+        with pytest.raises(ConnectionResetError):
+            b"".join(iter(lambda: sock.recv(10), b""))
+
+
 def test_a_stalled_line_ends_nothing(echo: int) -> None:
     """While it stalls nothing comes and nothing breaks; afterwards everything is there."""
     with (

@@ -159,7 +159,7 @@ def stage_and_commit(session: Session, path: Path, **changes: Any) -> dict[str, 
         with bundle.open_entry(file.path) as stream:
             content = stream.read()
         session.request("put", [content], len(content), sha256=file.sha256, bytes=file.bytes, offset=0)
-    arguments = {"op": secrets.token_hex(8), **staging.commit_arguments(), **changes}
+    arguments = {**staging.commit_arguments(), "op": secrets.token_hex(8), **changes}
     return session.request("commit", **arguments).result
 
 

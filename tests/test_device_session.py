@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import edgepack.device.session as session_module
+import edgepack.device.conversation as conversation_module
 from edgepack.device import ConnectOptions, Session, open_session
 from edgepack.device.bootstrap import BOOTSTRAP, start_command, start_error
 from edgepack.device.facts import DeviceFacts
@@ -31,7 +31,7 @@ from edgepack.errors import (
 )
 
 STAND_IN = zlib.compress(Path(__file__).with_name("stand_in_agent.py").read_bytes())
-ONDEVICE = Path(session_module.__file__).parent.parent / "ondevice"
+ONDEVICE = Path(conversation_module.__file__).parent.parent / "ondevice"
 OPTIONS = ConnectOptions(python=sys.executable)
 
 
@@ -180,7 +180,7 @@ def test_a_silent_verb_times_out(session: Session) -> None:
 
 def test_a_busy_host_is_still_heard(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the host computes or a person reads, the device keeps its lock and its agent."""
-    monkeypatch.setattr(session_module, "PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr(conversation_module, "SILENCE_S", 0.08)
     with open_session(LocalTransport(), OPTIONS, agent=STAND_IN) as pinging:
         deadline, asked, pings = time.monotonic() + 30, 0, 0
         while pings < 3 and time.monotonic() < deadline:
@@ -352,6 +352,6 @@ def test_nothing_heavy_is_imported() -> None:
 
 def test_the_latencies_of_the_longest_check_arrive() -> None:
     """A very fast model makes as many runs as the loader allows: its reply is no flood."""
-    loader = (Path(session_module.__file__).parents[1] / "ondevice" / "loader.py").read_text()
+    loader = (Path(conversation_module.__file__).parents[1] / "ondevice" / "loader.py").read_text()
     most_runs = int(loader.split("\nMAX_RUNS = ", 1)[1].split("\n", 1)[0])
     assert most_runs * 2 <= MAX_VALUES

@@ -123,16 +123,21 @@ def check_release(
     started = time.monotonic()
     measuring.refuse_unsound()
     with opened(device, options, app=app, lock=not dry_run, report=report) as session:
-        name = chosen_app(session, app)
-        found, manifest = _manifest(session, name, release)
-        plan = plan_check(name, found, manifest, measuring)
-        report(Event(STEP, f"measuring {name} {found} on {session.description}"))
-        measurement = _measure(session, plan, report)
-        comparison = _compare(session, measurement, load_metric(measuring.metric), plan.budget.max_accuracy_drop)
-        document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
-        if not dry_run:
-            verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
-            session.request("record", op=secrets.token_hex(8), app=name, release=found, verdict=verdict)
+        name, op = chosen_app(session, app), secrets.token_hex(8)
+
+        def measured() -> CheckDocument:
+            found, manifest = _manifest(session, name, release)
+            plan = plan_check(name, found, manifest, measuring)
+            report(Event(STEP, f"measuring {name} {found} on {session.description}"))
+            measurement = _measure(session, plan, report)
+            comparison = _compare(session, measurement, load_metric(measuring.metric), plan.budget.max_accuracy_drop)
+            document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
+            if not dry_run:
+                verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
+                session.request("record", op=op, app=name, release=found, verdict=verdict)
+            return document
+
+        document = session.persist(measured)
     report(Event(STEP, f"{document.verdict}: {' '.join(document.reasons)}"))
     return document
 

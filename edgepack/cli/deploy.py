@@ -41,7 +41,7 @@ from edgepack.errors import InputError
 def add_commands(table: Table) -> None:
     """Put this module's command into the table."""
 
-    @verb(table, "deploy", device=True, changes=True, long=True)
+    @verb(table, "deploy", device=True, changes=True, locks=True, long=True)
     def deploy(
         run: Run,
         device: DeviceArgument,

@@ -81,7 +81,7 @@ def _add_reading_commands(table: Table) -> None:
 
 
 def _add_push_and_check(table: Table) -> None:
-    @verb(table, "push", device=True, changes=True, long=True)
+    @verb(table, "push", device=True, changes=True, locks=True, long=True)
     def push(
         run: Run,
         file: Annotated[Path, typer.Argument(metavar="FILE.edgepack", help="A bundle.")],
@@ -108,7 +108,7 @@ def _add_push_and_check(table: Table) -> None:
         )
         return run.answer(document, render_device.pushed(document, dry_run=run.dry_run))
 
-    @verb(table, "check", device=True, changes=True, long=True)
+    @verb(table, "check", device=True, changes=True, locks=True, long=True)
     def check(
         run: Run,
         device: DeviceArgument,
@@ -152,7 +152,7 @@ def _add_push_and_check(table: Table) -> None:
 
 
 def _add_switching_commands(table: Table) -> None:
-    @verb(table, "activate", device=True, changes=True, long=True)
+    @verb(table, "activate", device=True, changes=True, locks=True, long=True)
     def activate(
         run: Run,
         device: DeviceArgument,
@@ -176,7 +176,7 @@ def _add_switching_commands(table: Table) -> None:
         )
         return run.answer(document, render_device.activated(document, "activated", dry_run=run.dry_run))
 
-    @verb(table, "rollback", device=True, changes=True, long=True)
+    @verb(table, "rollback", device=True, changes=True, locks=True, long=True)
     def rollback(
         run: Run,
         device: DeviceArgument,
@@ -198,7 +198,7 @@ def _add_switching_commands(table: Table) -> None:
         )
         return run.answer(document, render_device.activated(document, "rolled back to", dry_run=run.dry_run))
 
-    @verb(table, "gc", device=True, changes=True)
+    @verb(table, "gc", device=True, changes=True, locks=True)
     def gc(
         run: Run,
         device: DeviceArgument,

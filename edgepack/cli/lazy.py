@@ -7,6 +7,7 @@ of every command costs as much as importing Typer does. A command takes no optio
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
@@ -22,6 +23,21 @@ Table = dict[str, typer.Typer]
 """Each command's name and the Typer app that holds it alone, in the order of ``--help``."""
 
 
+DEFAULT_WAIT_S = 600
+
+
+def with_wait(args: list[str]) -> list[str]:
+    """Gives ``--wait`` a number where none follows it: no option of Typer's has a value that may be left out."""
+    end = args.index("--") if "--" in args else len(args)
+    given: list[str] = []
+    for position, word in enumerate(args):
+        given.append(word)
+        following = args[position + 1] if position + 1 < len(args) else ""
+        if word == "--wait" and position < end and not re.fullmatch(r"[0-9.]+", following):
+            given.append(str(DEFAULT_WAIT_S))
+    return given
+
+
 class StrictCommand(TyperCommand):
     """A command that refuses an option with one value that is given twice: the last one would win in silence.
 
@@ -30,6 +46,7 @@ class StrictCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does, and refuse what it would take silently."""
+        args = with_wait(args)
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
         for option, times in Counter(given).items():
             if times > 1 and _has_one_value(option) and not ctx.resilient_parsing:

@@ -109,6 +109,8 @@ def counted(event: Event, seconds: float) -> str:
         total = f" of {size(event.total)}" if event.total is not None else ""
         return f"{size(done)}{total} ({size(round(rate))}/s)"
     total = f"/{event.total}" if event.total is not None else ""
+    if event.unit == "seconds":
+        return f"{done}{total} seconds"
     return f"{done}{total} {event.unit} ({rate:.3g} a second)"
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def add_commands(table: Table) -> None:
     """Put this module's command into the table."""
 
-    @verb(table, "tune", device=True, changes=True, long=True)
+    @verb(table, "tune", device=True, changes=True, locks=True, long=True)
     def tune(
         run: Run,
         model: ModelArgument,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepack.cli.lazy import HELP_SETTINGS, StrictCommand, Table
+from edgepack.cli.lazy import DEFAULT_WAIT_S, HELP_SETTINGS, StrictCommand, Table
 from edgepack.cli.progress import stderr_progress
 from edgepack.cli.stdout import write_out
 from edgepack.errors import InputError
@@ -76,6 +76,12 @@ _DEVICE: dict[str, Any] = {
         float | None,
         typer.Option("--connect-timeout", envvar=_env("CONNECT_TIMEOUT"), metavar="SECONDS", help="How long to wait."),
     ],
+    "retries": Annotated[
+        int | None,
+        typer.Option(
+            "--retries", envvar=_env("RETRIES"), min=0, metavar="N", help="Tries after a broken connection [4]."
+        ),
+    ],
     "root": Annotated[
         str | None,
         typer.Option("--root", envvar=_env("ROOT"), metavar="PATH", help="The device's edgepack folder [~/.edgepack]."),
@@ -88,6 +94,19 @@ _DEVICE: dict[str, Any] = {
         str | None,
         typer.Option(
             "--app", envvar=_env("APP"), metavar="APP", help="May be left out where the device holds one app."
+        ),
+    ],
+}
+
+
+_WAIT: dict[str, Any] = {
+    "wait": Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            envvar=_env("WAIT"),
+            metavar="[SECONDS]",
+            help=f"Wait while somebody else works on the device; without a number, {DEFAULT_WAIT_S} s.",
         ),
     ],
 }
@@ -145,15 +164,24 @@ class Run:
 
 
 def verb(
-    table: Table, name: str, *, device: bool = False, app: bool = True, changes: bool = False, long: bool = False
+    table: Table,
+    name: str,
+    *,
+    device: bool = False,
+    app: bool = True,
+    changes: bool = False,
+    locks: bool = False,
+    long: bool = False,
 ) -> Callable[[Command], Command]:
     """Put a command into the table; it takes a :class:`Run` first and returns its exit code.
 
     ``device`` adds the options of every command that reaches a device (without ``app``, all but ``--app``), ``changes``
-    adds ``--dry-run``, ``long`` adds ``--events``. The command's own parameters follow the usual Typer annotations.
+    adds ``--dry-run``, ``locks`` (the device, while it works there) ``--wait``, ``long`` ``--events``. The command's
+    own parameters follow the usual Typer annotations.
     """
     reaching = {key: hint for key, hint in _DEVICE.items() if app or key != "app"}
     shared = _OUTPUT | (reaching if device else {}) | (_DRY_RUN if changes else {}) | (_EVENTS if long else {})
+    shared |= _WAIT if locks else {}
 
     def register(command: Command) -> Command:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -222,7 +250,9 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
             quiet=given["quiet"],
             dry_run=given.get("dry_run", False),
             app=given.get("app"),
-            device_flags={key: given[key] for key in (*_DEVICE, "root_gives_way") if key != "app"} if device else {},
+            device_flags={key: given.get(key) for key in (*_DEVICE, *_WAIT, "root_gives_way") if key != "app"}
+            if device
+            else {},
             report=progress,
         )
 

@@ -30,8 +30,8 @@ def gc(
     Raises InputError "no-app" or "several-apps", LockedError while somebody else works on the device.
     """
     with opened(device, options, app=app, lock=not dry_run) as session:
-        name = chosen_app(session, app)
-        result = session.request("gc", op=secrets.token_hex(8), app=name, keep=keep, dry_run=dry_run).result
+        name, op = chosen_app(session, app), secrets.token_hex(8)
+        result = session.persist(lambda: session.request("gc", op=op, app=name, keep=keep, dry_run=dry_run).result)
     return GcDocument(app=name, removed=tuple(result["removed"]), bytes=result["bytes"])
 
 

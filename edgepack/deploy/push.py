@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgepack.bundle import Bundle, open_bundle
 from edgepack.bundle.signature import check_signature
@@ -97,21 +97,30 @@ def push_verified(
     """As :func:`push`, of what :func:`verified_bundle` gave, in a session that is open: a fleet verifies once."""
     started = time.monotonic()
     content = verified.bundle
-    _require_admissible(session, content)
-    staging = plan_staging(content, session.facts)
-    report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
-    already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
-    sent = 0 if already else _send_missing(session, content, staging, dry_run=dry_run, report=report)
-    return PushDocument(
-        app=staging.app,
-        release=staging.release,
-        device=session.description,
-        bytes=ByteCount(total=staging.bytes, sent=sent),
-        round_trips=session.round_trips,
-        seconds=round(time.monotonic() - started, 3),
-        already_present=already or (dry_run and sent == 0 and _is_there(session, staging)),
-        signature=verified.signature,
-    )
+    tally = _Tally(report)
+    op = secrets.token_hex(8)
+
+    def staged() -> PushDocument:
+        tally.next_try()
+        _require_admissible(session, content)
+        staging = dataclasses.replace(plan_staging(content, session.facts), op=op)
+        report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
+        already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
+        sent = tally.sent_before
+        if not already:
+            sent += _send_missing(session, content, staging, dry_run=dry_run, report=tally)
+        return PushDocument(
+            app=staging.app,
+            release=staging.release,
+            device=session.description,
+            bytes=ByteCount(total=staging.bytes, sent=sent),
+            round_trips=session.round_trips,
+            seconds=round(time.monotonic() - started, 3),
+            already_present=(already and sent == 0) or (dry_run and sent == 0 and _is_there(session, staging)),
+            signature=verified.signature,
+        )
+
+    return session.persist(staged)
 
 
 def _require_admissible(session: Session, content: Bundle) -> None:
@@ -149,14 +158,10 @@ def _is_there(session: Session, staging: Staging) -> bool:
 def _commit_again(session: Session, staging: Staging) -> bool:
     """Let the device verify a release that it holds, and make it the candidate; False where it is damaged."""
     try:
-        session.request("commit", **_commit_arguments(staging))
+        session.request("commit", **staging.commit_arguments())
     except IntegrityError:
         return False
     return True
-
-
-def _commit_arguments(staging: Staging) -> dict[str, Any]:
-    return {"op": secrets.token_hex(8), **staging.commit_arguments()}
 
 
 def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_run: bool, report: Reporter) -> int:
@@ -170,7 +175,7 @@ def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_ru
     progress = _Progress(report, total)
     try:
         waiting = [_send(session, content, piece, progress) for piece in lacking]
-        waiting.append(session.send("commit", **_commit_arguments(staging)))
+        waiting.append(session.send("commit", **staging.commit_arguments()))
         report(Event(STEP, "the device verifies and unpacks"))
         for id_ in waiting:
             session.receive(id_)
@@ -223,3 +228,23 @@ class _Progress:
         """``count`` more bytes went out."""
         self._done += count
         self._report(Event(STEP, "sending", self._done, self._total, "bytes"))
+
+
+class _Tally:
+    """Adds up what the tries of one push sent: a try that broke off has sent something too."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.sent_before = 0
+        self._report = report
+        self._done = 0
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        if event.unit == "bytes" and event.done is not None:
+            self._done = event.done
+        self._report(event)
+
+    def next_try(self) -> None:
+        """What was sent so far was sent before."""
+        self.sent_before += self._done
+        self._done = 0

@@ -32,7 +32,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A release on one device: the files of its folder, and the wheels of its runtime where the device needs some."""
+    """A release on one device: the files of its folder, and the wheels of its runtime where the device needs some.
+
+    ``op`` is the id of the operation that commits it, the same however often it has to be tried.
+    """
 
     app: str
     release: str
@@ -41,6 +44,7 @@ class Staging:
     runtime: RuntimeChoice
     device: Mapping[str, str]
     signature: str | None = None
+    op: str = ""
 
     @property
     def bytes(self) -> int:
@@ -64,8 +68,9 @@ class Staging:
         }
 
     def commit_arguments(self) -> dict[str, Any]:
-        """The arguments of the agent's ``commit``, but for the operation id."""
+        """The arguments of the agent's ``commit``."""
         return {
+            "op": self.op,
             "app": self.app,
             "release": self.release,
             "files": [{"path": file.path, "sha256": file.sha256, "bytes": file.bytes} for file in self.files],

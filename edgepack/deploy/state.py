@@ -45,4 +45,4 @@ def _status(
     device: str | DeviceAddress | Session, app: str | None, options: ConnectOptions | None
 ) -> Mapping[str, Any]:
     with opened(device, options, app=app) as session:
-        return session.request("status", app=chosen_app(session, app)).result
+        return session.persist(lambda: session.request("status", app=chosen_app(session, app)).result)

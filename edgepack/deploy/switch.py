@@ -86,7 +86,8 @@ def _switch(
         "dry_run": dry_run,
         **more,
     }
-    result = session.request(verb, op=secrets.token_hex(8), **arguments).result
+    op = secrets.token_hex(8)
+    result = session.persist(lambda: session.request(verb, op=op, **arguments).result)
     return ActivateDocument(
         app=app,
         current=result["current"],

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from edgepack.device.address import DeviceAddress
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.opening import open_session
@@ -36,7 +38,7 @@ def connect(
     look: bool = False,
     sudo: bool = False,
 ) -> Session:
-    """Log in to a device and start the agent there.
+    """Log in to a device and start the agent there. Where the line breaks later, the session logs in again.
 
     ``address`` as in :meth:`DeviceAddress.parse`. ``lock`` takes the device's lock until the session is closed;
     ``look`` asks at once for all that a probe wants to know; with ``sudo`` the agent is root's, where the login may do
@@ -52,8 +54,8 @@ def connect(
             f"{place} names a folder of its own, and --root another: {options.root}.",
             hint="Leave one of them out.",
         )
-    transport = open_transport(place, options)
-    return open_session(transport, options, app=app, lock=lock, root=place.root, look=look, sudo=sudo)
+    reach = functools.partial(open_transport, place, options)
+    return open_session(reach, options, app=app, lock=lock, root=place.root, look=look, sudo=sudo)
 
 
 def open_transport(address: DeviceAddress, options: ConnectOptions) -> Transport:

@@ -19,6 +19,9 @@ from edgepack.errors import (
 )
 from edgepack.words import printable
 
+# The exit status of an agent that has heard nothing for too long (ondevice/agent/serving.py, watch_silence).
+_HEARD_NOTHING = 3
+
 # Every code that ondevice/agent/ can send, its own and those of the loader that it runs (a test holds both against
 # this table). What a newer agent may add beyond them is a failure of the device.
 ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
@@ -53,6 +56,7 @@ ERROR_KINDS: Mapping[str, type[EdgepackError]] = {
     "not-the-owner": InputError,
     "no-account": InputError,
     "no-ssh-keygen": InputError,
+    "no-permission": InputError,
     "runtime-refused": MisfitError,
     "no-runtime": MisfitError,
     "numpy-mismatch": MisfitError,
@@ -98,6 +102,8 @@ def lost_error(device: str, status: int | None, failure: EdgepackError | None, s
         # That the line broke is said already; anything else the transport knows is worth telling.
         return connection_lost(device, failure.message if failure and failure.code != "connection-dropped" else "")
     said = last_line(stderr)
+    if status == _HEARD_NOTHING and not said:
+        return connection_lost(device, "its agent heard nothing from here for a minute")
     # No status at all is a signal's doing; shells report it as 128 and the signal's number.
     killed = status < 0 or status > 128
     what = "was killed, most likely for its memory" if killed else f"ended in the middle (exit status {status})"

@@ -21,3 +21,12 @@ def connection_lost(device: str, why: str = "") -> DeviceFailure:
     return DeviceFailure(
         "connection-lost", f"The connection to {device} was lost" + (f": {why}" if why else "."), hint=RESUMES
     )
+
+
+def stalled(device: str, silent_s: float) -> DeviceFailure:
+    """Nothing breaks, and nothing comes (exit code 7)."""
+    return DeviceFailure(
+        "stalled",
+        f"Nothing came from {device} for {silent_s:.0f} s.",
+        hint="Look at its network, or whether it hangs. " + RESUMES,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -43,11 +44,14 @@ def opened(
     Hints say DEVICE where no address is known; here it is. ``report`` hears of what the device had to mend when the
     session took its lock.
     """
-    from edgepack.device import Session, connect
+    from edgepack.device import ConnectOptions, Session, connect
 
     if isinstance(device, Session):
         yield device
         return
+    options = options or ConnectOptions()
+    if options.report is ignore_events:
+        options = dataclasses.replace(options, report=report)
     try:
         with connect(device, options, app=app, lock=lock, look=look, sudo=sudo) as session:
             for name, kept in (session.hello.get("rebuilt") or {}).items():

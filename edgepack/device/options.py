@@ -11,6 +11,7 @@ from edgepack.events import Reporter, ignore_events
 
 DEFAULT_ROOT = "~/.edgepack"
 DEFAULT_PYTHON = "python3"
+DEFAULT_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,11 @@ class ConnectOptions:
     of host keys to believe instead of the configured ones. ``accept_new_host_key`` writes down the key of a host that
     is not known yet; a changed key always stops. ``transport`` picks edgepack's own SSH client or the ``ssh`` program.
     ``root`` is the device's edgepack folder (None: ``~/.edgepack``), ``python`` the interpreter on the device. Times in
-    seconds. ``root_gives_way``: the root was stated for every device (by the environment, edgepack.toml), and that of
-    a ``local:/some/root`` goes before it; else the two contradict each other. ``report`` is told what logging in
-    changes on this machine: a new host's key.
+    seconds. ``retries`` is how often a step is tried again whose connection broke; a refusal is never tried again.
+    ``wait_s`` is how long to wait while somebody else works on the device. ``root_gives_way``: the root was stated for
+    every device (by the environment, edgepack.toml), and that of a ``local:/some/root`` goes before it; else the two
+    contradict each other. ``report`` is told what logging in changes on this machine (a new host's key), of broken
+    connections and of waiting.
     """
 
     ssh_config: Path | None = None
@@ -35,6 +38,8 @@ class ConnectOptions:
     root: str | None = None
     python: str = DEFAULT_PYTHON
     root_gives_way: bool = False
+    retries: int = DEFAULT_RETRIES
+    wait_s: float = 0.0
     report: Reporter = field(default=ignore_events, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +51,14 @@ class ConnectOptions:
                 "bad-option",
                 f"{self.connect_timeout_s} s is no time to wait for a device.",
                 hint="Write --connect-timeout with a number of seconds above 0.",
+            )
+        if not 0 <= self.retries <= 1000:
+            raise InputError(
+                "bad-option", f"{self.retries} is no number of retries.", hint="Write --retries with 0 to 1000."
+            )
+        if not 0 <= self.wait_s <= 86_400:
+            raise InputError(
+                "bad-option", f"{self.wait_s} s is no time to wait.", hint="Write --wait with 0 to 86400 seconds."
             )
         for name, value in (("root", self.root), ("python", self.python)):
             if value is not None and (not value or "\x00" in value or "\n" in value or value.startswith("-")):

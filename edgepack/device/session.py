@@ -1,76 +1,110 @@
-"""Typed calls to the agent on a device: one process there, one channel, frames both ways.
+"""Typed calls to the agent on a device, over a line that may break.
 
-The host starts ``python3 -I -u -c <bootstrap>`` on the device and sends, without waiting for anything in between: the
-agent's source, then the ``hello`` request. So opening a session costs one round trip after the login. A thread reads
-every frame as it comes, another one pings while nobody else writes; the agent ends itself when it hears nothing for a
-minute.
+A session is one :class:`~edgepack.device.conversation.Conversation` after the other. Where the line breaks in a step
+that may be done again (:meth:`Session.persist`), the session logs in once more, takes the device's lock again and does
+it again. What changes something on a device carries an operation id that stays the same over the tries, so an answer
+that was lost is given once more instead of the work being done twice.
 """
 
 from __future__ import annotations
 
-import queue
+import math
+import random
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from edgepack.device.bootstrap import start_error
+from edgepack.device.bootstrap import AGENT_WANTED
+from edgepack.device.conversation import Conversation
+from edgepack.device.entrance import Entrance
 from edgepack.device.facts import DeviceFacts
-from edgepack.device.faults import error_from_reply, lost_error, payload_error, timeout_error
-from edgepack.device.inboxes import Inboxes
-from edgepack.device.lost import connection_dropped
-from edgepack.device.transport import Channel, Transport
-from edgepack.device.wire import FrameReader, Reply, request_frame
-from edgepack.errors import DeviceFailure, EdgepackError, InternalError, UnreachableError
+from edgepack.device.retrying import Tries, is_fault_of_the_line
+from edgepack.device.transport import Transport
+from edgepack.device.wire import Reply
+from edgepack.errors import EdgepackError, LockedError, UnreachableError
+from edgepack.events import Event
 
-PING_INTERVAL_S = 15.0
-# How long a slow board may take from the login to the agent's first word (an emulated Raspberry Pi takes 2 s).
-START_TIMEOUT_S = 60.0
-# How long the agent may take to end by itself, and with it to release the device's lock, once its input is closed.
-_END_TIMEOUT_S = 5.0
+Result = TypeVar("Result")
+
+STEP = "connect"
+# The agent of a line that broke may not know it yet: it holds the lock until it has heard nothing for a minute.
+_LOST_LOCK_S = 75.0
+_LOOK_FOR_LOCK_S = 1.0
 
 
 class Session:
-    """A conversation with the agent on one device; made by
+    """A session with the agent on one device; made by
     :func:`edgepack.device.opening.open_session` or :func:`edgepack.device.connect`.
 
     ``hello`` is the result of the first request (``facts``, ``root``, ``apps``), asked and answered at the two times of
-    this machine's clock in ``hello_between``. ``round_trips`` counts how often the host had to wait for the device,
-    ``bytes_sent`` everything written to the channel, the agent's source included. Calls come from one thread at a time.
-    After "connection-lost", or an error while a payload was under way, the session is over.
+    this machine's clock in ``hello_between``; a session that had to log in again has the newer one. ``report`` is told
+    of broken lines and of waiting. Calls come from one thread at a time.
     """
 
-    def __init__(self, transport: Transport, channel: Channel, python: str) -> None:
-        """``python`` is the interpreter that the channel's command starts, for messages."""
+    def __init__(self, entrance: Entrance, hello: Mapping[str, object]) -> None:
+        """``hello`` is the first request of every conversation; the options that count are those of ``entrance``."""
         self.hello: dict[str, Any] = {}
         self.hello_between: tuple[float, float] = (0.0, 0.0)
-        self.round_trips = 0
-        self.bytes_sent = 0
-        self._transport = transport
-        self._channel = channel
-        self._python = python
-        self._inboxes = Inboxes()
-        self._write_lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._something_unanswered = False
-        self._threads: list[threading.Thread] = []
+        self.report = entrance.options.report
+        self._entrance = entrance
+        self._token = secrets.token_hex(8)
+        self._hello: dict[str, Any] = {**hello, "session": self._token}
+        self._retries = entrance.options.retries if entrance.renewable else 0
+        self._closed = False
+        self._past = (0, 0)
+        # A busy sshd may hang up before it says a word: that is tried as often as the time to connect allows.
+        grace_s = entrance.options.connect_timeout_s if entrance.renewable else 0.0
+        self._line = self._reach(Tries(self._retries, grace_s), reached=False)
 
     @property
     def description(self) -> str:
         """The device's address, for messages."""
-        return self._transport.description
+        return self._line.description
 
     @property
     def server(self) -> str | None:
         """What the device's SSH server calls itself ("SSH-2.0-OpenSSH_9.2p1 …"); None where that is not known."""
-        return self._transport.server
+        return self._line.server
 
     @property
     def facts(self) -> DeviceFacts:
         """What the device said about itself."""
         return DeviceFacts.from_json(self.hello.get("facts", {}))
+
+    @property
+    def round_trips(self) -> int:
+        """How often the host had to wait for the device."""
+        return self._past[0] + self._line.round_trips
+
+    @property
+    def bytes_sent(self) -> int:
+        """Everything written to the device, the agent's source included."""
+        return self._past[1] + self._line.bytes_sent
+
+    def persist(self, step: Callable[[], Result]) -> Result:
+        """Do ``step``, which may be done again: where the line breaks, log in again and do it again.
+
+        Only faults of the line are tried again, as often as ConnectOptions.retries says, never what the device or its
+        sshd refuses. A session that is over already begins by logging in again. Raises what the last try raised.
+        """
+        tries = Tries(self._retries)
+        while True:
+            try:
+                if self._line.over and self._entrance.renewable and not self._closed:
+                    self._renew(tries)
+                return step()
+            except LockedError:
+                # Where there was no root to lock, the first change locks it, and somebody else may have come before.
+                if self._entrance.options.wait_s <= 0:
+                    raise
+                if not self._line.over:
+                    self._greet(self._line)
+            except EdgepackError as error:
+                if self._closed or not is_fault_of_the_line(error, reached=True):
+                    raise
+                self._pause(tries, error)
 
     def request(
         self,
@@ -83,7 +117,7 @@ class Session:
         **args: object,
     ) -> Reply:
         """Ask for ``verb`` and wait for its reply: :meth:`send`, then :meth:`receive`."""
-        return self.receive(self.send(verb, payload, n, **args), on_progress=on_progress, timeout_s=timeout_s)
+        return self._line.request(verb, payload, n, on_progress=on_progress, timeout_s=timeout_s, **args)
 
     def send(
         self,
@@ -92,19 +126,8 @@ class Session:
         n: int = 0,
         **args: object,
     ) -> int:
-        """Send a request without waiting for its reply; returns the id that :meth:`receive` takes.
-
-        ``payload`` gives ``n`` bytes in chunks of any size (64 KiB to 1 MiB are good); no chunk is kept. An error that
-        the device reports while the payload is still under way is raised at once, and ends the session.
-        """
-        id_ = self._inboxes.open()
-        frame = request_frame(id_, verb, n, args)
-        with self._write_lock:
-            self._something_unanswered = True
-            self._write(frame)
-            if payload is not None or n:
-                self._write_payload(verb, payload or (), n)
-        return id_
+        """See :meth:`Conversation.send`."""
+        return self._line.send(verb, payload, n, **args)
 
     def receive(
         self,
@@ -113,65 +136,17 @@ class Session:
         on_progress: Callable[[Mapping[str, Any]], None] | None = None,
         timeout_s: float | None = None,
     ) -> Reply:
-        """The reply to a request. Replies come in the order of their requests; they may be received in any order.
-
-        ``timeout_s`` bounds the silence before the reply and between its progress reports; without it, the reply is
-        waited for as long as the connection lives. Raises what the device reports as an edgepack error (see
-        ``faults.py``).
-        """
-        if self._something_unanswered:
-            self._something_unanswered = False
-            self.round_trips += 1
-        while True:
-            try:
-                frame = self._inboxes.take(id_, timeout_s)
-            except queue.Empty:
-                raise self._end(timeout_error(self.description, timeout_s)) from None
-            progress = frame.header.get("progress")
-            if isinstance(progress, Mapping):
-                if on_progress is not None:
-                    on_progress(progress)
-                continue
-            self._inboxes.remove(id_)
-            if frame.header.get("ok") is not True:
-                raise error_from_reply(frame.header.get("error"), self.description)
-            return frame.reply()
+        """See :meth:`Conversation.receive`."""
+        return self._line.receive(id_, on_progress=on_progress, timeout_s=timeout_s)
 
     def stderr_tail(self) -> bytes:
         """The last 64 KiB that the device printed beside its replies."""
-        return self._channel.stderr_tail()
+        return self._line.stderr_tail()
 
     def close(self) -> None:
         """End the agent, then the connection; may be called twice. Whatever the device was doing is stopped."""
-        try:
-            self._finish()
-        finally:
-            self._transport.close()
-            self._join()
-
-    def leave(self) -> None:
-        """End the agent, and leave the connection to another session; may be called twice."""
-        try:
-            self._finish()
-        finally:
-            self._join()
-
-    def _finish(self) -> None:
-        if self._stopped.is_set():
-            return
-        self._stopped.set()
-        try:
-            closed = InternalError("session-closed", f"The session with {self.description} is closed.")
-            if self._inboxes.close(closed) is closed:
-                self._channel.finish_input()
-                self._channel.wait(_END_TIMEOUT_S)
-        finally:
-            self._channel.close()
-
-    def _join(self) -> None:
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(_END_TIMEOUT_S)
+        self._closed = True
+        self._line.close()
 
     def __enter__(self) -> Session:
         return self
@@ -181,103 +156,92 @@ class Session:
     ) -> None:
         self.close()
 
-    # What open_session calls, once.
+    def _renew(self, tries: Tries) -> None:
+        """Another line in place of the one that broke."""
+        self._line.close()
+        past = (self.round_trips, self.bytes_sent)
+        self._line = self._reach(tries, reached=True)
+        self._past = past
+        self.report(Event(STEP, f"{self.description} is there again"))
 
-    def start(self, agent: bytes, hello: Mapping[str, object]) -> None:
-        """Send the agent and the first request, and wait for its reply."""
-        nonce = secrets.token_hex(16)
-        id_ = self._inboxes.open()
-        first = f"{len(agent)} {nonce}\n".encode() + agent + request_frame(id_, "hello", 0, hello)
-        self._something_unanswered = True
-        self._threads = [
-            threading.Thread(target=self._read_frames, args=(nonce,), name="edgepack-reader", daemon=True),
-            threading.Thread(target=self._ping, name="edgepack-ping", daemon=True),
-        ]
-        self._threads[0].start()
-        try:
-            asked_at = time.time()
-            with self._write_lock:
-                self._write(first)
-            self.hello = self.receive(id_, timeout_s=START_TIMEOUT_S).result
-            self.hello_between = (asked_at, time.time())
-        except DeviceFailure as error:
-            if error.code == "timeout":
-                raise UnreachableError("no-answer", error.message, hint=error.hint) from None
-            if error.code == "connection-lost":
-                raise connection_dropped(self.description) from None
-            raise
-        self._threads[1].start()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            self._channel.write(data)
-        except EdgepackError as error:
-            if error.code == "connection-lost":
-                # The far side may have said why before it left: the reader thread is about to know better.
-                self._threads[0].join(_END_TIMEOUT_S)
-            raise self._end(error) from None
-        self.bytes_sent += len(data)
-
-    def _write_payload(self, verb: str, payload: Iterable[bytes | bytearray | memoryview], n: int) -> None:
-        sent = 0
-        try:
-            for chunk in payload:
-                sent += len(chunk)
-                if sent > n:
-                    break
-                self._write(chunk)
-                if sent < n and (refusal := self._inboxes.refusal) is not None:
-                    raise error_from_reply(refusal.header.get("error"), self.description)
-        except BaseException as error:
-            # The device refused, or whoever gives the chunks failed, or Ctrl-C: the frame will never be whole.
-            self._end(error if isinstance(error, EdgepackError) else payload_error(verb, sent, n))
-            raise
-        if sent != n:
-            raise self._end(payload_error(verb, sent, n))
-
-    def _end(self, error: EdgepackError) -> EdgepackError:
-        """Nothing more can be said in this session: close it and tell everybody who waits. Returns the first reason."""
-        first = self._inboxes.close(error)
-        if first is error:
-            self._channel.close()
-        return first
-
-    def _read_frames(self, nonce: str) -> None:
-        """The reader thread: hand every frame to who waits for it."""
-        reader = FrameReader(self._channel.read)
-        try:
-            said = reader.skip_past(f"\nEDGEPACK1 {nonce}\n".encode())
-            if said is not None:
-                self._end(self._never_started(said))
-                return
-            while (frame := reader.frame()) is not None:
-                if frame.id is None:
-                    # The agent could not read us, says why, and ends.
-                    self._end(error_from_reply(frame.header.get("error"), self.description))
-                    return
-                self._inboxes.put(frame.id, frame)
-            self._end(self._lost())
-        except EdgepackError as error:
-            self._end(error)
-
-    def _ping(self) -> None:
-        """The ping thread: be heard while nobody else writes."""
-        while not self._stopped.wait(PING_INTERVAL_S) and not self._inboxes.closed:
-            if self._write_lock.acquire(blocking=False):
+    def _reach(self, tries: Tries, *, reached: bool) -> Conversation:
+        """Log in, start the agent and shake hands; try again where the line breaks."""
+        while True:
+            try:
+                transport = self._entrance.reach()
                 try:
-                    self._write(request_frame(self._inboxes.new_id(), "ping", 0, {}))
-                except EdgepackError:
-                    return
-                finally:
-                    self._write_lock.release()
+                    return self._enter(transport)
+                except BaseException:
+                    transport.close()
+                    raise
+            except EdgepackError as error:
+                if not is_fault_of_the_line(error, reached=reached):
+                    raise
+                self._pause(tries, error)
 
-    def _lost(self) -> EdgepackError:
-        """Why the agent's output ended in the middle of a session."""
-        status = self._channel.wait(1.0)
-        return lost_error(self.description, status, self._channel.failure(), self._channel.stderr_tail())
+    def _enter(self, transport: Transport) -> Conversation:
+        """Start the agent and shake hands; where the device was to have an agent of its own and has none, send it."""
+        device = transport.description
+        agent = self._entrance.first_agent(device)
+        line = self._entrance.begin(transport)
+        try:
+            try:
+                self._greet(line, agent)
+            except UnreachableError as error:
+                if error.code != AGENT_WANTED:
+                    raise
+                line.leave()
+                line = self._entrance.begin(transport)
+                line.round_trips = 1
+                self._greet(line, self._entrance.wanted_agent())
+        except BaseException:
+            line.leave()
+            raise
+        self._entrance.found(device, pinned=bool(self.hello.get("pinned")))
+        return line
 
-    def _never_started(self, said: bytes) -> EdgepackError:
-        """Why there never was an agent."""
-        status = self._channel.wait(5.0)
-        tail = self._channel.stderr_tail()
-        return self._channel.failure() or start_error(self.description, self._python, status, tail, said)
+    def _greet(self, line: Conversation, agent: bytes | None = None) -> None:
+        """Shake hands, and wait for the lock where somebody has it; ``agent`` is None where it runs already."""
+        since, told = time.monotonic(), ""
+        while True:
+            asked_at = time.time()
+            try:
+                if agent is not None:
+                    result = line.start(agent, self._hello)
+                else:
+                    result = line.request("hello", **self._hello).result
+            except LockedError as error:
+                agent = None
+                told = self._wait(error, time.monotonic() - since, told)
+                continue
+            self.hello, self.hello_between = result, (asked_at, time.time())
+            line.keep(beats=result.get("heartbeat_s") is not None)
+            return
+
+    def _wait(self, error: LockedError, waited_s: float, told: str) -> str:
+        """Wait a moment for who has the lock and tell about it, or raise the error; returns what was told."""
+        holder = error.details.get("holder")
+        ours = isinstance(holder, Mapping) and holder.get("session") == self._token
+        limit_s = _LOST_LOCK_S if ours else self._entrance.options.wait_s
+        if waited_s >= limit_s:
+            if waited_s > 1.0:
+                error.details["waited_s"] = round(waited_s, 1)
+            raise error
+        message = "the device has not noticed yet that the line broke" if ours else error.message
+        if message != told:
+            self.report(Event(STEP, f"waiting: {message}"))
+        self.report(Event(STEP, "waiting for the lock", int(waited_s), math.ceil(limit_s), "seconds"))
+        # S311: who waits beside us does not ask in the same instant.
+        time.sleep(min(_LOOK_FOR_LOCK_S * random.uniform(0.5, 1.0), limit_s - waited_s))  # noqa: S311
+        return message
+
+    def _pause(self, tries: Tries, error: EdgepackError) -> None:
+        """Wait before the next try and tell about it, or raise the error where there is none."""
+        pause_s = tries.next_pause_s()
+        if pause_s is None:
+            if tries.made:
+                error.details["tries"] = tries.made + 1
+            raise error
+        count = f" ({tries.made} of {tries.retries})" if tries.made <= tries.retries else ""
+        self.report(Event(STEP, f"{error.message} Trying again in {pause_s:.1f} s{count}"))
+        time.sleep(pause_s)

@@ -15,6 +15,7 @@ A frame, in both directions, is one line of JSON (UTF-8, at most 64 KiB with its
     reply     {"id": 1, "ok": true, "n": 0, "result": {...}}
               {"id": 1, "ok": false, "n": 0, "error": {"code", "message", "hint", "details"}}
     progress  {"id": 1, "progress": {...}, "n": 0}                 (measure only; before the reply)
+              {"id": 0, "progress": {"step": "alive"}, "n": 0}     (a sign of life, where hello asked for it)
 
 Arguments or a result that do not fit into a line travel as the payload: the header then says ``"body": true`` and its n
 bytes (at most 16 MiB) are the JSON object of the arguments, or of the result. A header or body has at most 200,000
@@ -26,6 +27,7 @@ the session, after a reply with ``"id": null``. Expected failures are data with 
 
 When the agent has waited 60 s for the host (``hello`` may say another ``silence_s``), at the end of input and on
 SIGTERM, SIGHUP or SIGINT, it kills its children and ends. What it was doing is settled by the next locked session.
+With ``"heartbeat": true`` in ``hello`` it sends a sign of life four times in that time, whatever it is doing.
 
 Verbs: hello, ping, probe, missing, put, commit, activate, rollback, status, manifest, measure, collect, record, gc,
 trust.

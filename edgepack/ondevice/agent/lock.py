@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
+import shlex
 import time
 from typing import Any, Dict
 
@@ -20,10 +22,14 @@ from .settling import settle_if_possible
 
 def take_lock(session: Session, root: str, who: str) -> None:
     """Takes the lock of a root, which is the kernel's (flock): it falls with the process, so none is ever stale."""
-    make_folder(root)
-    path = confined(root, "lock")
+    path = os.path.join(root, "lock")
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            make_folder(root)
+            path = confined(root, "lock")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except PermissionError as error:
+            raise denied_error(root, error.filename or path) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,7 +41,9 @@ def take_lock(session: Session, root: str, who: str) -> None:
                 break
         os.close(descriptor)
     session.lock_fd = descriptor
-    session.holder = {"who": who, "since": now(), "verb": "hello", "pid": os.getpid()}
+    origin = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]  # sshd(8), ENVIRONMENT: the client's address first
+    session.holder = {"who": who, "from": origin, "since": now(), "verb": "hello", "pid": os.getpid()}
+    session.holder["session"] = session.token
     note_verb(session, "hello")
     make_folder(confined(root, "incoming"))
     sweep_incoming(session, root, everything=False)
@@ -73,9 +81,37 @@ def sweep_incoming(session: Session, root: str, everything: bool) -> None:
 def locked_error(root: str, holder: Dict[str, Any]) -> AgentError:
     """Somebody else works on this root; the lock's content tells who."""
     who, since, verb = (str(holder.get(key) or "somebody")[:200] for key in ("who", "since", "verb"))
+    origin = str(holder.get("from") or "")[:200]
+    doing = "".join(("" if verb == "hello" else f"{verb}, ", f"from {origin}, " if origin else "", f"since {since}"))
     return AgentError(
         "locked",
-        f"{who} holds the lock of {root} on the device ({'' if verb == 'hello' else verb + ', '}since {since}).",
-        "Try again when that is done; the lock falls by itself when its session ends.",
+        f"{who} holds the lock of {root} on the device ({doing}).",
+        "Add --wait to wait for it, or try again later; the lock falls by itself when its session ends.",
         holder=holder,
+    )
+
+
+def require_writable(root: str) -> None:
+    """Refuses a root that this account could not make, before anything is sent for it."""
+    above = root
+    while not os.path.isdir(above) and above != os.path.dirname(above):
+        above = os.path.dirname(above)
+    read_only = os.statvfs(above).f_flag & os.ST_RDONLY  # has its own words, once something is written
+    if not read_only and not os.access(above, os.W_OK | os.X_OK):
+        raise denied_error(root, above)
+
+
+def denied_error(root: str, path: str) -> AgentError:
+    """The account of this login may not write where edgepack is to keep its releases."""
+    try:
+        account = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        account = str(os.geteuid())
+    return AgentError(
+        "no-permission",
+        f"The account {account} may not write to {path} on the device, and edgepack's folder there is {root}.",
+        f"Leave --root out (~/.edgepack needs no rights), or give {account} the folder, once, on the device: "
+        f"sudo install -d -o {account} {shlex.quote(root)}",
+        root=root,
+        path=path,
     )

@@ -8,8 +8,8 @@ from typing import Any, Dict
 from .arguments import is_file_name, take, take_name, take_seconds, take_who
 from .errors import bad_request, pinned_error
 from .facts import read_facts
-from .limits import APP_PATTERN, DEFAULT_ROOT, HISTORY_KEPT, PROTOCOL, SILENCE_S
-from .lock import take_lock
+from .limits import APP_PATTERN, DEFAULT_ROOT, HISTORY_KEPT, NAME_PATTERN, PROTOCOL, SILENCE_S
+from .lock import require_writable, take_lock
 from .look import look
 from .releases import list_apps
 from .session import Session
@@ -23,6 +23,8 @@ def hello(session: Session, request: Request) -> Dict[str, Any]:
     if take(args, "protocol", int) != PROTOCOL:
         raise bad_request(f"This agent speaks protocol {PROTOCOL}, not {args['protocol']}.")
     session.wire.silence_s = take_seconds(args, "silence_s", SILENCE_S)
+    if args.get("heartbeat") is True:
+        session.wire.beat_s = session.wire.silence_s / 4
     wanted: str = take(args, "root", str)
     if not wanted or not is_file_name(wanted):
         raise bad_request("'root' names no folder.")
@@ -36,10 +38,13 @@ def hello(session: Session, request: Request) -> Dict[str, Any]:
     session.app = take_name(args, "app", APP_PATTERN) if args.get("app") is not None else None
     if args.get("lock") is True and session.lock_fd is None:
         who = take_who(args, "who")
+        session.token = take_name(args, "session", NAME_PATTERN) if args.get("session") is not None else ""
         # A session that changes nothing leaves nothing: a root that is not there is made by the first change.
         session.lock_later = None if os.path.isdir(root) else who
         if session.lock_later is None:
             take_lock(session, root, who)
+        else:
+            require_writable(root)
     session.root = root
     apps = {app: summarize(root, app, 10, session.floor()) for app in list_apps(root)}
     if args.get("look") is True:
@@ -48,7 +53,8 @@ def hello(session: Session, request: Request) -> Dict[str, Any]:
         facts, notes = read_facts(root)
         seen = {"facts": facts, "notes": notes}
     seen["pinned"] = None if session.pin is None else {"agent": session.pin.agent}
-    return {"protocol": PROTOCOL, "root": root, "apps": apps, "rebuilt": session.rebuilt, **seen}
+    beats = {"heartbeat_s": session.wire.beat_s}
+    return {"protocol": PROTOCOL, "root": root, "apps": apps, "rebuilt": session.rebuilt, **beats, **seen}
 
 
 def probe(session: Session, request: Request) -> Dict[str, Any]:

@@ -115,6 +115,17 @@ def watch_silence(wire: Wire) -> None:
             end_agent(3)
 
 
+def beat(wire: Wire) -> None:
+    """Lets the host know that this agent lives and the line carries, whatever a verb is doing meanwhile."""
+    while True:
+        time.sleep(wire.beat_s or 1.0)
+        if wire.beat_s is not None:
+            try:
+                wire.send({"id": 0, "progress": {"step": "alive"}, "n": 0})
+            except OSError:
+                end_agent(0)
+
+
 def read_requests(wire: Wire, requests: queue.Queue[Optional[Request]]) -> None:
     """Reads frames for as long as there are any; answers pings at once and queues the rest."""
     try:
@@ -174,6 +185,7 @@ def main(nonce: str, program: str) -> None:
         return
     requests: queue.Queue[Optional[Request]] = queue.Queue(64)
     threading.Thread(target=watch_silence, args=(wire,), daemon=True).start()
+    threading.Thread(target=beat, args=(wire,), daemon=True).start()
     threading.Thread(target=read_requests, args=(wire, requests), daemon=True).start()
     try:
         while True:

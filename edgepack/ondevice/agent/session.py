@@ -24,6 +24,7 @@ class Session:
         self.lock_fd: Optional[int] = None
         self.lock_later: Optional[str] = None
         self.holder: Dict[str, Any] = {}
+        self.token = ""  # the host's own for its session, by which it knows the lock that a broken line left behind
         self.hashers: Dict[str, Tuple[int, Any]] = {}
         self.verified: Set[Tuple[str, int, int, int, int]] = set()
         self.rebuilt: Dict[str, str] = {}  # where the broken state files of which apps were kept

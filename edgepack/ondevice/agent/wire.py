@@ -60,6 +60,7 @@ class Wire:
         os.dup2(2, 1)
         self._sending = threading.Lock()
         self.silence_s = SILENCE_S
+        self.beat_s: Optional[float] = None  # how often the host wants a sign of life; None: never
         self._reading_since: Optional[float] = None
         self._writing_since: Optional[float] = None
         self.write(f"\nEDGEPACK1 {nonce}\n".encode("ascii", "replace"))
