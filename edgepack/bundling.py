@@ -39,9 +39,9 @@ def bundle(
     ``target`` is a profile's name, file or value; ``platforms`` bundles for those instead of the target's: values, or
     texts as ``--platform`` takes them ("3.9,aarch64,glibc-2.31"; "3.11" picks from the target's). Each gets the
     profile's runtime, or the other one where that has no wheel or lacks an operator of the model. ``wheels`` is a
-    folder that wheels are taken from, also ones that edgepack does not know, instead of an index; without
-    ``with_runtime`` there are none, and the device has to have its runtime. ``extra_indexes`` are addresses of package
-    indexes that pip asks for the locked wheels beside the one that it is set up for.
+    folder that all wheels are taken from, also ones that edgepack does not know, instead of an index and the cache;
+    without ``with_runtime`` there are none, and the device has to have its runtime. ``extra_indexes`` are addresses of
+    package indexes that pip asks for the locked wheels beside the one that it is set up for.
 
     ``sign`` is an SSH key's file: the private one, or a public one whose private half is in ssh-agent. The signature
     covers the manifest and lies outside of the release id. ``counter`` orders the releases for devices that are pinned;
@@ -91,7 +91,9 @@ def _hold_against(
 
     What is no .tflite is told when it is bundled.
     """
+    from edgepack.bundle.build import observed_scheme
     from edgepack.quantize.conformance import check_fit, delegate_customs, fit_runtimes, refuse_misfit
+    from edgepack.quantize.given import given_notes
     from edgepack.tflite import read_model
 
     try:
@@ -100,8 +102,8 @@ def _hold_against(
         return [ordered[0] for ordered in options]
     fit = check_fit(described, target, options)
     refuse_misfit(fit, target)
-    for found in fit.findings:
-        report(Event("bundle", f"note: {found.message}"))
+    for found in (*given_notes(described, target, observed_scheme(described.tensors)), *fit.findings):
+        report(Event("bundle", f"note: {found.message}" + (f" {found.cure}" if found.code == "not-compiled" else "")))
     return fit_runtimes(described, target, options, delegate_customs(described, target))
 
 

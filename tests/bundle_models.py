@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +111,26 @@ def make_bundle(folder: Path, *, version: str = "1.0.0", values: int = 4, check_
         output=folder / "app.edgepack",
         with_runtime=False,
     )
+
+
+def write_wheel(folder: Path, filename: str, files: dict[str, bytes] | None = None, *, damage: str = "") -> Path:
+    """A whole wheel of that file name; ``damage`` names a file whose content is not what RECORD says."""
+    name, version = filename.split("-")[:2]
+    info = f"{name}-{version}.dist-info"
+    contents = {
+        **(files or {f"{name}/__init__.py": filename.encode() * 20}),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nTag: {'-'.join(filename[:-4].split('-')[2:])}\n".encode(),
+    }
+    rows = [f"{info}/RECORD,,"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / filename, "w") as wheel:
+        for path, data in contents.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+            rows.append(f"{path},sha256={digest},{len(data)}")
+            wheel.writestr(path, data + b"!" if path == damage else data)
+        wheel.writestr(f"{info}/RECORD", "\n".join(rows) + "\n")
+    return folder / filename
 
 
 @contextmanager

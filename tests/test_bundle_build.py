@@ -15,18 +15,21 @@ from typing import Any
 
 import pytest
 from agent_client import device_pythons
-from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model
+from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model, write_wheel
 from bundle_tiny import content_of
+from deploying import TINY as CLASSIFIER
 from tiny_tflite import tiny_model
 
 import edgepack
 from edgepack.bundle import choose_runtime, diff_bundles, document, open_bundle, verify_bundle
 from edgepack.bundle.build import build_bundle, observed_scheme
+from edgepack.bundle.wheels import folder_wheels
 from edgepack.cli.render import platform_line
 from edgepack.documents import to_json_value
-from edgepack.errors import EdgepackError, InputError, MisfitError
+from edgepack.errors import EdgepackError, InputError, IntegrityError, MisfitError
 from edgepack.events import Event
 from edgepack.target import Platform, load_target
+from edgepack.target.lock import shipped_wheels
 from edgepack.tflite import Tensor, read_model
 
 TESTS = Path(__file__).parent
@@ -333,13 +336,14 @@ def shelf(tmp_path: Path) -> Path:
     folder = tmp_path / "shelf"
     folder.mkdir()
     others = (
-        "numpy-2.2.4-cp313-cp313-linux_armv7l.whl",
         OWN.replace("313", "312"),
         "scipy-1-py3-none-any.whl",
         "x.whl",
     )
-    for index, name in enumerate((OWN, OWN_NUMPY, *others)):
-        (folder / name).write_bytes(bytes([index]) * 1000 * (index + 1))
+    for name in (OWN, OWN_NUMPY, "numpy-2.2.4-cp313-cp313-linux_armv7l.whl"):
+        write_wheel(folder, name)
+    for name in others:
+        (folder / name).write_bytes(name.encode())
     return folder
 
 
@@ -366,6 +370,65 @@ def test_a_folder_brings_what_the_lock_lacks(tmp_path: Path, shelf: Path) -> Non
         )  # fmt: skip
     assert caught.value.code == "no-wheel"
     assert not (tmp_path / "2.edgepack").exists()
+
+
+def test_only_a_wheel_is_packed_as_a_wheel(tmp_path: Path, shelf: Path) -> None:
+    """Junk under a wheel's name, another wheel's content and a damaged file are refused by name; nothing is made."""
+
+    def refused() -> EdgepackError:
+        with pytest.raises(EdgepackError) as caught:
+            edgepack.bundle(
+                write_model(tmp_path), target="generic-cpu", name="app", version="1", output=tmp_path / "o.edgepack",
+                platforms=["3.13,armv7l,glibc-2.41"], wheels=shelf,
+            )  # fmt: skip
+        assert OWN in caught.value.message
+        assert not (tmp_path / "o.edgepack").exists()
+        return caught.value
+
+    (shelf / OWN).write_bytes(b"junk")
+    assert (refused().code, refused().exit_code) == ("bad-wheel", 2)
+    (shelf / OWN).write_bytes((shelf / OWN_NUMPY).read_bytes())
+    assert "METADATA is that of numpy 1.26.4" in refused().message
+    write_wheel(shelf, OWN, damage="tflite_runtime/__init__.py")
+    assert (refused().code, refused().exit_code) == ("damaged-wheel", 6)
+    whole = write_wheel(shelf, OWN).read_bytes()
+    (shelf / OWN).write_bytes(whole[: len(whole) // 2])
+    assert refused().code == "bad-wheel"
+
+
+def test_a_locked_wheel_s_name_stands_for_its_locked_digest(tmp_path: Path) -> None:
+    """A sound wheel under the name of a locked one, with another content, is exit 6 and never bundled."""
+    locked = next(wheel for wheel in shipped_wheels() if wheel.package == "numpy" and wheel.arch == "aarch64")
+    write_wheel(tmp_path / "shelf", locked.filename)
+    with pytest.raises(IntegrityError, match="is not the wheel that") as caught:
+        folder_wheels(tmp_path / "shelf", [Platform(locked.python, "aarch64", "glibc-2.41")])
+    assert caught.value.code == "wheel-digest"
+
+
+def test_wheels_and_without_runtime_exclude_each_other(tmp_path: Path, shelf: Path) -> None:
+    """Options that contradict each other are exit 2, before anything is read."""
+    with pytest.raises(InputError, match="--wheels and --without-runtime exclude each other"):
+        edgepack.bundle(
+            write_model(tmp_path), target="generic-cpu", name="app", version="1", output=tmp_path / "o.edgepack",
+            wheels=shelf, with_runtime=False,
+        )  # fmt: skip
+
+
+def test_a_model_that_is_not_what_the_profile_means_is_noted(tmp_path: Path) -> None:
+    """An uncompiled model for an accelerator with a compiler, and a model of another scheme, are said in words."""
+    (tmp_path / "m.tflite").write_bytes(CLASSIFIER.read_bytes())
+    events: list[Event] = []
+    wanted: dict[str, Any] = {"name": "a", "version": "1", "output": tmp_path / "o", "with_runtime": False}
+    edgepack.bundle(tmp_path / "m.tflite", target="coral-usb", report=events.append, **wanted)
+    said = " ".join(event.message for event in events)
+    assert "The model is not compiled for coral-usb" in said
+    assert "edgetpu_compiler" in said
+    events.clear()
+    edgepack.bundle(tmp_path / "m.tflite", target="generic-gpu", report=events.append, **wanted)
+    assert any("The model is int8, the profile asks for float16." in event.message for event in events)
+    events.clear()
+    edgepack.bundle(tmp_path / "m.tflite", target="generic-cpu", report=events.append, **wanted)
+    assert not [event.message for event in events if "not compiled" in event.message or "asks for" in event.message]
 
 
 def test_what_platforms_share_is_stored_once(tmp_path: Path, shelf: Path) -> None:

@@ -170,12 +170,33 @@ def test_an_extra_index_that_nobody_would_ask_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("offline")
 def test_a_folder_of_wheels_needs_no_network(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:
-    """--wheels is enough, and what it lacks is named with the command that fetches it."""
+    """--wheels is enough and the only source: what it lacks is named, with the command that fetches all of it."""
     assert fetch_wheels([wheel], cache=tmp_path / "cache", folder=shelf) == {NAME: shelf / NAME}
+    cached = tmp_path / "cache" / wheel.sha256 / NAME
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes((shelf / NAME).read_bytes())
     with pytest.raises(InputError) as caught:
         fetch_wheels([wheel], cache=tmp_path / "cache", folder=tmp_path)
     assert caught.value.details["missing"] == [NAME]
     assert "--platform manylinux_2_17_aarch64" in caught.value.hint
+
+
+def test_the_hint_fetches_every_wheel_that_lacks(tmp_path: Path) -> None:
+    """Runtime and NumPy, for each Python, with the folder quoted for a shell."""
+    folder = tmp_path / "my wheels"
+    folder.mkdir()
+    options = [runtime_options(load_target("generic-cpu"), one, read_lock())[0] for one in (BOOKWORM, here())]
+    wanted = {one.filename: one for option in options for one in option.wheels}
+    with pytest.raises(InputError) as caught:
+        fetch_wheels(list(wanted.values()), folder=folder)
+    assert sorted(caught.value.details["missing"]) == sorted(wanted)
+    for one in wanted.values():
+        (command,) = [
+            part for part in caught.value.hint.split(" && ") if one.arch in part and f"version {one.python} " in part
+        ]
+        assert f"{one.package}=={one.version}" in command
+        assert any(f"--platform {tag} " in command for tag in platform_tags(one.arch) if tag in one.filename)
+        assert f"--dest '{folder}' " in command
 
 
 def test_a_cache_that_cannot_be_written_is_bad_input(tmp_path: Path, wheel: Wheel) -> None:

@@ -26,7 +26,13 @@ _INSTEAD = (
 
 
 def require_fetching(extra_indexes: Sequence[str], *, wheels: Path | None, with_runtime: bool) -> None:
-    """Raise InputError "usage" where nothing is fetched, "bad-index" for what is no address of a package index."""
+    """Raise InputError "usage" where options contradict each other, "bad-index" for what is no address of an index."""
+    if wheels is not None and not with_runtime:
+        raise InputError(
+            "usage",
+            "--wheels and --without-runtime exclude each other: one brings wheels, the other none.",
+            hint="Leave one of them out.",
+        )
     if extra_indexes and (wheels is not None or not with_runtime):
         raise InputError(
             "usage",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +21,13 @@ from packaging.version import InvalidVersion
 
 from edgepack.bundle.download import pip_download
 from edgepack.bundle.lock import oldest_glibc, platform_tags
+from edgepack.bundle.wheelfile import require_wheel
 from edgepack.cachefolder import cache_folder
 from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.target import Platform, version_tuple
-from edgepack.target.lock import Wheel
+from edgepack.target.lock import Wheel, shipped_wheels
 from edgepack.target.solver import NUMPY_FOR
 
 
@@ -44,9 +46,9 @@ def fetch_wheels(
 ) -> Mapping[str, Path]:
     """The path of each wheel by its file name.
 
-    With a ``folder`` they are taken from there or from the cache and no index is asked. ``extra_indexes`` are asked
-    beside those that pip is set up for. Raises :class:`InputError` where one cannot be had, :class:`IntegrityError`
-    where one is not what the lock says.
+    With a ``folder`` they are taken from there alone: neither the cache nor an index is asked. ``extra_indexes`` are
+    asked beside those that pip is set up for. Raises :class:`InputError` where one cannot be had,
+    :class:`IntegrityError` where one is not what the lock says.
     """
     if folder is not None:
         _require_folder(folder)
@@ -54,7 +56,7 @@ def fetch_wheels(
     found: dict[str, Path] = {}
     missing: list[Wheel] = []
     for wheel in {wheel.filename: wheel for wheel in wheels}.values():
-        path = _in_folder(wheel, folder) or _in_cache(wheel, cache)
+        path = _in_cache(wheel, cache) if folder is None else _in_folder(wheel, folder)
         if path is None:
             missing.append(wheel)
         else:
@@ -64,7 +66,7 @@ def fetch_wheels(
         raise InputError(
             "wheel-missing",
             f"{folder} lacks {names}.",
-            hint="Fill the folder on a machine with a network: " + _download_command(missing[0], folder),
+            hint="Fill the folder on a machine with a network: " + _download_command(missing, folder),
             missing=[wheel.filename for wheel in missing],
         )
     for done, group in enumerate(_groups(missing)):
@@ -84,18 +86,33 @@ def folder_wheels(folder: Path, platforms: Iterable[Platform]) -> tuple[Wheel, .
     """The runtimes and NumPys in a folder that load on one of the platforms, as their file names say; sorted.
 
     Their digests are computed here and go into the manifest: what was bundled can be bundled again from the same files.
+    Each is opened: raises :class:`InputError` "bad-wheel" for what only bears a wheel's name, and
+    :class:`IntegrityError` "damaged-wheel", or "wheel-digest" where the lock knows a file of that name with another
+    content.
     """
     _require_folder(folder)
-    named = {(platform.python, platform.arch) for platform in platforms}
-    found = []
+    locked = {wheel.filename: wheel for wheel in shipped_wheels()}
+    found: list[Wheel] = []
+    platforms = tuple(platforms)
     for path in sorted(folder.glob("*.whl")):
-        fitting = [(pair, libc) for pair in sorted(named) if (libc := _lowest_libc(path.name, *pair)) is not None]
-        if fitting:
-            package, version = _named(path.name)
-            digest, size = sha256_file(path), path.stat().st_size
-            for (python, arch), libc in fitting:
-                found.append(Wheel(package, version, path.name, digest, size, python, arch, libc))
+        if not named_wheels(path.name, platforms):
+            continue
+        if path.name in locked:
+            _in_folder(locked[path.name], folder)
+        else:
+            require_wheel(path)
+        found += named_wheels(path.name, platforms, sha256_file(path), path.stat().st_size)
     return tuple(found)
+
+
+def named_wheels(filename: str, platforms: Iterable[Platform], sha256: str = "", size: int = 0) -> list[Wheel]:
+    """What a wheel of that file name is to each Python and architecture of the platforms that it loads on."""
+    package, version = _named(filename)
+    return [
+        Wheel(package, version, filename, sha256, size, python, arch, libc)
+        for python, arch in sorted({(platform.python, platform.arch) for platform in platforms})
+        if (libc := _lowest_libc(filename, python, arch)) is not None
+    ]
 
 
 def _named(filename: str) -> tuple[str, str]:
@@ -137,18 +154,21 @@ def _groups(wheels: Iterable[Wheel]) -> list[list[Wheel]]:
     return [list(group) for _, group in groupby(ordered, key=lambda wheel: (wheel.python, wheel.arch))]
 
 
-def _download_command(wheel: Wheel, folder: Path) -> str:
-    tags = sorted({tag for tag in platform_tags(wheel.arch) if tag in wheel.filename})
-    platform = " ".join(f"--platform {tag}" for tag in tags)
-    return (
-        f"python -m pip download --no-deps --only-binary=:all: --python-version {wheel.python} {platform} "
-        f"--dest {folder} {wheel.package}=={wheel.version}"
-    )
+def _download_command(wheels: Sequence[Wheel], folder: Path) -> str:
+    """What fetches all of them into the folder: one command for each Python and architecture."""
+    commands = []
+    for group in _groups(wheels):
+        tags = [tag for tag in platform_tags(group[0].arch) if any(tag in wheel.filename for wheel in group)]
+        commands.append(
+            f"python -m pip download --no-deps --only-binary=:all: --python-version {group[0].python} "
+            + "".join(f"--platform {tag} " for tag in sorted(tags))
+            + f"--dest {shlex.quote(str(folder))} "
+            + " ".join(f"{wheel.package}=={wheel.version}" for wheel in group)
+        )
+    return " && ".join(commands)
 
 
-def _in_folder(wheel: Wheel, folder: Path | None) -> Path | None:
-    if folder is None:
-        return None
+def _in_folder(wheel: Wheel, folder: Path) -> Path | None:
     path = folder / wheel.filename
     if not path.is_file():
         return None
@@ -156,7 +176,7 @@ def _in_folder(wheel: Wheel, folder: Path | None) -> Path | None:
         raise IntegrityError(
             "wheel-digest",
             f"{path} is not the wheel that runtimes.lock names (sha256 {wheel.sha256}).",
-            hint="Fetch it again: " + _download_command(wheel, folder),
+            hint="Remove it and fetch it again: " + _download_command([wheel], folder),
         )
     return path
 

@@ -31,7 +31,7 @@ PlatformOption = Annotated[
 ]
 WheelsOption = Annotated[
     Path | None,
-    typer.Option("--wheels", metavar="FOLDER", help="Take wheels from here, also ones that edgepack lacks."),
+    typer.Option("--wheels", metavar="FOLDER", help="Take wheels from here alone, also unlocked ones."),
 ]
 WithoutRuntimeOption = Annotated[
     bool, typer.Option("--without-runtime", help="Carry no wheels: the device has its runtime.")
