@@ -239,6 +239,22 @@ def test_an_interrupt_is_exit_130(end: str) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(("words", "kept"), [([], "to go on"), (["--no-cache"], "nothing is kept")])
+def test_an_interrupt_says_what_the_same_command_will_find(
+    words: list[str], kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --no-cache there is nothing to go on with, and it is not promised."""
+
+    def interrupted(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgepack.tuning.tune", interrupted)
+    monkeypatch.setattr("edgepack.tune", interrupted)
+    command = ["tune", "m", "-t", "generic-cpu", "--eval", "e.npz", "-o", "o.tflite", *words]
+    assert run(command) == 130
+    assert kept in capsys.readouterr().err
+
+
 def test_nohup_outlives_the_terminal() -> None:
     """Where SIGHUP is ignored on purpose, the command goes on."""
     code = (

@@ -15,10 +15,14 @@ from tiny_tflite import tiny_model
 
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
+from edgepack.quantize.arraynames import refuse_foreign_names
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples, read_batches
-from edgepack.quantize.checking import check_content, read_labels, refuse_overlap
-from edgepack.quantize.samples import open_samples, parse_samples
+from edgepack.quantize.checking import check_content, read_labels
+from edgepack.quantize.overlap import refuse_overlap, repeated_rows
+from edgepack.quantize.preprocessing import UNSTATED, Preprocessing, preprocessing_from
+from edgepack.quantize.samples import open_samples, parse_samples, samples_from_json
+from edgepack.quantize.sources import identify_source
 from edgepack.target import Scheme
 
 IMAGE = (Port("image", (None, 4, 4, 1), "float32"),)
@@ -35,11 +39,17 @@ def images(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).random((count, 4, 4, 1), dtype=np.float32)
 
 
-def refusal_of(samples: str | Path, inputs: tuple[Port, ...] = IMAGE, *, labels: bool = False) -> InputError:
+def refusal_of(
+    samples: str | Path,
+    inputs: tuple[Port, ...] = IMAGE,
+    *,
+    labels: bool = False,
+    preprocessing: Preprocessing = UNSTATED,
+) -> InputError:
     """What is said about a set that something is wrong with."""
 
     def use() -> None:
-        opened = open_samples(samples)
+        opened = open_samples(samples, preprocessing)
         check_content(opened, need_labels=labels, report=ignore_events)
         fit_samples(opened, inputs)
 
@@ -318,6 +328,72 @@ def test_one_sample_that_is_often_there_counts_once(tmp_path: Path) -> None:
     array[::10] = 0
     path = save(tmp_path, x=array)
     assert len(overlap(f"{path}#0:100", f"{path}#100:200")) == 10
+
+
+def test_one_sample_that_is_most_of_the_evaluation_is_refused(tmp_path: Path) -> None:
+    """One sample or not: where 75 % of the rows that judge were calibrated on, the share is told and refused."""
+    array = images(200)
+    array[0] = array[100:175] = 0
+    path = save(tmp_path, x=array)
+    with pytest.raises(InputError, match=r"shares 75 rows .*, 75 % of those that judge"):
+        overlap(f"{path}#0:100", f"{path}#100:200")
+    first, second = (
+        check_content(open_samples(f"{path}#{rows}"), need_labels=False, report=ignore_events)
+        for rows in ("0:100", "174:194")
+    )
+    note = repeated_rows(first, second)
+    assert note is not None
+    assert "(0 = 174), 5 % of those that judge: the accuracy may flatter by so much at most" in note.message
+
+
+def test_words_as_labels_are_told_how_to_become_numbers(tmp_path: Path) -> None:
+    """An .npz has no order of the classes: the refusal shows how to number them, under the name y or another."""
+    words = np.array(["yes", "no", "up"])
+    own = preprocessing_from({"label": "spoken"})
+    for sample_set in (
+        lambda: open_samples(save(tmp_path, x=images(3), y=words)),
+        lambda: check_content(
+            open_samples(save(tmp_path, x=images(3), spoken=words), own), need_labels=True, report=ignore_events
+        ),
+    ):
+        with pytest.raises(InputError, match="are words") as caught:
+            sample_set()
+        assert "classes.index" in caught.value.hint
+
+
+def test_a_label_that_is_no_number_is_told_as_a_label(tmp_path: Path) -> None:
+    """NaN among the labels has nothing to do with ranges."""
+    error = refusal_of(save(tmp_path, x=images(3), y=np.array([0.0, np.nan, 1.0])), labels=True)
+    assert (error.code, "Correct the label" in error.hint) == ("not-finite", True)
+
+
+def test_arrays_under_other_names_are_mapped_by_edgepack_toml(tmp_path: Path) -> None:
+    """[samples] says which array is the input and which the label, in an .npz and in a folder of .npy, as of a CSV."""
+    path = save(tmp_path, specs=images(5), y=np.zeros(5), labels=np.arange(5))
+    for name in ("specs", "labels"):
+        np.save(tmp_path / f"{name}.npy", np.load(path)[name])
+    own = preprocessing_from({"label": "labels", "inputs": {"image": ["specs"]}})
+    for place in (path, tmp_path):
+        found = check_content(open_samples(place, own), need_labels=True, report=ignore_events)
+        (rows,) = read_batches(samples_from_json(found.samples.to_json()), IMAGE, 5)
+        assert rows["image"].shape == (5, 4, 4, 1)
+        labels = read_labels(found.samples)
+        assert labels is not None
+        assert labels.tolist() == [0, 1, 2, 3, 4]
+    assert [array.name for array in open_samples(path).arrays] == ["specs", "y", "labels"]
+    unknown = preprocessing_from({"label": "class", "inputs": {"image": ["pixels"]}})
+    assert "[samples.inputs] image" in refusal_of(path, preprocessing=unknown).hint
+
+
+def test_names_that_no_input_has_are_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """A SavedModel's file holds its inputs' names: a set without any of them is refused in no time, with the cure."""
+    (tmp_path / "saved_model.pb").write_bytes(b"\x0a\x06input_1\x12serving_default")
+    source = identify_source(tmp_path)
+    refuse_foreign_names(source, open_samples(save(tmp_path, "good.npz", input_1=images(2), other=images(2))))
+    refuse_foreign_names(source, open_samples(save(tmp_path, "x.npz", x=images(2))))
+    with pytest.raises(InputError, match=r"no input of .* is called 'specs' or 'labels'") as caught:
+        refuse_foreign_names(source, open_samples(save(tmp_path, "bad.npz", specs=images(2), labels=np.arange(2))))
+    assert '[samples.inputs] x = ["specs"]' in caught.value.hint
 
 
 def test_a_large_compressed_set_is_streamed(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from edgepack.documents import Finding
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.audit import audit_samples
-from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap, refuse_uniform
+from edgepack.quantize.checking import CheckedSamples, check_content, refuse_uniform
+from edgepack.quantize.overlap import refuse_overlap
 from edgepack.quantize.preprocessing import Preprocessing, preprocessing_from
 from edgepack.quantize.samples import open_samples
 

@@ -16,7 +16,8 @@ from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples, read_batches
-from edgepack.quantize.checking import check_content, read_labels, refuse_overlap
+from edgepack.quantize.checking import check_content, read_labels
+from edgepack.quantize.overlap import refuse_overlap
 from edgepack.quantize.samples import open_samples, samples_from_json
 
 PORT = (Port("v", (None, 2), "float32"),)
@@ -99,7 +100,7 @@ YIELDS = "def samples():\n    yield "
 @pytest.mark.parametrize(
     ("source", "code", "told"),
     [
-        (f"{YIELDS}np.zeros(2)\n    raise OSError('disk gone')\n", "samples-failed", "at sample 1: OSError: disk gone"),
+        (f"{YIELDS}np.zeros(2)\n    raise OSError('disk gone')\n", "samples-failed", "line 5: OSError: disk gone"),
         ("def samples(folder):\n    yield 1\n", "samples-failed", "when it was called: TypeError"),
         ("def samples():\n    return 7\n", "samples-failed", "'int' object is not iterable"),
         ("def samples():\n    return []\n", "empty-samples", "gives no samples"),

@@ -15,7 +15,8 @@ from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import read_batches
-from edgepack.quantize.checking import check_content, read_labels, refuse_overlap, refuse_sorted_classes
+from edgepack.quantize.checking import check_content, read_labels, refuse_sorted_classes
+from edgepack.quantize.overlap import refuse_overlap
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.samples import Samples, open_samples, samples_from_json
 

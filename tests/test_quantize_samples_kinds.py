@@ -12,7 +12,8 @@ from sample_kinds import KINDS, stored
 from edgepack.errors import InputError
 from edgepack.events import ignore_events
 from edgepack.quantize.audit import audit_samples
-from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap
+from edgepack.quantize.checking import CheckedSamples, check_content
+from edgepack.quantize.overlap import refuse_overlap
 from edgepack.quantize.preprocessing import preprocessing_from
 from edgepack.quantize.samples import open_samples
 

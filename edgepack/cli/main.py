@@ -85,9 +85,14 @@ def _run_command(words: list[str], as_json: bool, verbosity: int) -> int:
             write_out()
         return _fail(_own_fault(error), as_json, verbosity, cause=error)
     if code == INTERRUPTED_EXIT_CODE:
-        interrupted = EdgepackError("interrupted", "Interrupted.", hint="Run the same command again to go on.")
-        _show(interrupted, as_json)
+        _show(EdgepackError("interrupted", "Interrupted.", hint=_again(words)), as_json)
     return int(code or 0)
+
+
+def _again(words: list[str]) -> str:
+    if "--no-cache" in words:
+        return "Run the same command again; of what was converted nothing is kept (--no-cache)."
+    return "Run the same command again to go on."
 
 
 def _error_style(words: list[str]) -> tuple[bool, int]:

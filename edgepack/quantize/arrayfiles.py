@@ -173,7 +173,9 @@ def read_header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> 
             f"{path}: the array {name!r} holds Python objects, which edgepack never unpickles.",
             hint="Save it as numbers: numpy.stack(list_of_arrays).astype('float32').",
         )
-    text_elsewhere = dtype.kind in "US" and name not in (SINGLE_INPUT, LABELS)  # names of classes, say
+    if dtype.kind in "US" and name == LABELS:
+        raise word_labels(path)
+    text_elsewhere = dtype.kind in "US" and name != SINGLE_INPUT  # names of classes, say
     if dtype.kind not in "fiub" and not text_elsewhere:
         raise InputError(
             "bad-samples",
@@ -190,6 +192,16 @@ def read_header(stream: IO[bytes], name: str, path: Path, entry: str | None) -> 
             hint="The first dimension has to count the samples.",
         )
     return array
+
+
+def word_labels(place: str | Path) -> InputError:
+    """What to say of labels that are words: only the model's outputs have an order of the classes."""
+    return InputError(
+        "bad-label",
+        f"{place}: the labels are words, and have to be the numbers of the model's outputs.",
+        hint="Number them in that order: classes = ['yes', 'no', ...]; y = [classes.index(word) for word in y]. Of a "
+        "CSV file or a folder of images edgepack does it: classes = [...] in [samples] of edgepack.toml.",
+    )
 
 
 def _check_length(array: StoredArray, length: int) -> None:

@@ -64,7 +64,11 @@ def _unknown_name(samples: Samples, port: Port, inputs: Sequence[Port]) -> Input
             )
         case ArrayFiles():
             listed = ", ".join(f"{name}=..." for name in names)
-            hint = f"Name the arrays after the inputs: numpy.savez(FILE, {listed}, y=...)."
+            array = free[0] if free else "ARRAY"
+            hint = (
+                f"Name the arrays after the inputs: numpy.savez(FILE, {listed}, y=...); or map them in edgepack.toml: "
+                f'[samples.inputs] {port.name} = ["{array}"].'
+            )
         case _:
             listed = ", ".join(f"{name!r}: ..." for name in names)
             hint = f"Name the arrays after the inputs: yield {{{listed}, 'y': ...}}."

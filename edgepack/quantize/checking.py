@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter
-from edgepack.quantize.arrayfiles import ArrayFiles
+from edgepack.quantize.arrayfiles import ArrayFiles, word_labels
 from edgepack.quantize.arrays import LABELS, SampleArray, chunk_rows
-from edgepack.quantize.functions import SampleFunction
 from edgepack.quantize.images import ImageFolder
 from edgepack.quantize.labels import listed
 from edgepack.quantize.rangerows import outermost_rows
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 # A hundredth of the stated range: rounding and codecs, not another scale.
 _RANGE_TOLERANCE = 0.01
-
-TOLERATED_SHARE = 0.01
-"""Of the judging samples, each counted once, how many may be calibrated on as well: they flatter by a point at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +203,9 @@ def _require_finite(samples: Samples, name: str, rows: Array, first: int) -> Non
         raise InputError(
             "not-finite",
             f"{samples.place}: row {row} of {name!r} holds NaN, infinity or a number beyond float32.",
-            hint="Remove or repair the row; one such value ruins every quantization range.",
+            hint="Correct the label, or take the row out: no metric can be taken of it."
+            if name == LABELS
+            else "Remove or repair the row; one such value ruins every quantization range.",
             row=row,
         )
 
@@ -219,6 +217,8 @@ def _check_labels(samples: Samples, needed: bool) -> None:
             fault = f"{samples.place} has no labels ({_what_there_is(samples)})."
             raise InputError("no-labels", fault, hint=_label_hint(samples))
         return
+    if labels.is_text:
+        raise word_labels(samples.place)
     if labels.rows < samples.stop:
         raise InputError(
             "bad-samples",
@@ -236,7 +236,10 @@ def _what_there_is(samples: Samples) -> str:
 def _label_hint(samples: Samples) -> str:
     match samples.store:
         case ArrayFiles():
-            return "Save the labels as y: numpy.savez(FILE, x=..., y=...)."
+            return (
+                "Save the labels as y: numpy.savez(FILE, x=..., y=...); or name the array in edgepack.toml: "
+                '[samples] label = "LABELS".'
+            )
         case ImageFolder():
             return "Put the images into one sub-folder for each class, or write labels.csv with the columns file,label."
         case CsvTable():
@@ -268,32 +271,3 @@ def refuse_sorted_classes(samples: Samples, scores: int | None) -> None:
             f"{scores}: numbered in their sorted order they would not be the model's.",
             hint="Write classes = [...] into [samples] of edgepack.toml, in the order of the model's outputs.",
         )
-
-
-def refuse_overlap(calibrating: CheckedSamples, judging: CheckedSamples) -> list[tuple[int, int]]:
-    """Raise InputError "overlap" where rows that set the ranges also judge the result.
-
-    Those are the rows of one file that stand in both ranges, and equal content, in one file or in two: more than one
-    sample, and more than :data:`TOLERATED_SHARE` of those that judge. Returns the rows of fewer that look alike: real
-    recordings repeat themselves (silence).
-    """
-    calibration, evaluation = calibrating.samples, judging.samples
-    rows = {digest: row for row, digest in enumerate(calibrating.rows, calibration.start)}
-    pairs = [(rows[digest], row) for row, digest in enumerate(judging.rows, evaluation.start) if digest in rows]
-    shared = len({calibrating.rows[row - calibration.start] for row, _ in pairs})
-    both = range(max(calibration.start, evaluation.start), min(calibration.stop, evaluation.stop))
-    if both and calibration.is_of(evaluation):
-        pairs = [(row, row) for row in both]
-    elif shared < 2 or shared <= TOLERATED_SHARE * len(set(judging.rows)):
-        return pairs
-    shown = ", ".join(f"{a} = {b}" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
-    hint = "Take rows apart, for example FILE#0:100 to calibrate and FILE#100:500 to evaluate."
-    if not both and isinstance(evaluation.store, SampleFunction) and calibration.is_of(evaluation):
-        hint = "Does it give another order each time it is called? Fix the seed, or do not shuffle."
-    raise InputError(
-        "overlap",
-        f"{evaluation.text} shares {len(pairs)} {'row' if len(pairs) == 1 else 'rows'} with the calibration "
-        f"{calibration.text} ({shown}): an accuracy over them would flatter.",
-        hint=hint,
-        rows=[list(pair) for pair in pairs[:100]],
-    )

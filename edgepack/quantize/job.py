@@ -12,10 +12,12 @@ from edgepack.errors import InputError
 from edgepack.events import Reporter
 from edgepack.files import check_output, require_regular
 from edgepack.metric import SHARES, Metric, load_metric
+from edgepack.quantize.arraynames import refuse_foreign_names
 from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.audit import audit_samples
-from edgepack.quantize.checking import CheckedSamples, check_content, refuse_overlap, refuse_uniform
+from edgepack.quantize.checking import CheckedSamples, check_content, refuse_uniform
 from edgepack.quantize.checkset import refuse_large
+from edgepack.quantize.overlap import repeated_rows
 from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.request import Goal, Request, SourceOptions
 from edgepack.quantize.samples import Samples, open_samples, parse_samples
@@ -82,6 +84,8 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     ]
     calibration, evaluation, check_set = opened
     _refuse_idle_options(source, request)
+    for samples in filter(None, opened):
+        refuse_foreign_names(source, samples)
     for goal in request.goals:
         _check_fit(goal, calibration)
     if check_set is not None:
@@ -96,7 +100,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
     )
     if calibrating is not None and any(one.target.quantization.scheme in INTEGER_SCHEMES for one in request.goals):
         refuse_uniform(calibrating)
-    alike = (_repeated_rows(calibrating, judging), _repeated_rows(calibrating, checking))
+    alike = (repeated_rows(calibrating, judging), repeated_rows(calibrating, checking))
     notes = (*filter(None, alike), *audit_samples(calibrating, judging or checking))
     return Job(
         source=source,
@@ -153,21 +157,3 @@ def _refuse_idle_options(source: Source, request: Request) -> None:
             f"{source.path} is {source.kind}: only a SavedModel has signatures to choose from.",
             hint="Leave --signature out.",
         )
-
-
-def _repeated_rows(calibration: CheckedSamples | None, judging: CheckedSamples | None) -> Finding | None:
-    """A note where a few samples stand on both sides, with their rows. Raises InputError "overlap"."""
-    if calibration is None or judging is None:
-        return None
-    alike = refuse_overlap(calibration, judging)
-    if not alike:
-        return None
-    counted = "1 row equals a calibration row" if len(alike) == 1 else f"{len(alike)} rows equal calibration rows"
-    shown = ", ".join(f"{a} = {b}" for a, b in alike[:5]) + (", ..." if len(alike) > 5 else "")
-    return Finding(
-        "repeated-rows",
-        "note",
-        judging.samples.text,
-        f"{judging.samples.name}: {counted} ({shown}); so few change no accuracy that counts.",
-        "Take them out of one side if they should not be there.",
-    )

@@ -43,8 +43,8 @@ class Preprocessing:
     """``[samples]``, empty or None where it says nothing.
 
     ``range``, ``mean`` and ``std`` also say what .npz, .npy, CSV and functions should hold: they are held against it,
-    and not changed. ``size`` is height and width. ``inputs`` names the CSV columns of each input, ``label`` the
-    label's.
+    and not changed. ``size`` is height and width. ``inputs`` names the CSV columns of each input, or the one array
+    of an .npz or a folder of .npy; ``label`` the label's.
     """
 
     range: tuple[float, float] | None = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
 from edgepack.quantize.arrayfiles import open_npy_folder, open_npz
+from edgepack.quantize.arraynames import with_names
 from edgepack.quantize.arrays import LABELS, SINGLE_INPUT, SampleArray, SampleStore
 from edgepack.quantize.functions import SampleFunction, is_function, open_function
 from edgepack.quantize.images import is_image_folder, open_image_folder
@@ -207,12 +208,12 @@ def _open_store(place: str, stop: int | None, preprocessing: Preprocessing) -> S
         if path.suffix.lower() in CSV_SUFFIXES:
             return open_csv(path, preprocessing)
         _refuse_other(path)
-        return open_npz(path)
+        return with_names(open_npz(path), preprocessing)
 
 
 def _open_folder(path: Path, preprocessing: Preprocessing) -> SampleStore:
     if any(path.glob("*.npy")):
-        return open_npy_folder(path)
+        return with_names(open_npy_folder(path), preprocessing)
     if is_image_folder(path):
         return open_image_folder(path, preprocessing)
     what = "a SavedModel" if (path / "saved_model.pb").exists() else "a folder without .npy files and without images"
