@@ -8,6 +8,7 @@ runs a short seed of each, ``benchmarks/fuzz.py`` the long one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import io
@@ -28,20 +29,25 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from agent_client import TINY as TINY_MODELS
 from agent_client import FakeRelease, LoadedAgent, digest, load_agent
-from bundle_tiny import FILES, entry, manifest_value, write_tiny
+from bundle_tiny import FILES, manifest_value, write_tiny
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import edgepack
 from edgepack.bundle import layout
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.manifest import parse, serialize
 from edgepack.bundle.sshsig import read_signature
 from edgepack.check.compare import compare, read_outputs
+from edgepack.cli.render_bundle import bundle_diff, inspected
 from edgepack.device.wire import FrameReader
 from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError
 from edgepack.metric import TOP1
+from edgepack.ondevice import loader
+from edgepack.words import printable_lines
 
 STARTS = frozenset({"subprocess.Popen", "os.exec", "os.system", "os.posix_spawn", "os.fork", "os.forkpty",
                     "ctypes.dlopen", "pickle.find_class"})  # fmt: skip
@@ -238,7 +244,7 @@ TINY = _tiny_bundle()
 def _bundle_of(changes: dict[str, Any], files: dict[str, bytes], cut: bytes) -> bytes:
     """A bundle by the real writer, of a manifest that lies."""
     everything = {**FILES, **files}
-    value = manifest_value(FILES, files=[entry(path, data) for path, data in sorted(everything.items())], **changes)
+    value = manifest_value(everything, **changes)
     try:
         manifest = canonical_json(value)
         with tempfile.TemporaryDirectory() as folder:
@@ -260,6 +266,91 @@ ARCHIVES = (
     )
     | st.binary(max_size=200)
 )
+
+
+def npz_of(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
+    """A .npz of whatever members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members:
+            with contextlib.suppress(ValueError, UnicodeError):
+                archive.writestr(zipfile.ZipInfo(name), data, method)
+    return buffer.getvalue()
+
+
+def npy(shape: str, descr: str, data: bytes, version: bytes = b"\x01\x00") -> bytes:
+    """An array whose header says anything (numpy.lib.format, version 1.0)."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()[:60_000] + b"\n"
+    return b"\x93NUMPY" + version + len(header).to_bytes(2, "little") + header + data
+
+
+SHAPES = st.sampled_from(
+    ["(3,)", "(3, 1)", "()", "(10**15,)", "(1000000000000000,)", "(-1,)", "(2**99,)", "(True,)", "[1]", "('a',)",
+     "(99999999999, 99999999999)"]
+) | st.text(max_size=9)  # fmt: skip
+DTYPES = st.sampled_from(
+    ["'<f4'", "'|i1'", "'|O'", "'<U9'", "'|V0'", "'<f999999'", "[('a','<f4')]", "[('a',)]", "'M8'", "1"]
+) | st.text(max_size=9)  # fmt: skip
+NPYS = st.builds(npy, SHAPES, DTYPES, st.just(bytes(12)) | st.binary(max_size=20),
+                 st.sampled_from([b"\x01\x00", b"\x01\x00", b"\x02\x00", b"\x09\x00"]))  # fmt: skip
+ARRAY_NAMES = st.sampled_from(["input/x.npy", "input/x", "labels.npy", "float/y.npy", "input/.npy"]) | NAMES
+SOUND_CHECK_SET = npz_of(
+    [("input/x.npy", npy("(3,)", "'<f4'", bytes(12))), ("labels.npy", npy("(3,)", "'|i1'", b"abc"))], zipfile.ZIP_STORED
+)
+CHECK_SETS = (
+    mangled(SOUND_CHECK_SET)
+    | st.builds(
+        npz_of,
+        st.lists(st.tuples(ARRAY_NAMES, NPYS), max_size=3, unique_by=lambda member: member[0]),
+        st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]),
+    )
+    | ZIPS
+)
+
+
+MODEL = (TINY_MODELS / "tiny_int8.tflite").read_bytes()
+
+
+@st.composite
+def _explained(draw: st.DrawFn) -> bytes:
+    """A sound bundle whose model, check set and manifest say anything."""
+    files = {
+        "model.tflite": draw(st.just(MODEL) | mangled(MODEL)),
+        "loader.py": b"",
+        "check.npz": draw(st.just(SOUND_CHECK_SET) | CHECK_SETS),
+    }
+    changes = draw(
+        st.dictionaries(st.sampled_from(["contents", "provenance", "target"]), VALUES, max_size=1)
+        | st.fixed_dictionaries({"contents": st.fixed_dictionaries(
+            {}, optional=dict.fromkeys(("inputs", "outputs", "operators", "weight_bytes", "parameters"), VALUES))})
+    )  # fmt: skip
+    return _bundle_of(changes, files, b"")
+
+
+def try_inspect(content: bytes, folder: Path) -> str:
+    """Show what is in a bundle, and what changed between it and a sound one."""
+    path, other = folder / "case.edgepack", folder / "other.edgepack"
+    path.write_bytes(content)
+    write_tiny(other, {"model.tflite": MODEL, "check.npz": SOUND_CHECK_SET})
+
+    def read() -> None:
+        assert printable_lines(shown := inspected(edgepack.inspect(path))) == shown
+        assert printable_lines(shown := bundle_diff(edgepack.diff_bundles(path, other))) == shown
+        bundle_diff(edgepack.diff_bundles(other, path))
+
+    return outcome(read)
+
+
+def try_check_set(content: bytes, folder: Path) -> str:
+    """Read a check set as the device does; what it takes is below its bound."""
+    path = folder / "check.npz"
+    path.write_bytes(content)
+    try:
+        arrays = loader.read_check_set(str(path), np)
+    except loader.LoaderError as error:
+        return error.code if error.hint else ""
+    assert sum(array.nbytes for array in arrays.values()) <= loader.CHECK_SET_LIMIT
+    return "taken"
 
 
 def try_archive(content: bytes, folder: Path) -> str:
@@ -617,24 +708,16 @@ def _outputs(arrays: Mapping[str, Any]) -> bytes:
 
 
 def _lying_array(shape: str, descr: str, data: bytes) -> bytes:
-    """An .npz whose one array's header says anything (numpy.lib.format, version 1.0)."""
-    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()[:60_000] + b"\n"
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("device/a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data)
-    return buffer.getvalue()
+    """An .npz whose one array's header says anything."""
+    return npz_of([("device/a.npy", npy(shape, descr, data))], zipfile.ZIP_DEFLATED)
 
 
 OUTPUTS = (
     mangled(_outputs({"device/a": np.zeros((3, 2)), "float/a": np.ones((3, 2)), "labels": np.arange(3)}))
     | st.builds(
         _lying_array,
-        st.sampled_from(
-            ["(3,)", "(10**15,)", "(1000000000000000,)", "(-1,)", "()", "(2**99,)", "(True,)", "[1]", "('a',)"]
-        )
-        | st.text(max_size=9),
-        st.sampled_from(["'<f4'", "'|O'", "'<U9'", "'|V0'", "[('a','<f4')]", "[('a',)]", "'M8'", "1"])
-        | st.text(max_size=9),
+        SHAPES,
+        DTYPES,
         st.binary(max_size=20),
     )
     | ZIPS
@@ -648,6 +731,8 @@ def try_outputs(content: bytes, _folder: Path) -> str:
 
 ROOMS = (
     Room("archive", ARCHIVES, try_archive),
+    Room("inspect", _explained(), try_inspect),
+    Room("check set", CHECK_SETS, try_check_set),
     Room("manifest", MANIFESTS, try_manifest),
     Room("signature", SIGNATURES, try_signature),
     Room("agent", CONVERSATIONS, try_agent),

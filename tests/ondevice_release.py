@@ -26,8 +26,13 @@ def installed_runtime() -> str:
     pytest.skip("this Python has no TFLite runtime")
 
 
-def model_release(model: str = "tiny_int8", *, app: str = "tiny", check: dict[str, Any] | None = None) -> FakeRelease:
-    """A release of one of the tiny models with the real loader and door, and a check set if one is given."""
+def model_release(
+    model: str = "tiny_int8", *, app: str = "tiny", check: dict[str, Any] | None = None, check_set: bytes | None = None
+) -> FakeRelease:
+    """A release of one of the tiny models with the real loader and door, and a check set if one is given.
+
+    ``check_set`` is the file of one as it is.
+    """
     contents = {"model.tflite": (TINY / f"{model}.tflite").read_bytes()}
     for name in ("loader.py", "edgepack_device.py"):
         contents[name] = (ONDEVICE / name).read_bytes()
@@ -35,6 +40,8 @@ def model_release(model: str = "tiny_int8", *, app: str = "tiny", check: dict[st
         buffer = io.BytesIO()
         np.savez(buffer, **check)
         contents["check.npz"] = buffer.getvalue()
+    if check_set is not None:
+        contents["check.npz"] = check_set
     release = FakeRelease(app=app, contents=contents)
     model_bytes = contents["model.tflite"]
     release.extra["model"] = {"file": "model.tflite", "bytes": len(model_bytes), "sha256": digest(model_bytes)}

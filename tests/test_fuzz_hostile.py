@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import os
 import stat
@@ -18,17 +20,19 @@ from typing import Any
 
 import pytest
 from agent_client import AGENT, FIND_MODULES, AgentClient, AgentFailure, FakeRelease, device_pythons, digest, new_op
+from bundle_models import write_model
 from bundle_tiny import FILES, manifest_value, write_tiny
-from fuzzing import GUARD, SOUND, TINY, TOY_WHEEL, make_wheel, make_zip, nested, record_row
+from fuzzing import GUARD, SOUND, TINY, TOY_WHEEL, make_wheel, make_zip, nested, npy, npz_of, record_row
 
-from edgepack.bundle import layout
+import edgepack
+from edgepack.bundle import checkset, layout
 from edgepack.bundle.archive import open_bundle
 from edgepack.device import ConnectOptions, open_session
 from edgepack.device.facts import DeviceFacts
 from edgepack.device.local import LocalTransport
 from edgepack.device.wire import FrameReader
 from edgepack.documents import canonical_json
-from edgepack.errors import DeviceFailure, EdgepackError, IntegrityError
+from edgepack.errors import DeviceFailure, EdgepackError, InputError, IntegrityError
 
 MIB = 1 << 20
 MODEL, LOADER = ("model.tflite", FILES["model.tflite"]), ("loader.py", FILES["loader.py"])
@@ -177,13 +181,83 @@ def test_a_hostile_bundle_is_refused(kind: str, tmp_path: Path) -> None:
     assert peak < 16 * MIB
 
 
+def files_named(count: int, width: int) -> dict[str, bytes]:
+    """So many files with the model, each path of that many characters."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    names = ("".join(letters) for letters in itertools.product(digits, repeat=width))
+    return {MODEL[0]: MODEL[1], **dict.fromkeys(itertools.islice(names, count - 1), b"")}
+
+
 def test_ten_thousand_files_are_too_many(tmp_path: Path) -> None:
-    """A bundle of 9,000 files is read; of one of 10,000 the manifest has more than its 1 MiB: exit 6."""
-    many = {f"{i:05}": b"" for i in range(9_000)}
-    assert len(open_bundle(write_tiny(tmp_path / "b.edgepack", {**FILES, **many})).entries) == 9_003
-    many = {f"{i:05}": b"" for i in range(10_000)}
-    with pytest.raises(IntegrityError):
-        open_bundle(write_tiny(tmp_path / "b.edgepack", {**FILES, **many}))
+    """A bundle of 9,999 files and a manifest is read, one more is exit 6: short paths leave room for as many."""
+    path = tmp_path / "b.edgepack"
+    assert len(open_bundle(write_tiny(path, files_named(9_999, 3))).entries) == 9_999
+    with pytest.raises(IntegrityError, match="its directory is too large"):
+        open_bundle(write_tiny(path, files_named(10_000, 3)))
+
+
+def test_a_manifest_of_one_mib_is_the_limit_of_files_with_longer_paths(tmp_path: Path) -> None:
+    """A manifest of 1 MiB is read, one byte more is exit 6, however few its files are."""
+    files, path = files_named(6_000, 60), tmp_path / "b.edgepack"
+    spare = (1 << 20) - len(canonical_json(manifest_value(files, provenance={"x": ""})))
+    for more in (0, 1):
+        manifest = canonical_json(manifest_value(files, provenance={"x": "x" * (spare + more)}))
+        assert len(manifest) == (1 << 20) + more
+        write_tiny(path, files, manifest=manifest)
+        with pytest.raises(IntegrityError, match="larger than 1 MiB") if more else contextlib.nullcontext():
+            assert len(open_bundle(path).entries) == 6_000
+
+
+def bundle_with_check_set(path: Path, check_set: bytes) -> Path:
+    """A bundle whose digests are right and whose check set is that."""
+    return write_tiny(path, {**FILES, "check.npz": check_set})
+
+
+def test_a_check_set_of_endless_names_takes_no_memory(tmp_path: Path) -> None:
+    """A check set whose directory has 200,000 lines, said in a zip64 end: `inspect` notes it, `verify` refuses it."""
+    line = layout.central_header(layout.Member("a", 0, 0, 0))
+    directory = line * 200_000
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(directory), 1)
+    for end in (record + locator + layout.end_record(0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
+                layout.end_record(0xFFFF, len(directory), 0)):  # fmt: skip
+        path = bundle_with_check_set(tmp_path / "b.edgepack", directory + end)
+        assert peak_of(lambda path=path: edgepack.inspect(path)) < 4 * MIB
+        assert any("its directory is larger" in note for note in edgepack.inspect(path).contents.notes)
+        with pytest.raises(IntegrityError, match="its directory is larger") as caught:
+            edgepack.verify(path)
+        assert caught.value.code == "bad-check-set"
+
+
+BAD_CHECK_SETS = {
+    "a lying size": (npz_of([("input/x.npy", npy("(200000000,)", "'<f4'", b""))]), "has another size"),
+    "two of 600 KiB": (npz_of([(f"input/{n}.npy", npy("(600, 1024)", "'|i1'", bytes(600 << 10))) for n in "xy"],
+                              zipfile.ZIP_DEFLATED), "its arrays hold 1,228,800 bytes, and a device takes 1 MiB"),
+    "objects": (npz_of([("input/x.npy", npy("(1,)", "'|O'", b"x"))]), "is no array of numbers"),
+    "bzip2": (npz_of([("input/x.npy", npy("(1,)", "'|i1'", b"x"))], zipfile.ZIP_BZIP2), "compressed in a way"),
+    "no .npz": (b"PK nothing", "it is no .npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_CHECK_SETS)
+def test_a_check_set_that_no_device_could_take_is_refused_on_the_host(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bundle` says so (exit 2), `verify` and `push` of a bundle that holds one as well (exit 6); nothing is sent."""
+    monkeypatch.setattr(checkset, "MAX_BYTES", MIB)
+    check_set, said = BAD_CHECK_SETS[kind]
+    model = write_model(tmp_path)
+    model.with_suffix(".check.npz").write_bytes(check_set)
+    with pytest.raises(InputError, match=said) as told:
+        edgepack.bundle(model, target="generic-cpu", name="a", version="1", output=tmp_path / "a.edgepack",
+                        with_runtime=False)  # fmt: skip
+    assert (told.value.code, (tmp_path / "a.edgepack").exists()) == ("bad-check-set", False)
+    path = bundle_with_check_set(tmp_path / "b.edgepack", check_set)
+    for refuse in (lambda: edgepack.verify(path), lambda: edgepack.push(path, f"local:{tmp_path}/root")):
+        with pytest.raises(IntegrityError, match=said) as caught:
+            assert peak_of(refuse) < 16 * MIB
+        assert caught.value.code == "bad-check-set"
+    assert not (tmp_path / "root").exists()
 
 
 def test_a_sparse_file_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:

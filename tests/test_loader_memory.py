@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from agent_client import AgentClient, AgentFailure
+from fuzzing import npy, npz_of
 from ondevice_release import lay_out, model_release, run_program
 
+from edgepack.bundle import checkset
 from edgepack.ondevice import loader
 
 LOAD = "import edgepack_device, numpy as np\nmodel = edgepack_device.load('tiny')\n"
@@ -66,6 +69,51 @@ def test_a_model_whose_tensors_exceed_the_memory_is_not_tried(tmp_path: Path) ->
         agent.activate(release)
     said = run_program(tmp_path / "root", "import edgepack_device; edgepack_device.load('tiny')", fails=True)
     assert "the model needs 8,796,093,022,208 at least" in said
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "data", "said"),
+    [
+        ("(400000000,)", "'<f4'", b"", "its arrays hold 1,600,000,000 bytes, 536,870,912 are the most"),
+        ("(-400000000,)", "'<f4'", b"", "a negative size"),
+        ("(100000000,)", "'<f4'", b"", "check.npz cannot be read"),
+        ("(1,)", "'|O'", b"x", "check.npz cannot be read"),
+    ],
+)
+def test_a_check_set_that_lies_is_refused_on_the_device(
+    tmp_path: Path, shape: str, dtype: str, data: bytes, said: str
+) -> None:
+    """What a check set claims is added up from its headers; a measurement with a hostile one is a named error."""
+    check_set = npz_of([("input/image.npy", npy(shape, dtype, data))], zipfile.ZIP_DEFLATED)
+    (tmp_path / "check.npz").write_bytes(check_set)
+    with pytest.raises(loader.LoaderError, match=said) as caught:
+        loader.read_check_set(str(tmp_path / "check.npz"), np)
+    assert caught.value.code == "bad-check-set"
+
+
+def test_a_check_set_for_which_there_is_no_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 KB that unpack to 32 MiB need twice that to be measured with; a device with less says so, unread."""
+    path = tmp_path / "check.npz"
+    path.write_bytes(npz_of([("input/x.npy", npy("(8388608,)", "'<f4'", bytes(32 << 20)))], zipfile.ZIP_DEFLATED))
+    monkeypatch.setattr(loader, "memory_available", lambda: (64 << 20) - 1)
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(loader.LoaderError, match="the check set needs 67,108,864 at least") as caught:
+        loader.read_check_set(str(path), np)
+    assert caught.value.code == "memory-short"
+    monkeypatch.undo()
+    assert loader.read_check_set(str(path), np)["input/x"].shape == (8388608,)
+
+
+def test_a_measurement_with_a_huge_check_set_ends_in_a_named_error(tmp_path: Path) -> None:
+    """The agent passes on what the loader found before it read an array; host and device have the same bound."""
+    assert loader.CHECK_SET_LIMIT == checkset.MAX_BYTES == 512 << 20
+    assert loader.CHECK_SET_DIRECTORY_LIMIT == checkset.MAX_DIRECTORY_BYTES
+    bomb = npz_of([("input/image.npy", npy("(600, 1048576)", "'|i1'", b""))])
+    release = model_release("tiny_int8", check_set=bomb)
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello_and_push(release)
+        with pytest.raises(AgentFailure, match=r"bad-check-set: .*629,145,600 bytes"):
+            agent.request("measure", app=None, release=None, options={**QUICK, "check": True})
 
 
 @pytest.mark.parametrize(

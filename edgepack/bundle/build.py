@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import secrets
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.archive import is_bundle, open_bundle, write_archive
+from edgepack.bundle.checkset import read_headers
 from edgepack.bundle.contents import describe_model
 from edgepack.bundle.inspection import document
 from edgepack.bundle.manifest import (
@@ -82,7 +82,7 @@ def build_bundle(
     report(Event("bundle", "reading the model"))
     described = read_model(model)
     scheme = observed_scheme(described.tensors)
-    _check_names(model, described)
+    _check_check_set(model, described)
     provenance = _provenance(model)
     if runtimes is None:
         chosen = target.platforms if platforms is None else platforms
@@ -157,17 +157,24 @@ def _provenance(model: Path) -> Mapping[str, Any] | None:
     return value
 
 
-def _check_names(model: Path, described: TfliteModel) -> None:
-    """A check set has to name the model's inputs: compilers rename some, and the device would find out last."""
+def _check_check_set(model: Path, described: TfliteModel) -> None:
+    """A check set has to be one that a device can hold, and to name the model's inputs: compilers rename some.
+
+    The device would find out last.
+    """
     path = model.with_suffix(".check.npz")
     if not path.is_file():
         return
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise InputError("bad-check-set", f"{path} is no .npz.", hint="Run `edgepack quantize` again.") from error
-    missing = [name for name, _ in described.named_inputs if f"input/{name}.npy" not in names]
+        with path.open("rb") as stream:
+            names = read_headers(stream)
+    except ValueError as error:
+        raise InputError(
+            "bad-check-set",
+            f"{path} cannot be the check set of a device: {error}.",
+            hint="Run `edgepack quantize` again, with fewer samples where there are too many: --check-set S#0:500.",
+        ) from None
+    missing = [name for name, _ in described.named_inputs if f"input/{name}" not in names]
     if names and missing:
         raise InputError(
             "bad-check-set",

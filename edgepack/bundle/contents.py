@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepack.bundle.manifest import MODEL_NAME
+from edgepack.bundle.manifest import CHECK_SET_NAME, MODEL_NAME
 from edgepack.bundle.opened import Bundle, Entry
 from edgepack.documents import BundleContents, CheckSetInfo, TensorInfo
 from edgepack.errors import EdgepackError
@@ -18,8 +15,6 @@ from edgepack.errors import EdgepackError
 if TYPE_CHECKING:
     from edgepack.tflite import Tensor, TfliteModel
 
-_CHECK_SET = "check.npz"
-_MOST_HEADER_BYTES = 65_536
 _DEVICE_SIDE = ("loader.py", "edgepack_device.py", "recipe.json")
 
 
@@ -37,11 +32,11 @@ def read_contents(bundle: Bundle) -> BundleContents:
         except EdgepackError as error:
             notes.append(error.message)
     check_set = None
-    if _CHECK_SET in bundle.entries:
+    if CHECK_SET_NAME in bundle.entries:
         try:
             check_set = _check_set(bundle)
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
-            notes.append(f"{_CHECK_SET} cannot be read: {error}")
+        except ValueError as error:
+            notes.append(f"{CHECK_SET_NAME} cannot be read: {error}")
     return BundleContents(
         **(told or _NOTHING), check_set=check_set, part_bytes=part_bytes(bundle.entries.values()), notes=tuple(notes)
     )
@@ -106,7 +101,9 @@ def part_bytes(entries: Iterable[Entry]) -> dict[str, int]:
 def _part(path: str) -> str:
     if path.startswith("wheels/"):
         return "runtime"
-    return {MODEL_NAME: "model", _CHECK_SET: "check set"}.get(path, "device side" if path in _DEVICE_SIDE else "other")
+    return {MODEL_NAME: "model", CHECK_SET_NAME: "check set"}.get(
+        path, "device side" if path in _DEVICE_SIDE else "other"
+    )
 
 
 def _port(name: str, tensor: Tensor) -> dict[str, Any]:
@@ -139,20 +136,9 @@ def _weight_bytes(tensors: Iterable[Tensor]) -> dict[str, int]:
 
 def _check_set(bundle: Bundle) -> CheckSetInfo:
     """How many samples it holds, and whether they have labels; only the arrays' headers are read."""
-    with bundle.open_entry(_CHECK_SET) as stream, zipfile.ZipFile(stream) as archive:
-        names = archive.namelist()
-        first = next((name for name in names if name.startswith("input/")), None)
-        samples = _rows(archive, first) if first else 0
-    return CheckSetInfo(samples, "labels.npy" in names, any(name.startswith("float/") for name in names))
-
-
-def _rows(archive: zipfile.ZipFile, name: str) -> int:
-    """The first dimension of an array, as its header says (NPY format versions 1 and 2, numpy.lib.format)."""
-    with archive.open(name) as stream:
-        magic = stream.read(8)
-        length = int.from_bytes(stream.read(2 if magic[6:7] == b"\x01" else 4), "little")
-        header = stream.read(min(length, _MOST_HEADER_BYTES)).decode("latin-1")
-    found = re.search(r"'shape': \((\d{1,12})", header)
-    if not magic.startswith(b"\x93NUMPY") or found is None:
-        raise ValueError(f"{name} is no array of samples")
-    return int(found.group(1))
+    headers = bundle.check_set()
+    first = next((header for name, header in headers.items() if name.startswith("input/")), None)
+    if first is not None and not first.shape:
+        raise ValueError("its input is no array of samples")
+    samples = first.shape[0] if first else 0
+    return CheckSetInfo(samples, "labels" in headers, any(name.startswith("float/") for name in headers))

@@ -23,6 +23,7 @@ MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.json.sig"
 """Beside the manifest, and so outside of what it lists: the release id is the same with and without it."""
 MODEL_NAME = "model.tflite"
+CHECK_SET_NAME = "check.npz"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 10_000
 MAX_LEVELS = 32

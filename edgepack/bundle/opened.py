@@ -9,12 +9,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from edgepack.bundle.manifest import MANIFEST_NAME, Manifest
+from edgepack.bundle.manifest import CHECK_SET_NAME, MANIFEST_NAME, Manifest
 from edgepack.digest import PIECE, sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
+
+if TYPE_CHECKING:
+    from edgepack.bundle.checkset import ArrayHeader
 
 AGAIN = "Copy it again, or make it anew with `edgepack bundle`."
 """What to do about a damaged bundle."""
@@ -62,8 +65,18 @@ class Bundle:
         """The digest of the whole bundle file."""
         return sha256_file(self.path)
 
+    def check_set(self) -> Mapping[str, ArrayHeader]:
+        """What the arrays of the check set say of themselves; raises ValueError where no device would take them."""
+        from edgepack.bundle.checkset import read_headers
+
+        with self.open_entry(CHECK_SET_NAME) as stream:
+            return read_headers(stream)
+
     def verify(self, report: Reporter = ignore_events) -> None:
-        """Recompute every file's digest; :class:`IntegrityError` "digest-mismatch" names the first that differs."""
+        """Recompute every file's digest; :class:`IntegrityError` "digest-mismatch" names the first that differs.
+
+        A check set that no device could read is "bad-check-set".
+        """
         total = sum(entry.bytes for entry in self.entries.values())
         done = 0
         for entry in self.entries.values():
@@ -78,6 +91,18 @@ class Bundle:
                 raise _digest_error(self.path, entry.path)
             done += size
         report(Event("verify", "every digest is right", done, total, "bytes"))
+        if CHECK_SET_NAME in self.entries:
+            self._require_check_set()
+
+    def _require_check_set(self) -> None:
+        try:
+            self.check_set()
+        except ValueError as error:
+            raise IntegrityError(
+                "bad-check-set",
+                f"{CHECK_SET_NAME} in {self.path} is none that a device could take: {error}.",
+                hint="Make the bundle anew, with a check set that `edgepack quantize` makes of fewer samples.",
+            ) from None
 
 
 class _Region(io.RawIOBase):

@@ -50,6 +50,8 @@ RUNTIME_MODULES = ("tflite_runtime", "ai_edge_litert", "tensorflow")
 WORKER_HEADER_LIMIT = 1024 * 1024
 PUSH_HINT = "Push the bundle again."
 MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
+CHECK_SET_LIMIT = 512 * 1024 * 1024
+CHECK_SET_DIRECTORY_LIMIT = 256 * 1024
 CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
@@ -397,12 +399,12 @@ def tensor_bytes(details: Mapping[str, Any]) -> int:
     return size
 
 
-def require_memory(needed: Optional[int], available: Optional[int]) -> None:
-    """Raises LoaderError "memory-short" where both are known and the model needs more than there is (in bytes)."""
+def require_memory(needed: Optional[int], available: Optional[int], what: str = "the model") -> None:
+    """Raises LoaderError "memory-short" where both are known and ``what`` needs more than there is (in bytes)."""
     if needed is not None and available is not None and needed > available:
         raise LoaderError(
             "memory-short",
-            f"The device has {available:,} bytes of memory available; the model needs {needed:,} at least.",
+            f"The device has {available:,} bytes of memory available; {what} needs {needed:,} at least.",
             MEMORY_HINT,
         )
 
@@ -1132,6 +1134,60 @@ class Progress:
             os.write(self._descriptor, line)
 
 
+def read_check_set(path: str, numpy: Any) -> Dict[str, Any]:
+    """The arrays of a check set, none of which is read before all of them are known to fit into the memory.
+
+    Raises LoaderError "bad-check-set" where it is none or holds more than 512 MiB, "memory-short" where the device has
+    no memory for its arrays and as much again (for what the model makes of them).
+    """
+    try:
+        total = check_set_bytes(path, numpy)
+        if total > CHECK_SET_LIMIT:
+            raise ValueError(f"its arrays hold {total:,} bytes, {CHECK_SET_LIMIT:,} are the most")
+        require_memory(2 * total, memory_available(), "the check set")
+        with numpy.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (LoaderError, MemoryError):
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds over a file that lies
+        raise LoaderError("bad-check-set", f"check.npz cannot be read: {str(error)[:200]}.", CHECK_SET_HINT) from error
+
+
+def check_set_bytes(path: str, numpy: Any) -> int:
+    """What its arrays hold together, by their headers (NPY format version 1, which is what arrays of numbers have).
+
+    The end of the ZIP is looked at first (APPNOTE.TXT 4.3.16): zipfile reads a directory into memory at once.
+    """
+    import zipfile  # here and not above: only a measurement needs it
+
+    total = 0
+    with open(path, "rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 42, 0))
+        tail = file.read()
+        locator, end = tail[:-22], tail[-22:]
+        if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0") or locator.startswith(b"PK\6\7"):
+            raise ValueError("it is no .npz")
+        if int.from_bytes(end[12:16], "little") > CHECK_SET_DIRECTORY_LIMIT:
+            raise ValueError("its directory is larger than that of any check set")
+        with zipfile.ZipFile(file) as archive:
+            if len({name[:-4] for name in archive.namelist()}) < len(archive.namelist()):
+                raise ValueError("it holds an array twice")
+            for info in archive.infolist():
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{info.filename[:80]!r} is compressed in a way that arrays are not")
+                with archive.open(info) as stream:
+                    if numpy.lib.format.read_magic(stream) != (1, 0):
+                        raise ValueError(f"{info.filename[:80]!r} is no array of numbers")
+                    shape, _, dtype = numpy.lib.format.read_array_header_1_0(stream)
+                count = 1
+                for length in shape:  # numpy's own product wraps around
+                    if length < 0:
+                        raise ValueError(f"{info.filename[:80]!r} has a negative size")
+                    count *= length
+                total += count * dtype.itemsize
+    return total
+
+
 class CheckSet:
     """The release's check set: inputs, and what they are held against; without one, random inputs."""
 
@@ -1140,8 +1196,7 @@ class CheckSet:
         self._model = model
         self.arrays: Dict[str, Any] = {}
         if os.path.isfile(path):
-            with self._numpy.load(path, allow_pickle=False) as archive:
-                self.arrays = {name: archive[name] for name in archive.files}
+            self.arrays = read_check_set(path, self._numpy)
         names = [info.name for info in model.inputs]
         missing = [name for name in names if f"input/{name}" not in self.arrays]
         if self.arrays and missing:
