@@ -495,7 +495,7 @@ def serve(data: bytes) -> list[dict[str, Any]]:
     wire = AGENT_MODULES.Wire.__new__(AGENT_MODULES.Wire)
     out = bytearray()
     wire.__dict__.update(_input=io.BufferedReader(io.BytesIO(data)), _sending=AGENT_MODULES.threading.Lock())  # type: ignore[arg-type]
-    wire.silence_s, wire.write = 60.0, out.extend
+    wire.silence_s, wire.beat_s, wire.write = 60.0, None, out.extend
     wire._reading_since = wire._writing_since = None
     session = AGENT_MODULES.Session(wire)
     try:
