@@ -18,7 +18,8 @@ from edgepack.bundle import Bundle
 from edgepack.check.measure import Measuring
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import verified_bundle
-from edgepack.device import ConnectOptions, Session
+from edgepack.device import ConnectOptions
+from edgepack.device.conversation import Conversation
 from edgepack.errors import GateFailed, InputError, MisfitError, UnreachableError
 from edgepack.events import Event
 from edgepack.project import Project
@@ -293,8 +294,8 @@ def test_a_deployment_logs_in_once_and_reads_its_bundle_once(
 ) -> None:
     """One process on the device and one pass over the bundle serve a whole deployment."""
     sessions, passes = [], []
-    start, verify = Session.start, Bundle.verify
-    monkeypatch.setattr(Session, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
+    start, verify = Conversation.start, Bundle.verify
+    monkeypatch.setattr(Conversation, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
     monkeypatch.setattr(Bundle, "verify", lambda self, *given: (passes.append(self), verify(self, *given))[1])
     path, _ = tiny_bundle(tmp_path, budget={"p50_ms": 50.0})
     edgepack.deploy(source=path, **device.where)
@@ -307,8 +308,8 @@ def test_deploying_a_model_logs_in_once(
 ) -> None:
     """The session that asked whether the target fits is the one that deploys; its lock keeps others out meanwhile."""
     sessions = []
-    start = Session.start
-    monkeypatch.setattr(Session, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
+    start = Conversation.start
+    monkeypatch.setattr(Conversation, "start", lambda self, *given: (sessions.append(self), start(self, *given))[1])
     model = tiny_model(tmp_path / "model")
     done = edgepack.deploy(source=model, target=this_machine(tmp_path), name="tiny", version="1", **device.where)
     assert done.activate is not None

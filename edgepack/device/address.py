@@ -12,8 +12,8 @@ _SHAPES = "user@host, user@host:port, an alias of ~/.ssh/config, ssh://user@host
 # What no device is called; who names such a file forgot the device, or took one argument for the other.
 _FILES = (".edgepack", ".tflite", ".npz", ".keras", ".h5", ".json", ".toml")
 # What a host, an alias or a user may not hold: blanks and control characters (they end up in messages and in ssh's
-# argument vector), quotes, and what separates the parts of an address.
-_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f'\"\\<>|;&$`]")
+# argument vector), quotes, and whatever a shell takes for more than itself: a ProxyCommand of the user's may name them.
+_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f'\"\\<>|;&$`(){}*?!#]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import logging
 import random
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 
@@ -20,8 +21,10 @@ import paramiko
 
 from edgepack.device import hostkeys
 from edgepack.device.address import DeviceAddress
+from edgepack.device.lost import connection_dropped
 from edgepack.device.options import ConnectOptions
 from edgepack.device.ssh.channel import SshChannel
+from edgepack.device.ssh.connection import Connection
 from edgepack.device.ssh.faults import connect_error, host_key_error, translated
 from edgepack.device.ssh.login import log_in
 from edgepack.device.sshconfig import SshPlace, resolve
@@ -70,9 +73,20 @@ class SshTransport:
 
     def open(self, command: str) -> SshChannel:
         """Start ``command`` through the login shell of the account."""
-        with translated(self._description):
-            channel = self._connection.open_session(_WINDOW_BYTES, _PACKET_BYTES, timeout=STALL_TIMEOUT_S)
-            channel.exec_command(command)
+        # paramiko waits for the answer to a command without an end.
+        guard = threading.Timer(STALL_TIMEOUT_S, _hang_up, [self._connection], {"to_the_bottom": True})
+        guard.daemon = True
+        guard.start()
+        try:
+            with translated(self._description):
+                channel = self._connection.open_session(_WINDOW_BYTES, _PACKET_BYTES, timeout=STALL_TIMEOUT_S)
+                channel.exec_command(command)
+        except EdgepackError:
+            if self._connection.is_active() or self._connection.farewell:
+                raise
+            raise connection_dropped(self._description) from None
+        finally:
+            guard.cancel()
         return SshChannel(channel, self._description)
 
     def close(self) -> None:
@@ -86,7 +100,7 @@ def _connect(
     below: contextlib.ExitStack,
     hops: tuple[str, ...] | None = None,
     depth: int = 0,
-) -> paramiko.Transport:
+) -> Connection:
     """Log in to ``address``; whatever has to be closed after it is put on ``below``."""
     if depth > _MAX_HOPS:
         raise InputError(
@@ -104,7 +118,7 @@ def _connect(
         connection = _start(address, place, options, lambda: _proxy(command, below))
     else:
         connection = _start(address, place, options, lambda: _dial(address, place, options))
-    below.callback(_hang_up, connection)
+    below.callback(_hang_up, connection, to_the_bottom=True)
     with translated(str(address)):
         _check_host_key(address, connection, place, options)
         log_in(connection, place, address, options.identity)
@@ -113,7 +127,7 @@ def _connect(
 
 def _start(
     address: DeviceAddress, place: SshPlace, options: ConnectOptions, dial: Callable[[], socket.socket]
-) -> paramiko.Transport:
+) -> Connection:
     """Agree on keys with the host. Tries again, a little later each time, where it hung up before it said a word.
 
     That is what a stock sshd does with some connections once ten others are logging in (sshd_config(5), MaxStartups).
@@ -130,7 +144,10 @@ def _start(
                     raise TimeoutError("key exchange")
             return connection
         except EdgepackError as error:
+            cut = not connection.is_active() and not connection.farewell
             _hang_up(connection)
+            if connection.remote_version and cut and error.code == "ssh-failed":
+                raise connection_dropped(str(address)) from None
             if connection.remote_version or error.code == "connect-timeout":
                 raise
         # S311: spreads retries, guards nothing.
@@ -144,8 +161,8 @@ def _start(
         time.sleep(pause_s)
 
 
-def _prepare(sock: socket.socket, types: tuple[str, ...], options: ConnectOptions) -> paramiko.Transport:
-    connection = paramiko.Transport(sock, default_window_size=_WINDOW_BYTES, default_max_packet_size=_PACKET_BYTES)
+def _prepare(sock: socket.socket, types: tuple[str, ...], options: ConnectOptions) -> Connection:
+    connection = Connection(sock, default_window_size=_WINDOW_BYTES, default_max_packet_size=_PACKET_BYTES)
     # start_client's own timeout comes first; paramiko's cannot be told from a host that hangs up.
     connection.banner_timeout = connection.handshake_timeout = options.connect_timeout_s + 5.0
     algorithms = connection.get_security_options()
@@ -229,11 +246,20 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _hang_up(connection: paramiko.Transport) -> None:
-    """Close a connection and wait for its thread; without the shutdown it would sleep for another tenth of a second."""
-    if isinstance(connection.sock, socket.socket):
+def _hang_up(connection: paramiko.Transport, *, to_the_bottom: bool = False) -> None:
+    """Close a connection and wait for its thread; without the shutdown it would sleep for another tenth of a second.
+
+    Behind a jump host ``to_the_bottom`` shuts down the socket that carries all of it: a line that stalls takes no other
+    farewell.
+    """
+    sock = connection.sock
+    while to_the_bottom and isinstance(sock, paramiko.Channel):
+        sock = sock.transport.sock
+    if isinstance(sock, socket.socket):
         with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    connection.close()
+            sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        # Behind a jump host the farewell goes through its connection, which may be dead.
+        connection.close()
     if connection.ident is not None:
         connection.join(2.0)

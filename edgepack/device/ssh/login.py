@@ -19,10 +19,14 @@ from paramiko.agent import AgentSSH
 
 from edgepack.device.address import DeviceAddress
 from edgepack.device.hostkeys import SSH_PORT
+from edgepack.device.lost import connection_dropped
+from edgepack.device.ssh.connection import Connection
 from edgepack.device.sshconfig import SshPlace
 from edgepack.errors import InputError, UnreachableError
 
 _PASSPHRASE_TRIES = 3
+# The keys that a person has unlocked in this process: a line that breaks asks nobody again.
+_UNLOCKED: dict[Path, paramiko.PKey] = {}
 
 
 @dataclass(slots=True)
@@ -34,12 +38,12 @@ class _Attempts:
     unusable: list[str] = field(default_factory=list)
 
 
-def log_in(connection: paramiko.Transport, place: SshPlace, address: DeviceAddress, identity: Path | None) -> None:
+def log_in(connection: Connection, place: SshPlace, address: DeviceAddress, identity: Path | None) -> None:
     """Offer keys to the host until it takes one: the given identity, the agent's, then the configured files.
 
     A key file whose public half the agent holds is taken from the agent. An encrypted file is asked for on a terminal,
-    after everything else, and only there. Raises UnreachableError "login-refused" or "key-locked", InputError
-    "key-unusable".
+    after everything else, and only there. Raises UnreachableError "login-refused" or "key-locked",
+    "connection-dropped" where the line was cut meanwhile, InputError "key-unusable".
     """
     attempts = _Attempts()
     with contextlib.ExitStack() as stack:
@@ -50,6 +54,8 @@ def log_in(connection: paramiko.Transport, place: SshPlace, address: DeviceAddre
             except paramiko.BadAuthenticationType as error:
                 raise _refused(address, place, attempts, f"it takes only {', '.join(error.allowed_types)}") from None
             except paramiko.AuthenticationException as error:
+                if _was_cut(connection):
+                    raise connection_dropped(str(address)) from None
                 attempts.refused.append(name)
                 if not connection.is_active():
                     raise _refused(address, place, attempts, str(error)) from None
@@ -57,11 +63,18 @@ def log_in(connection: paramiko.Transport, place: SshPlace, address: DeviceAddre
             except (paramiko.SSHException, EOFError):
                 if connection.is_active():
                     raise
+                if _was_cut(connection):
+                    raise connection_dropped(str(address)) from None
                 raise _refused(address, place, attempts, "it hung up: too many keys were tried") from None
             if not more:
                 return
             raise _refused(address, place, attempts, f"beside the key it wants {', '.join(more)}")
     raise _refused(address, place, attempts, "")
+
+
+def _was_cut(connection: Connection) -> bool:
+    """Whether the line is dead though sshd did not take its leave, as it does where too many keys were tried."""
+    return not connection.is_active() and connection.farewell is None
 
 
 def _keys(
@@ -106,9 +119,13 @@ def _from_file(file: Path, attempts: _Attempts, *, explicit: bool = False) -> It
 
 def _ask(file: Path) -> paramiko.PKey | None:
     """The key of an encrypted file, after the passphrase was typed; None after three wrong ones."""
+    if (known := _UNLOCKED.get(file)) is not None:
+        return known
     for _ in range(_PASSPHRASE_TRIES):
         with contextlib.suppress(paramiko.SSHException, ValueError, TypeError):
-            return paramiko.PKey.from_path(file, getpass.getpass(f"Passphrase for {file}: ").encode())
+            key = paramiko.PKey.from_path(file, getpass.getpass(f"Passphrase for {file}: ").encode())
+            _UNLOCKED[file] = key
+            return key
     return None
 
 
