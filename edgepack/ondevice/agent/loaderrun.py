@@ -49,11 +49,14 @@ class MeasureRun:
         """Waits for the child's end and passes its progress on; one that shows no life for ``limit_s`` is ended."""
         deadline = time.monotonic() + self.limit_s
         pending = b""
-        while self.child.poll() is None and not self.timed_out:
-            self.timed_out = time.monotonic() > deadline
-            if select.select([self._progress], [], [], 0.1)[0]:
+        ended = False
+        while not ended and not self.timed_out:
+            ended = self.child.poll() is not None
+            self.timed_out = not ended and time.monotonic() > deadline
+            # Looked at once more after the end: a pipe holds no more than one reading takes.
+            if select.select([self._progress], [], [], 0 if ended else 0.1)[0]:
                 data = os.read(self._progress, 65536)
-                if not data:
+                if not data and not ended:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         self.child.wait(0.1)
                 *lines, pending = (pending + data)[-65536:].split(b"\n")
