@@ -15,8 +15,8 @@ from edgepack.quantize.conformance import check_conformance, check_fit, int8_wei
 from edgepack.quantize.delegation import delegated_share
 from edgepack.quantize.operators import RUNTIMES
 from edgepack.quantize.operators.accelerators import ACCELERATORS
-from edgepack.target import Target, list_targets, load_target
-from edgepack.target.values import OPERATOR_LISTS
+from edgepack.target import Scheme, Target, list_targets, load_target
+from edgepack.target.values import OPERATOR_LISTS, OPERATOR_SCHEMES
 from edgepack.tflite import Operator, Tensor, TfliteModel, read_model
 
 CORAL = load_target("coral-usb")
@@ -57,6 +57,24 @@ def test_each_list_that_a_profile_may_name_is_there() -> None:
     """A name that profiles accept has a table, and no table is out of their reach."""
     assert {"any", *ACCELERATORS} == set(OPERATOR_LISTS)
     assert {target.quantization.operators for target in list_targets()} == set(OPERATOR_LISTS)
+
+
+@pytest.mark.parametrize("name", sorted(ACCELERATORS))
+@pytest.mark.parametrize("scheme", list(Scheme))
+def test_the_schemes_of_a_list_are_those_that_its_operators_take(name: str, scheme: Scheme) -> None:
+    """A dense layer with a scheme's types is taken where the profile may ask for that scheme, and nowhere else."""
+    flowing = {Scheme.INT8: "int8", Scheme.INT16X8: "int16"}.get(scheme, "float32")
+    weights = {Scheme.FLOAT32: "float32", Scheme.FLOAT16: "float16"}.get(scheme, "int8")
+    bias = {Scheme.INT8: "int32", Scheme.INT16X8: "int64"}.get(scheme, "float32")
+    tensors = (
+        tensor(0, flowing, (1, 8)),
+        tensor(1, weights, (4, 8), constant=True),
+        tensor(2, bias, (4,), constant=True),
+        tensor(3, flowing, (1, 4)),
+    )
+    only = Operator(0, 0, "FULLY_CONNECTED", 4, None, (0, 1, 2), (3,), {})
+    model = TfliteModel(Path("m"), 100, (only,), tensors, tensors[:1], tensors[3:], (), (0,))
+    assert (delegated_share(model, on(name)) == 1.0) == (scheme in OPERATOR_SCHEMES[name])
 
 
 @pytest.mark.parametrize("name", sorted(ACCELERATORS))

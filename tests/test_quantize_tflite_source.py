@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from other_runtime import run_on
 from test_quantize_conformance import target
 
 from edgepack.building import quantize
-from edgepack.errors import MisfitError
+from edgepack.errors import InputError, MisfitError
+from edgepack.quantize.floatmodel import float_inputs
 from edgepack.quantize.legacy import upgrade
 from edgepack.target import Scheme
 from edgepack.tflite import buffer_regions, read_model
@@ -35,9 +37,29 @@ def legacy_model(float_model: Path) -> Path:
     for code in model.operatorCodes:
         code.builtinCode = 0
     model.signatureDefs = None
+    return written(model, float_model.with_name("legacy.tflite"))
+
+
+def test_a_file_of_several_signatures_is_refused_by_their_names(float_model: Path, tmp_path: Path) -> None:
+    """Only the first would be judged; another name for the same function does no harm."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(float_model.read_bytes(), 0))
+    first, second = model.signatureDefs[0], copy.deepcopy(model.signatureDefs[0])
+    first.signatureKey, second.signatureKey = b"classify", b"embed"
+    model.signatureDefs = [first, second]
+    alias = written(model, tmp_path / "alias.tflite")
+    assert float_inputs(alias, read_model(alias), (), 1)[0].shape[0] == 1
+    second.outputs[0].tensorIndex -= 1
+    several = written(model, tmp_path / "several.tflite")
+    with pytest.raises(InputError, match=r"several signatures \(classify, embed\)") as refusal:
+        quantize(several, target=target(scheme=Scheme.DYNAMIC, io="float32"), output=tmp_path / "out.tflite")
+    assert refusal.value.code == "several-signatures"
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def written(model: schema.ModelT, path: Path) -> Path:
+    """The model in a file."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    path = float_model.with_name("legacy.tflite")
     path.write_bytes(builder.Output())
     return path
 

@@ -151,6 +151,28 @@ def test_contradictions_are_refused() -> None:
     assert len(_refusal(path).details["faults"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("parent", "quantization", "keys"),
+    [
+        ("coral-usb", 'scheme = "int16x8"', ["scheme"]),
+        ("coral-usb", 'scheme = "float32"', ["float_fallback", "scheme"]),
+        ("coral-usb", 'scheme = "dynamic"\nfloat_fallback = true', ["scheme"]),
+        ("imx8m-plus-npu", 'scheme = "int16x8"', ["scheme"]),
+        ("ethos-u65", 'scheme = "int16x8"', []),
+        ("generic-cpu", 'scheme = "float16"\nfloat_fallback = false', ["float_fallback"]),
+        ("generic-gpu", 'scheme = "int16x8"', []),
+    ],
+)
+def test_a_scheme_that_no_operator_is_taken_in_is_refused(parent: str, quantization: str, keys: list[str]) -> None:
+    """What only a conversion would find out is told by key when the profile is read, also by `targets show`."""
+    path = _write(Path("mine.toml"), f'extends = "{parent}"\n[quantization]\n{quantization}\n')
+    if not keys:
+        assert load_target(path).quantization.scheme == quantization.split('"')[1]
+        return
+    faults = _refusal(path).details["faults"]
+    assert [fault.partition(":")[0] for fault in faults] == [f"quantization.{key}" for key in keys]
+
+
 def test_the_options_of_a_delegate_are_texts() -> None:
     """Delegates take texts: a number is refused with its place, and any name goes, for only the library knows them."""
     head = 'extends = "generic-cpu"\n[delegate]\nlibrary = "libnpu.so"\n[delegate.options]\n'

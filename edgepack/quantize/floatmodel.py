@@ -56,7 +56,7 @@ def open_float_model(
 def float_inputs(source: Path, model: TfliteModel, input_shapes: Sequence[str], batch: int | None) -> tuple[Port, ...]:
     """The inputs of the float .tflite ``source``, as they are pinned.
 
-    Raises InputError "already-quantized", and what :func:`~edgepack.quantize.shapes.pin_file` does.
+    Raises InputError "already-quantized", "several-signatures", what :func:`~edgepack.quantize.shapes.pin_file` does.
     """
     small = [one.name for one in model.tensors if one.constant and (one.scales or one.dtype == "float16")]
     if small or any(tensor.dtype not in _DTYPES for _, tensor in model.named_inputs):
@@ -65,7 +65,24 @@ def float_inputs(source: Path, model: TfliteModel, input_shapes: Sequence[str], 
             f"{source} is quantized already ({', '.join(map(repr, small[:3])) or 'its inputs'}).",
             hint="Bundle it as it is: edgepack bundle MODEL.tflite ...",
         )
+    _refuse_several_signatures(source, model)
     return pin_file(source, _ports(model.named_inputs), input_shapes, batch)
+
+
+def _refuse_several_signatures(source: Path, model: TfliteModel) -> None:
+    """Of several functions in one file only the first would be converted for and judged; other names for it may be."""
+    functions = {
+        (one.subgraph, frozenset(index for _, index in one.inputs), frozenset(index for _, index in one.outputs))
+        for one in model.signatures
+    }
+    if len(functions) > 1:
+        names = ", ".join(one.key for one in model.signatures)
+        raise InputError(
+            "several-signatures",
+            f"{source} has several signatures ({names}), and edgepack converts a .tflite of one.",
+            hint="Give the SavedModel that it was made of, with --signature NAME; or convert one signature alone.",
+            available=[one.key for one in model.signatures],
+        )
 
 
 def _ports(named: Sequence[tuple[str, Tensor]]) -> tuple[Port, ...]:

@@ -7,7 +7,9 @@ from typing import Any
 from edgepack.strict_toml import Flag, Number, Table, TableList, TableOf, Text, TextList, find_faults
 from edgepack.target.values import (
     BUDGET,
+    INTEGER_SCHEMES,
     OPERATOR_LISTS,
+    OPERATOR_SCHEMES,
     Budget,
     Delegate,
     MeasurePolicy,
@@ -144,6 +146,17 @@ def contradictions(target: Target) -> list[str]:
     if quantization.scheme is not Scheme.INT8 and quantization.io != "float32":
         faults.append(
             f'quantization.io: must be "float32" with scheme "{quantization.scheme}", not "{quantization.io}"'
+        )
+    if not quantization.float_fallback and quantization.scheme not in INTEGER_SCHEMES:
+        faults.append(
+            f'quantization.float_fallback: false asks for integers throughout, and scheme "{quantization.scheme}" '
+            "computes in floats"
+        )
+    taken = OPERATOR_SCHEMES[quantization.operators]
+    if target.delegate.required and quantization.scheme not in taken:
+        faults.append(
+            f'quantization.scheme: operators "{quantization.operators}" are taken in {" or ".join(taken)}, none of '
+            f'them in "{quantization.scheme}", and delegate.required is true'
         )
     if target.delegate.required and target.delegate.library is None:
         faults.append("delegate.required: true needs delegate.library")

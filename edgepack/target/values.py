@@ -11,9 +11,6 @@ from typing import Any
 
 from edgepack.strict_toml import Number, Table, Text, find_faults, refuse_faults
 
-OPERATOR_LISTS = ("any", "edgetpu", "ethos-u65", "gpu-delegate", "vx")
-"""What ``quantization.operators`` may name: every operator, or an accelerator's list (edgepack.quantize.operators)."""
-
 _LIMIT_MS = Number(0.001, 3_600_000)
 BUDGET = Table(
     {
@@ -44,6 +41,21 @@ class Scheme(StrEnum):
 
 INTEGER_SCHEMES = (Scheme.INT8, Scheme.INT16X8)
 """The schemes whose activations are integers: their ranges are measured on calibration samples."""
+
+OPERATOR_SCHEMES = {
+    "any": tuple(Scheme),
+    "edgetpu": (Scheme.INT8,),
+    "ethos-u65": (Scheme.INT8, Scheme.INT16X8),
+    "gpu-delegate": (Scheme.FLOAT32, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.INT8),
+    "vx": (Scheme.FLOAT32, Scheme.DYNAMIC, Scheme.FLOAT16, Scheme.INT8),
+}
+"""In which schemes the operators of an accelerator's list are taken.
+
+The types are those of edgepack.quantize.operators, whose modules name their sources; a test holds them against it.
+"""
+
+OPERATOR_LISTS = tuple(OPERATOR_SCHEMES)
+"""What ``quantization.operators`` may name: every operator, or an accelerator's list (edgepack.quantize.operators)."""
 
 
 @dataclass(frozen=True, slots=True)
