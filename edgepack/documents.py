@@ -375,10 +375,15 @@ class ProbeDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ByteCount:
-    """Bytes of the files that a release needs on the device, and those that had to be sent."""
+    """Bytes of the files that a release needs on the device.
+
+    ``sent``: what went over the wire for them, deflated chunks as they were sent. ``reused``: those that the device
+    had, in whole files, in parts of them and in chunks of other releases.
+    """
 
     total: int
     sent: int
+    reused: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

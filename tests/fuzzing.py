@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -516,7 +517,8 @@ def _headers(out: bytes) -> Iterator[dict[str, Any]]:
         yield header
 
 
-RELEASE = FakeRelease(contents={"model.tflite": b"model"})
+RECIPE = json.dumps({"schema": 2, "file": "model.tflite", "lengths": [2, 3], "digests": "00" * 16}).encode()
+RELEASE = FakeRelease(contents={"model.tflite": b"model", "recipe.json": RECIPE})
 DIGESTS = st.sampled_from([digest(b"model"), digest(RELEASE.manifest), "0" * 64, "../" + "0" * 61])
 WORDS = NAMES | st.sampled_from(["kws", RELEASE.release, "1-" + "0" * 12, "op1", "pass"])
 ODD: st.SearchStrategy[Any] = VALUES | WORDS | DIGESTS
@@ -537,12 +539,14 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "sha256": DIGESTS | ODD, "bytes": st.just(5) | ODD, "offset": st.just(0) | ODD, "release": WORDS | ODD,
     "device": ODD | st.dictionaries(st.sampled_from(["runtime", "schema"]), ODD), "op": WORDS | ODD, "hooks": HOOKS,
     "by": ODD, "unchecked": st.booleans(), "dry_run": st.booleans(), "forget": st.booleans(), "keep": NUMBERS | ODD,
-    "verdict": ODD | st.fixed_dictionaries({"verdict": WORDS}, optional={"x": ODD}), "options": ODD | st.dictionaries(
+    "verdict": ODD | st.fixed_dictionaries({"verdict": WORDS}, optional={"x": ODD}), "zlib": st.booleans() | ODD,
+    "recipe": st.just({"sha256": digest(RECIPE), "bytes": len(RECIPE)}) | ODD, "options": ODD | st.dictionaries(
         st.sampled_from(["limit_s", "max_seconds", "runs"]), ODD), "token": WORDS | ODD,
 }  # fmt: skip
 OF_VERB = {
     "hello": "protocol root app lock who silence_s look", "probe": "", "ping": "", "missing": "app files runtime",
-    "put": "sha256 bytes offset", "commit": "op app release files runtime device",
+    "put": "sha256 bytes offset", "delta": "sha256 bytes recipe zlib dry_run", "chunks": "sha256 bytes zlib",
+    "commit": "op app release files runtime device",
     "activate": "op app release unchecked by hooks dry_run", "rollback": "op app release by hooks dry_run",
     "status": "app", "manifest": "app release", "measure": "app release options", "collect": "token",
     "record": "op app release verdict", "gc": "op app keep forget dry_run",
@@ -553,9 +557,9 @@ OF_VERB = {
 def _frames(draw: st.DrawFn) -> bytes:
     verb = draw(st.sampled_from(sorted(OF_VERB)) | NAMES)
     args = {name: draw(ARGUMENTS[name]) for name in OF_VERB.get(verb, "").split() if draw(st.integers(0, 7))}
-    if draw(st.booleans()) and verb in ("commit", "put"):
+    if draw(st.booleans()) and verb in ("commit", *PAYLOADS):
         args.update(_sound(verb))
-    payload = draw(st.just(b"") | st.just(b"model") | st.binary(max_size=20)) if verb == "put" else b""
+    payload = draw(st.just(b"") | PAYLOADS[verb] | st.binary(max_size=20)) if verb in PAYLOADS else b""
     header = {"id": draw(st.integers(0, 3)), "verb": verb, "n": len(payload), **args}
     if draw(st.integers(0, 9)) == 0:
         header[draw(st.sampled_from(["id", "verb", "n", "body"]))] = draw(ODD)
@@ -565,8 +569,18 @@ def _frames(draw: st.DrawFn) -> bytes:
     return json.dumps(header).encode() + b"\n" + payload
 
 
+PAYLOADS = {
+    "put": st.just(b"model"),
+    "delta": st.just(RECIPE) | mangled(RECIPE) | st.just(zlib.compress(RECIPE)),
+    "chunks": st.just(b"model") | st.just(zlib.compress(b"model")) | st.just(zlib.compress(bytes(1 << 20))),
+}
+
+
 def _sound(verb: str) -> dict[str, Any]:
-    return RELEASE.commit_arguments() if verb == "commit" else {"sha256": digest(b"model"), "bytes": 5, "offset": 0}
+    if verb == "commit":
+        return RELEASE.commit_arguments()
+    recipe = {"recipe": {"sha256": digest(RECIPE), "bytes": len(RECIPE)}} if verb == "delta" else {}
+    return {"sha256": digest(b"model"), "bytes": 5, "offset": 0, **recipe}
 
 
 def _put(data: bytes) -> bytes:

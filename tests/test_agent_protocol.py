@@ -52,7 +52,8 @@ def test_looking_creates_nothing_on_the_device(tmp_path: Path) -> None:
         with pytest.raises(AgentFailure, match="no-app"):
             agent.request("status", app=None)
         have = agent.request("missing", app="kws", files=[{"sha256": "0" * 64, "bytes": 3}], runtime=None)
-        assert have == {"have": {"0" * 64: 0}, "runtime_present": False}
+        nothing = {"models": 0, "staged_bytes": 0}
+        assert have == {"have": {"0" * 64: 0}, "runtime_present": False, "delta": nothing}
     assert not (tmp_path / "root").exists()
 
 

@@ -8,6 +8,7 @@ and the ``commit`` go out without a wait in between.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import time
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING
 
 from edgepack.bundle import Bundle, open_bundle
 from edgepack.bundle.signature import check_signature
+from edgepack.deploy.delta import ask_delta, read_batches, send_batch, staged_bytes
 from edgepack.deploy.staging import Piece, Staging, plan_staging
 from edgepack.device.opened import opened
 from edgepack.documents import ByteCount, PushDocument, SignatureInfo
 from edgepack.errors import DeviceFailure, InputError, IntegrityError, MisfitError
 from edgepack.events import Event, Reporter, ignore_events
+from edgepack.words import size
 
 if TYPE_CHECKING:
     from edgepack.device import ConnectOptions, DeviceAddress, Session
@@ -46,9 +49,9 @@ def push(
     ``allowed_signers`` (as :func:`edgepack.verify` takes them) it has to be signed by one of them.
 
     Every digest of the bundle is recomputed before the device is called: of a damaged one, nothing reaches it. Only
-    files that the device lacks travel, each goes on where an interrupted push stopped, and the device verifies every
-    digest. ``bytes.sent`` counts the bytes of files that went over the wire (with ``dry_run``: that would). A session
-    that is handed in has to hold the device's lock.
+    files that the device lacks travel, of a model the chunks that none of its releases holds; each goes on where an
+    interrupted push stopped, and the device verifies every digest. ``bytes.sent`` counts the bytes of files that went
+    over the wire (with ``dry_run``: that would). A session that is handed in has to hold the device's lock.
 
     Raises InputError or IntegrityError about the bundle, MisfitError before a byte of it moves, and whatever the way to
     the device and its disk can do: UnreachableError, LockedError, DeviceFailure.
@@ -101,22 +104,23 @@ def push_verified(
     op = secrets.token_hex(8)
 
     def staged() -> PushDocument:
-        tally.next_try()
         _require_admissible(session, content)
         staging = dataclasses.replace(plan_staging(content, session.facts), op=op)
         report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
         already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
-        sent = tally.sent_before
         if not already:
-            sent += _send_missing(session, content, staging, dry_run=dry_run, report=tally)
+            _send_missing(session, content, staging, tally, dry_run=dry_run)
+        nothing = tally.wire_bytes == 0
         return PushDocument(
             app=staging.app,
             release=staging.release,
             device=session.description,
-            bytes=ByteCount(total=staging.bytes, sent=sent),
+            bytes=ByteCount(
+                total=staging.bytes, sent=tally.wire_bytes, reused=max(staging.bytes - tally.file_bytes, 0)
+            ),
             round_trips=session.round_trips,
             seconds=round(time.monotonic() - started, 3),
-            already_present=(already and sent == 0) or (dry_run and sent == 0 and _is_there(session, staging)),
+            already_present=nothing and (already or (dry_run and _is_there(session, staging))),
             signature=verified.signature,
         )
 
@@ -164,36 +168,57 @@ def _commit_again(session: Session, staging: Staging) -> bool:
     return True
 
 
-def _send_missing(session: Session, content: Bundle, staging: Staging, *, dry_run: bool, report: Reporter) -> int:
-    """Send what the device lacks and commit; returns the bytes of files that were (or would be) sent."""
+def _send_missing(
+    session: Session, content: Bundle, staging: Staging, tally: _Tally, *, dry_run: bool, whole: bool = False
+) -> None:
+    """Send what the device lacks and commit; with ``whole``, no model in chunks. With ``dry_run`` it is counted."""
     answer = session.request("missing", **staging.missing_arguments()).result
     lacking = staging.lacking(answer.get("have") or {}, runtime_present=answer.get("runtime_present") is True)
-    total = sum(piece.bytes - piece.offset for piece in lacking)
-    _require_space(session, total)
+    _require_space(session, sum(piece.bytes - piece.offset for piece in lacking) - staged_bytes(answer))
+    delta = None if whole else ask_delta(session, content, lacking, answer, dry_run=dry_run)
+    pieces = [piece for piece in lacking if delta is None or not delta.brings(piece)]
+    put = sum(piece.bytes - piece.offset for piece in pieces)
+    if delta is not None:
+        there = f"{size(delta.model.bytes - delta.bytes)} of the model's {size(delta.model.bytes)} are there"
+        tally.report(Event(STEP, there))
+        tally.count(delta.recipe_bytes, delta.asked_bytes)
     if dry_run:
-        return total
-    progress = _Progress(report, total)
+        tally.count(put, put)
+        for batch in read_batches(content, delta) if delta else ():
+            tally.count(batch.bytes, len(batch.payload))
+        return
+    tally.begin(put + (delta.bytes if delta else 0))
+    waiting: list[int] = []
     try:
-        waiting = [_send(session, content, piece, progress) for piece in lacking]
+        waiting += [_send(session, content, piece, tally) for piece in pieces]
+        if delta is not None:
+            for batch in read_batches(content, delta):
+                waiting.append(send_batch(session, delta, batch))
+                tally.add(batch.bytes, len(batch.payload))
         waiting.append(session.send("commit", **staging.commit_arguments()))
-        report(Event(STEP, "the device verifies and unpacks"))
-        for id_ in waiting:
-            session.receive(id_)
+        tally.report(Event(STEP, "the device verifies and unpacks"))
+        while waiting:
+            session.receive(waiting.pop(0))
     except IntegrityError:
         # The device got other bytes than were verified here. If the bundle changed meanwhile, say so.
         content.verify()
-        raise
-    return total
+        if delta is None:
+            raise
+        while waiting:
+            with contextlib.suppress(IntegrityError):
+                session.receive(waiting.pop(0))
+        tally.report(Event(STEP, "the chunks do not make the model: sending it whole"))
+        _send_missing(session, content, staging, tally, dry_run=dry_run, whole=True)
 
 
-def _send(session: Session, content: Bundle, piece: Piece, progress: _Progress) -> int:
-    size = piece.bytes - piece.offset
+def _send(session: Session, content: Bundle, piece: Piece, tally: _Tally) -> int:
+    rest = piece.bytes - piece.offset
     return session.send(
-        "put", _chunks(content, piece, progress), size, sha256=piece.sha256, bytes=piece.bytes, offset=piece.offset
+        "put", _chunks(content, piece, tally), rest, sha256=piece.sha256, bytes=piece.bytes, offset=piece.offset
     )
 
 
-def _chunks(content: Bundle, piece: Piece, progress: _Progress) -> Iterator[bytes]:
+def _chunks(content: Bundle, piece: Piece, tally: _Tally) -> Iterator[bytes]:
     """The piece's bytes from its offset on, a MiB at a time: memory stays flat."""
     with content.open_entry(piece.path) as stream:
         left = piece.offset
@@ -201,7 +226,7 @@ def _chunks(content: Bundle, piece: Piece, progress: _Progress) -> Iterator[byte
             left -= len(skipped)
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
-            progress.add(len(chunk))
+            tally.add(len(chunk), len(chunk))
 
 
 def _require_space(session: Session, needed: int) -> None:
@@ -216,35 +241,30 @@ def _require_space(session: Session, needed: int) -> None:
         )
 
 
-class _Progress:
-    """Counts the bytes of a push and tells them."""
-
-    def __init__(self, report: Reporter, total: int) -> None:
-        self._report = report
-        self._total = total
-        self._done = 0
-
-    def add(self, count: int) -> None:
-        """``count`` more bytes went out."""
-        self._done += count
-        self._report(Event(STEP, "sending", self._done, self._total, "bytes"))
-
-
 class _Tally:
-    """Adds up what the tries of one push sent: a try that broke off has sent something too."""
+    """What one push sent, with all its tries: one that broke off has sent something too. Tells the progress of each.
+
+    ``file_bytes`` are bytes of files, ``wire_bytes`` what they were on the wire.
+    """
 
     def __init__(self, report: Reporter) -> None:
-        self.sent_before = 0
-        self._report = report
+        self.report = report
+        self.file_bytes = 0
+        self.wire_bytes = 0
         self._done = 0
+        self._total = 0
 
-    def __call__(self, event: Event) -> None:
-        """Pass an event on."""
-        if event.unit == "bytes" and event.done is not None:
-            self._done = event.done
-        self._report(event)
+    def begin(self, total: int) -> None:
+        """A try begins, which has that many bytes to send."""
+        self._done, self._total = 0, total
 
-    def next_try(self) -> None:
-        """What was sent so far was sent before."""
-        self.sent_before += self._done
-        self._done = 0
+    def add(self, count: int, on_the_wire: int) -> None:
+        """``count`` more bytes of files went out."""
+        self.count(count, on_the_wire)
+        self._done += count
+        self.report(Event(STEP, "sending", self._done, self._total, "bytes"))
+
+    def count(self, count: int, on_the_wire: int) -> None:
+        """As :meth:`add`, of what nobody watches."""
+        self.file_bytes += count
+        self.wire_bytes += on_the_wire

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Optional
 from .children import end_agent, end_on_signal
 from .cleaning import gc
 from .committing import commit
+from .delta import chunks, delta
 from .disk import free_bytes
 from .errors import MEMORY_HINT, AgentError, bad_request, internal_error, pinned_error, translate_os_error
 from .limits import CHUNK, PROTOCOL, SILENCE_S
@@ -36,6 +37,8 @@ VERBS: Dict[str, Callable[[Session, Request], Any]] = {
     "probe": probe,
     "missing": missing,
     "put": put,
+    "delta": delta,
+    "chunks": chunks,
     "commit": commit,
     "activate": activate,
     "rollback": rollback,
@@ -47,6 +50,7 @@ VERBS: Dict[str, Callable[[Session, Request], Any]] = {
     "gc": gc,
     "trust": trust,
 }
+CHANGING = ("put", "delta", "chunks", "commit", "activate", "rollback", "record", "gc")  # they need the lock
 
 
 def answer(session: Session, request: Request) -> None:
@@ -95,8 +99,8 @@ def dispatch(session: Session, request: Request) -> Any:
     if session.root is None and request.verb != "hello":
         raise bad_request("The first request must be hello.")
     request.read_body()
-    looking = request.dry_run and request.verb in ("activate", "rollback", "gc")
-    if request.verb in ("put", "commit", "activate", "rollback", "record", "gc") and not looking:
+    looking = request.dry_run and request.verb in ("delta", "activate", "rollback", "gc")
+    if request.verb in CHANGING and not looking:
         if session.lock_fd is None and session.lock_later is not None:
             take_lock(session, session.home(), session.lock_later)
         if session.lock_fd is None:

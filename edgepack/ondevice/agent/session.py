@@ -26,6 +26,7 @@ class Session:
         self.holder: Dict[str, Any] = {}
         self.token = ""  # the host's own for its session, by which it knows the lock that a broken line left behind
         self.hashers: Dict[str, Tuple[int, Any]] = {}
+        self.weave: Any = None  # the delta under way (weaving.py)
         self.verified: Set[Tuple[str, int, int, int, int]] = set()
         self.rebuilt: Dict[str, str] = {}  # where the broken state files of which apps were kept
         self.setups: Dict[str, str] = {}  # what the releases that this session measured ran with

@@ -14,6 +14,7 @@ from .errors import AgentError, bad_request
 from .limits import CHUNK, DIGEST_PATTERN, NAME_PATTERN
 from .releases import index_contents
 from .session import Session
+from .weaving import tell_deltas
 from .wheels import is_runtime_whole
 from .wire import Payload, Request
 
@@ -33,7 +34,7 @@ def missing(session: Session, request: Request) -> Dict[str, Any]:
     if isinstance(runtime, dict) and runtime.get("id") is not None:
         require_executable(root)
         present = is_runtime_whole(session.runtime_folder(take_name(runtime, "id", NAME_PATTERN)))
-    return {"have": have, "runtime_present": present}
+    return {"have": have, "runtime_present": present, "delta": tell_deltas(root, have)}
 
 
 def put(session: Session, request: Request) -> Dict[str, Any]:
