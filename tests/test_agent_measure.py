@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_client import AgentClient, AgentFailure, FakeRelease, digest
-from ondevice_release import model_release
+from ondevice_release import TINY, model_release
+
+from edgepack.quantize.checkset import as_stored
+from edgepack.tflite import read_model
 
 QUICK = {"threads": 1, "min_runs": 64, "min_seconds": 0.05, "max_seconds": 5, "check": True}
 
@@ -62,6 +65,27 @@ def test_a_check_set_is_measured_and_its_outputs_come_back(tmp_path: Path) -> No
         assert np.array_equal(outputs["labels"], check["labels"])
     assert {step["step"] for step in agent.progress} >= {"load"}
     assert not list((tmp_path / "root" / "incoming").glob("*"))
+
+
+def test_a_check_set_of_integers_answers_as_one_of_numbers(tmp_path: Path) -> None:
+    """Inputs stored as the model's integers give the same outputs on the device, to the bit, as the numbers do."""
+    numbers = {"input/image": np.random.default_rng(3).uniform(0, 1, (7, 8, 8, 1)).astype(np.float32)}
+    stored = as_stored(numbers, read_model(TINY / "tiny_int8.tflite"))
+    assert "raw/image" in stored
+    answered = []
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello()
+        for check in (numbers, stored):
+            agent.push(model_release(check=check))
+            result = agent.request("measure", app=None, release=None, options=QUICK)
+            _, payload = agent.request_with_payload("collect", token=result["outputs"])
+            with np.load(io.BytesIO(payload)) as outputs:
+                assert outputs.files == ["device/output_0"]
+                answered.append(outputs["device/output_0"])
+        agent.push(model_release(check={"raw/image": stored["raw/image"]}))
+        with pytest.raises(AgentFailure, match=r"bad-check-set.*integers of the input 'image'"):
+            agent.request("measure", app=None, release=None, options=QUICK)
+    assert np.array_equal(*answered)
 
 
 def test_without_a_check_set_latency_is_measured_all_the_same(tmp_path: Path) -> None:

@@ -351,7 +351,9 @@ def test_the_check_set_speaks_the_compiled_models_names(small_models: Path, tmp_
     model = read_model(output)
     (given, _), (answered, _) = model.named_inputs[0], model.named_outputs[0]
     check = arrays_of(tmp_path / "out.check.npz")
-    assert set(check) == {f"input/{given}", f"float/{answered}", f"quantized/{answered}", "labels"}
+    assert set(check) == {
+        f"raw/{given}", f"quantization/{given}", f"float/{answered}", f"quantized/{answered}", "labels",
+    }  # fmt: skip
     assert given == "serving_default_image:0"
     names = json.loads((tmp_path / "out.provenance.json").read_bytes())["names"]
     assert names == {"inputs": [given], "outputs": [answered]}

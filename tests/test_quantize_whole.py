@@ -90,13 +90,17 @@ def test_accuracy_is_that_of_both_models_on_the_same_rows(whole: Whole) -> None:
 
 
 def test_the_check_set_holds_the_rows_as_the_model_takes_them(whole: Whole, small_models: Path) -> None:
-    """Inputs are float32 under the source's names, whatever the scheme, with both models' outputs as floats."""
+    """Inputs are the integers of an int8 input, under the source's names, with both models' outputs as floats."""
     samples = np.load(small_models / "images.npz")
+    [(_, tensor)] = read_model(whole.output).named_inputs
     with np.load(whole.output.with_suffix(".check.npz"), allow_pickle=False) as check:
-        assert set(check) == {"input/image", "labels", "float/scores", "quantized/scores"}
-        assert np.array_equal(check["input/image"], samples["x"][20:120])
+        assert set(check) == {"raw/image", "quantization/image", "labels", "float/scores", "quantized/scores"}
+        assert check["quantization/image"].tolist() == [tensor.scales[0], tensor.zero_points[0]]
+        numbers = (check["raw/image"].astype(np.float32) - tensor.zero_points[0]) * np.float32(tensor.scales[0])
+        assert np.abs(numbers - samples["x"][20:120]).max() <= tensor.scales[0] * 0.51
         assert np.array_equal(check["labels"], samples["y"][20:120])
-        assert {check[name].dtype.name for name in check if name != "labels"} == {"float32"}
+        assert {check[name].dtype.name for name in check if "/scores" in name} == {"float32"}
+        assert check["raw/image"].dtype.name == "int8"
 
 
 def test_provenance_tells_the_origin_and_no_path_time_or_user(whole: Whole) -> None:

@@ -174,7 +174,7 @@ def _check_check_set(model: Path, described: TfliteModel) -> None:
             f"{path} cannot be the check set of a device: {error}.",
             hint="Run `edgepack quantize` again, with fewer samples where there are too many: --check-set S#0:500.",
         ) from None
-    missing = [name for name, _ in described.named_inputs if f"input/{name}" not in names]
+    missing = [name for name, _ in described.named_inputs if not {f"input/{name}", f"raw/{name}"} & names.keys()]
     if names and missing:
         raise InputError(
             "bad-check-set",

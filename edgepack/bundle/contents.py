@@ -137,7 +137,7 @@ def _weight_bytes(tensors: Iterable[Tensor]) -> dict[str, int]:
 def _check_set(bundle: Bundle) -> CheckSetInfo:
     """How many samples it holds, and whether they have labels; only the arrays' headers are read."""
     headers = bundle.check_set()
-    first = next((header for name, header in headers.items() if name.startswith("input/")), None)
+    first = next((header for name, header in headers.items() if name.startswith(("input/", "raw/"))), None)
     if first is not None and not first.shape:
         raise ValueError("its input is no array of samples")
     samples = first.shape[0] if first else 0

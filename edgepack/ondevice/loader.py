@@ -458,6 +458,14 @@ def upstream(makers: Mapping[int, Tuple[int, List[int]]], outputs: List[int], in
 # ------------------------------------------------------------------------------------------------------- tensors
 
 
+def numbers_of(q: Any, scale: Any, zero: Any, numpy: Any) -> Any:
+    """What integers stand for, as float32: ``(q - zero) * scale``, both of them float32."""
+    values = q.astype(numpy.float32)
+    values -= zero
+    values *= scale
+    return values
+
+
 class TensorInfo:
     """An input or output: ``name``, ``shape`` (-1: may vary), ``dtype``, ``scale`` and ``zero_point`` (or None)."""
 
@@ -530,10 +538,7 @@ class TensorInfo:
         """A tensor's content as float32: ``(q - zero_point) * scale``."""
         if self.scale is None:
             return q
-        values = q.astype(self._numpy.float32)
-        values -= self._zero
-        values *= self.scale
-        return values
+        return numbers_of(q, self.scale, self._zero, self._numpy)
 
     def accept(self, x: Any) -> Any:
         """An array-like as an array of a dtype that this tensor can take: float32 for a quantized one."""
@@ -1189,7 +1194,13 @@ def check_set_bytes(path: str, numpy: Any) -> int:
 
 
 class CheckSet:
-    """The release's check set: inputs, and what they are held against; without one, random inputs."""
+    """The release's check set: inputs, and what they are held against; without one, random inputs.
+
+    An input is there as numbers (``input/<name>``), or as the integers that the model's tensor holds for them
+    (``raw/<name>``, a quarter of the bytes in int8) with their scale and zero point (``quantization/<name>``). Those
+    become numbers again a batch at a time, and the model makes the same integers of them:
+    ``rint((q - zero_point) * scale / scale) + zero_point`` is q, since float32 is off by less than 0.01 for 16 bits.
+    """
 
     def __init__(self, model: Model, path: str) -> None:
         self._numpy = importlib.import_module("numpy")
@@ -1197,13 +1208,30 @@ class CheckSet:
         self.arrays: Dict[str, Any] = {}
         if os.path.isfile(path):
             self.arrays = read_check_set(path, self._numpy)
-        names = [info.name for info in model.inputs]
-        missing = [name for name in names if f"input/{name}" not in self.arrays]
-        if self.arrays and missing:
-            found = f"check.npz has no samples for the input {missing[0]!r} of the model."
-            raise LoaderError("bad-check-set", found, CHECK_SET_HINT)
-        self.inputs: List[Any] = [self.arrays[f"input/{name}"] for name in names] if self.arrays else []
+        self.inputs: List[Any] = [self._stored(info) for info in model.inputs] if self.arrays else []
         self.samples = len(self.inputs[0]) if self.arrays else 0
+
+    def _stored(self, info: TensorInfo) -> Any:
+        raw, found = self.arrays.get(f"raw/{info.name}"), ""
+        stored = self.arrays.get(f"input/{info.name}") if raw is None else raw
+        if stored is None:
+            found = f"check.npz has no samples for the input {info.name!r} of the model."
+        elif raw is not None and self._numpy.shape(self.arrays.get(f"quantization/{info.name}")) != (2,):
+            found = f"check.npz does not say what the integers of the input {info.name!r} stand for."
+        if found:
+            raise LoaderError("bad-check-set", found, CHECK_SET_HINT)
+        return stored
+
+    def _rows(self, start: int, stop: int) -> List[Any]:
+        """Each input's numbers of these samples."""
+        blocks = []
+        for info, array in zip(self._model.inputs, self.inputs):
+            block = array[start:stop]
+            if f"raw/{info.name}" in self.arrays:
+                scale, zero = self.arrays[f"quantization/{info.name}"]
+                block = numbers_of(block, scale, zero, self._numpy)
+            blocks.append(block)
+        return blocks
 
     def tensors(self, limit: int) -> List[List[Any]]:
         """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
@@ -1217,7 +1245,7 @@ class CheckSet:
             raise LoaderError("bad-check-set", f"check.npz does not fit: {error.message}", CHECK_SET_HINT) from None
         batches = []
         for start in range(0, min(self.samples - size + 1, limit * size), size):
-            blocks = [info.accept(a[start : start + size]) for info, a in zip(model.inputs, self.inputs)]
+            blocks = [info.accept(a) for info, a in zip(model.inputs, self._rows(start, start + size))]
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
@@ -1244,7 +1272,7 @@ class CheckSet:
         columns: Dict[str, List[Any]] = {info.name: [] for info in model.outputs}
         step = model.batch_size
         for start in range(0, self.samples, step):
-            named = {i.name: array[start : start + step] for i, array in zip(model.inputs, self.inputs)}
+            named = {i.name: block for i, block in zip(model.inputs, self._rows(start, start + step))}
             result = model.predict(named)
             result = result if isinstance(result, dict) else {model.outputs[0].name: result}
             for name, value in result.items():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a ZIP can name
 _REGULAR_FILE = 0o100644 << 16
-_CHECK_SET_MEMBER = re.compile(r"(input|float|quantized)/.+\.npy|labels\.npy")
+_CHECK_SET_MEMBER = re.compile(r"(input|raw|quantization|float|quantized)/.+\.npy|labels\.npy")
 _PIECE_BYTES = 16 << 20
 
 
@@ -58,7 +58,7 @@ def _is_check_set(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-    return any(name.startswith("input/") for name in names) and all(map(_CHECK_SET_MEMBER.fullmatch, names))
+    return any(name.startswith(("input/", "raw/")) for name in names) and all(map(_CHECK_SET_MEMBER.fullmatch, names))
 
 
 def _is_provenance(path: Path) -> bool:

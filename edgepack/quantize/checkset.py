@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
+from edgepack.hostruntime import dequantize, quantize
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import read_batches
 from edgepack.quantize.checking import read_labels
 from edgepack.quantize.samples import Samples
+from edgepack.tflite import TfliteModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # An evaluation set as large as this travels to the device as it is; of a larger one the first rows do.
 _TAKEN_BYTES = 64 << 20
+_INTEGERS = ("int8", "uint8", "int16")
 # The loader on the device holds the whole check set in memory.
 MOST_BYTES = 256 << 20
 
@@ -54,8 +57,8 @@ def check_set_arrays(
 ) -> dict[str, Array]:
     """The arrays of the first ``rows`` samples by their names in the .npz.
 
-    ``input/<name>`` in the model's types, ``float/<name>`` and ``quantized/<name>`` float32, ``labels`` where the set
-    has them. The names are the model's, but for those that ``input_names`` and ``output_names`` change.
+    ``input/<name>`` in the source's types, ``float/<name>`` and ``quantized/<name>`` float32, ``labels`` where the set
+    has them. The names are the source's, but for those that ``input_names`` and ``output_names`` change.
     """
     (batch,) = read_batches(samples, inputs, rows, rows)
     arrays = {f"input/{input_names.get(name, name)}": values for name, values in batch.items()}
@@ -63,3 +66,26 @@ def check_set_arrays(
         arrays |= {f"{kind}/{output_names.get(name, name)}": values[:rows] for name, values in columns.items()}
     labels = read_labels(samples, rows)
     return arrays if labels is None else {**arrays, "labels": labels}
+
+
+def as_stored(arrays: Mapping[str, Array], model: TfliteModel) -> dict[str, Array]:
+    """The same, with each float32 input of an integer tensor as the integers that the tensor holds for it.
+
+    That is ``raw/<name>`` and ``quantization/<name>``, float32 [scale, zero point], instead of ``input/<name>``. Device
+    and host quantize an input as their first step, so nothing that they compute is lost. An input stays as it is where
+    those integers, made numbers, would become others.
+    """
+    import numpy as np
+
+    stored = dict(arrays)
+    for name, tensor in model.named_inputs:
+        values = arrays.get(f"input/{name}")
+        if values is None or values.dtype != np.float32 or len(tensor.scales) != 1 or tensor.dtype not in _INTEGERS:
+            continue
+        detail = {"dtype": tensor.dtype, "quantization": (tensor.scales[0], tensor.zero_points[0])}
+        raw = quantize(values, detail) if np.isfinite(values).all() else None
+        if raw is not None and np.array_equal(quantize(dequantize(raw, detail), detail), raw):
+            del stored[f"input/{name}"]
+            stored[f"raw/{name}"] = raw
+            stored[f"quantization/{name}"] = np.array(detail["quantization"], np.float32)
+    return stored

@@ -13,7 +13,7 @@ from edgepack.quantize import artifacts
 from edgepack.quantize.agreement import Outputs
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples
-from edgepack.quantize.checkset import check_set_arrays, fitting_rows
+from edgepack.quantize.checkset import as_stored, check_set_arrays, fitting_rows
 from edgepack.quantize.compiling import Delivered
 from edgepack.quantize.conversion import conversion_to_json
 from edgepack.quantize.job import Job
@@ -87,7 +87,8 @@ def _write_check_set(job: Job, made: Made, folder: Path) -> Path | None:
     rows = samples.rows if job.check_set else fitting_rows(samples)
     names = (made.delivered.inputs, made.delivered.outputs)
     path = folder / "check.npz"
-    artifacts.write_npz(path, check_set_arrays(samples, rows, made.inputs, made.checked, *names))
+    arrays = check_set_arrays(samples, rows, made.inputs, made.checked, *names)
+    artifacts.write_npz(path, as_stored(arrays, made.delivered.model))
     return path
 
 
