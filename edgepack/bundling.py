@@ -66,6 +66,11 @@ def bundle(
     meant = chosen.platforms if platforms is None else select_platforms(chosen, platforms)
     options = bundle_options(chosen, meant, wheels=folder, with_runtime=with_runtime)
     runtimes = _hold_against(model, chosen, options, report)
+    for one in runtimes:
+        if with_runtime and not one.wheels:
+            report(
+                Event("bundle", f"note: {one.package} has no wheel for {one.platform.label}: the device has its own")
+            )
     with written([output], dry_run=dry_run) as (place,):
         document = build_bundle(
             model,

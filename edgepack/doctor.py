@@ -97,7 +97,13 @@ def _runtimes_apart() -> Iterable[HostCheck]:
         return
     numpy_version = _version("numpy") or "0"
     fits = int(numpy_version.split(".")[0]) < 2
-    yield HostCheck("tflite-runtime", f"with numpy {numpy_version}", fits, "local: devices", 'pip install "numpy<2"')
+    yield HostCheck(
+        "tflite-runtime",
+        f"with numpy {numpy_version}",
+        fits,
+        "local: devices",
+        f"{sys.executable} -m pip install 'numpy<2'",
+    )
 
 
 def _ssh() -> Iterable[HostCheck]:

@@ -372,6 +372,36 @@ def test_a_folder_brings_what_the_lock_lacks(tmp_path: Path, shelf: Path) -> Non
     assert not (tmp_path / "2.edgepack").exists()
 
 
+def test_a_required_delegate_keeps_the_runtime_that_it_is_paired_with(tmp_path: Path) -> None:
+    """coral-usb for Python 3.13 is refused instead of given the other runtime; a wheel of one's own will do.
+
+    On a platform that the profile names itself, the vendor's image has its runtime, and the bundle brings none.
+    """
+    (tmp_path / "m.tflite").write_bytes(CLASSIFIER.read_bytes())
+    wanted: dict[str, Any] = {"name": "a", "version": "1", "output": tmp_path / "o"}
+    trixie = {"platforms": ["3.13,aarch64,glibc-2.41"], **wanted}
+    with pytest.raises(MisfitError, match="tflite-runtime cannot be bundled for") as caught:
+        edgepack.bundle(tmp_path / "m.tflite", target="coral-usb", **trixie)
+    assert caught.value.code == "no-wheel"
+    assert "only for Python 3.8 to 3.11" in caught.value.message
+    assert "python 3.11, aarch64, glibc-2.36" in caught.value.hint
+    assert not (tmp_path / "o").exists()
+    write_wheel(tmp_path / "own", "tflite_runtime-2.17.0-cp313-cp313-linux_aarch64.whl")
+    made = edgepack.bundle(tmp_path / "m.tflite", target="coral-usb", wheels=tmp_path / "own", **trixie)
+    assert [one["runtime"]["package"] for one in made.platforms] == ["tflite-runtime"]
+    events: list[Event] = []
+    made = edgepack.bundle(
+        tmp_path / "m.tflite", target="imx8m-plus-npu", platforms=["3.12"], report=events.append, **wanted
+    )
+    runtime = made.platforms[0]["runtime"]
+    assert (runtime["package"], runtime["wheels"]) == ("tflite-runtime", [])
+    assert set(runtime["enough"]) == {"tflite-runtime"}
+    assert any("no wheel for python 3.12" in event.message for event in events)
+    yocto = {"tflite-runtime": "2.16.2", "numpy": "1.26.4"}
+    choice = choose_runtime(open_bundle(tmp_path / "o").manifest, Platform("3.12", "aarch64", "glibc-2.39"), yocto)
+    assert (choice.package, choice.version) == ("tflite-runtime", "2.16.2")
+
+
 def test_only_a_wheel_is_packed_as_a_wheel(tmp_path: Path, shelf: Path) -> None:
     """Junk under a wheel's name, another wheel's content and a damaged file are refused by name; nothing is made."""
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import shlex
+import subprocess
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_models import write_wheel
 from bundle_tiny import digest, manifest_value
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edgepack
 from edgepack.bundle.manifest import Manifest, parse, runtime_id, serialize
 from edgepack.bundle.runtime import NUMPY_FOR, choose_runtime, numpy_fits, platform_fits, runtime_fits
+from edgepack.device import ConnectOptions
 from edgepack.documents import canonical_json
 from edgepack.errors import MisfitError
 from edgepack.target import Platform, load_target
 from edgepack.target.lock import shipped_wheels
-from edgepack.target.refusal import Surroundings
+from edgepack.target.refusal import Surroundings, numpy_mend
 from edgepack.target.solver import runtime_options
 
 TFLITE = "wheels/tflite_runtime-2.14.0-cp311-cp311-manylinux_2_34_aarch64.whl"
@@ -183,17 +192,18 @@ def test_what_the_probe_found_makes_the_refusal_more_useful(
         (Platform("3.11", "armv7l", "glibc-2.36"), None, "/usr/bin/python3", "device: sudo apt install python3-numpy"),
         (
             Platform("3.11", "armv7l", "glibc-2.36"), "2.2.4", "/usr/bin/python3",
-            "sudo python3 -m pip uninstall numpy && sudo apt install python3-numpy",
+            "~/edgepack-python/bin/python -m pip install 'numpy>=1.23.2,<2'`",
         ),
         (Platform("3.11", "armv7l", "glibc-2.36"), None, "/opt/bin/python3", "/opt/bin/python3 -m pip install 'numpy"),
         (Platform("3.9", "armv7l", "glibc-2.31"), "1.19.5", "", "python3-numpy of Debian 11 is 1.19.5, which does not"),
+        (Platform("3.8", "armv7l", "glibc-2.31"), None, "", "python3-numpy of Ubuntu 20.04 is 1.17.4, which does not"),
         (BOOKWORM, "2.2.4", "", "Bundle again without --without-runtime"),
     ],
 )  # fmt: skip
 def test_a_numpy_that_lacks_is_told_with_the_command_that_brings_it(
     device: Platform, installed: str | None, executable: str, hint: str
 ) -> None:
-    """Debian's package where it fits, that Python's own pip where it is not Debian's, else what would fit."""
+    """Debian's package where it fits, else a Python of the release's own, or that Python's pip."""
     bundle = manifest(need(device, "tflite-runtime", [] if device == BOOKWORM else [TFLITE]))
     have = {"numpy": installed} if installed else {}
     error = _misfit(bundle, device, {**have, "tflite-runtime": "2.14.0"}, Surroundings(executable))
@@ -253,6 +263,7 @@ DEVICES = {
     "bullseye, NumPy 1.19": (("3.9", "aarch64", "glibc-2.31"), {"numpy": "1.19.5"}, "tflite-runtime 2.13.0 sends 2"),
     "Python 3.11 on bullseye": (("3.11", "aarch64", "glibc-2.31"), {}, "ai-edge-litert 2.3.0 sends 2"),
     "Ubuntu 20.04": (("3.8", "aarch64", "glibc-2.31"), {"numpy": "1.17.4"}, "tflite-runtime 2.13.0 sends 2"),
+    "32-bit Ubuntu 20.04": (("3.8", "armv7l", "glibc-2.31"), {"numpy": "1.17.4"}, "take Debian 12"),
     "Ubuntu 24.04": (("3.12", "aarch64", "glibc-2.39"), {"numpy": "1.26.4"}, "ai-edge-litert 2.3.0 sends 1"),
     "trixie": (("3.13", "aarch64", "glibc-2.41"), NEW_NUMPY, "ai-edge-litert 2.3.0 sends 1"),
     "Python 3.14": (("3.14", "x86_64", "glibc-2.41"), {}, "ai-edge-litert 2.3.0 sends 2"),
@@ -293,3 +304,73 @@ def test_every_device_gets_a_runtime_or_a_precise_refusal(row: str) -> None:
             said = str(error)
     assert outcome in said
     assert "\n" not in said
+
+
+def no_runtime_hint() -> str:
+    """What a device without any runtime is told about a bundle that brings none."""
+    return _misfit(SLIM, BOOKWORM, {}, Surroundings("/usr/bin/python3")).hint
+
+
+def test_no_hint_installs_into_the_system_s_python() -> None:
+    """Debian 12 refuses `pip install` there (PEP 668): every pip that a hint names is one of another Python."""
+    hints = [no_runtime_hint()]
+    for device, package in product(PLATFORMS, NUMPY_FOR):
+        for have, executable in product((None, "1.19.5", "2.2.4"), ("", "/usr/bin/python3", "/opt/own/bin/python3")):
+            hints.append(numpy_mend(package, device, have, Surroundings(executable)))
+    pips = [found for hint in hints for found in re.findall(r"(\S+) -m pip", hint)]
+    assert pips
+    assert {pip for pip in pips if not pip.startswith(("~/edgepack-python/bin/", "/opt/own/bin/"))} == set()
+    assert not [hint for hint in hints if "pip install" in re.sub(r"\S+ -m pip install", "", hint)]
+    package = Path(edgepack.__file__).parent
+    for folder in ("bundle", "target", "deploy", "device", "check", "ondevice"):
+        for file in (package / folder).rglob("*.py"):
+            assert not re.search(r"sudo (python3? -m )?pip|pip3? uninstall", file.read_text()), file.name
+
+
+PLATFORMS = [
+    Platform(python, arch, libc)
+    for python, arch, libc in product(
+        ("3.8", "3.9", "3.11", "3.13"), ("aarch64", "armv7l"), ("glibc-2.31", "glibc-2.36", "glibc-2.41")
+    )
+]
+
+
+def test_the_mend_makes_a_python_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the hint, run as they stand, and its --python: a device finds runtime and NumPy there."""
+    for name in ("tflite_runtime-2.14.0-py3-none-any.whl", "numpy-1.26.4-py3-none-any.whl"):
+        write_wheel(tmp_path / "shelf", name)
+    for variable, value in {
+        "HOME": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": str(tmp_path / "shelf"), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(variable, value)
+    hint = no_runtime_hint()
+    (command,) = re.findall(r"`([^`]*pip install[^`]*)`", hint)
+    subprocess.run(["/bin/sh", "-ec", command], check=True, capture_output=True, timeout=120)
+    (option,) = re.findall(r"--python ('[^']+')", hint)
+    found = edgepack.probe("local:", options=ConnectOptions(python=shlex.split(option)[0])).facts["installed"]
+    assert (found["tflite-runtime"], found["numpy"]) == ("2.14.0", "1.26.4")
+
+
+# What a person has, with a bundle for the Coral accelerator, whose library is paired with tflite-runtime.
+@pytest.mark.parametrize(
+    ("device", "parts"),
+    [
+        (
+            Platform("3.13", "aarch64", "glibc-2.41"),
+            ["libedgetpu.so.1, is paired with tflite-runtime", "python 3.11, aarch64, glibc-2.36", "--without-runtime"],
+        ),
+        (Platform("3.9", "aarch64", "glibc-2.31"), ["Bundle for it: --platform 3.9,aarch64,glibc-2.31."]),
+    ],
+)
+def test_a_required_accelerator_keeps_its_runtime(device: Platform, parts: list[str]) -> None:
+    """No refusal advises the other runtime or a profile that drops the accelerator."""
+    entry = need(BOOKWORM, "tflite-runtime", [TFLITE, NUMPY])
+    files = {"model.tflite": b"m", TFLITE: TFLITE.encode(), NUMPY: NUMPY.encode()}
+    value = manifest_value(files, platforms=[entry]) | {"target": load_target("coral-usb").to_json()}
+    error = _misfit(parse(canonical_json(value)), device, {})
+    for part in parts:
+        assert part in error.hint
+    assert "generic-cpu" not in error.hint
+    assert "raspberry-pi" not in error.hint
+    assert "ai-edge-litert" not in error.hint

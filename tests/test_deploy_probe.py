@@ -129,6 +129,20 @@ def test_a_board_without_the_accelerator_s_library_fits_no_profile_that_needs_it
     )
     assert [what for what, _ in find_gaps(target, computer) if what.startswith(f"the library {library}")]
     assert find_gaps(target, dataclasses.replace(computer, delegates=(library,))) == []
+    bare = dataclasses.replace(computer, delegates=(library,), python="3.12.1", installed={})
+    if any(platform.python == "3.12" for platform in target.platforms):
+        [(missing, _)] = find_gaps(target, bare)
+        assert missing.startswith("tflite-runtime, which has no wheel for python 3.12")
+        assert find_gaps(target, dataclasses.replace(bare, installed={"tflite-runtime": "2.16.2"})) == []
+
+
+def test_a_bundle_for_another_python_is_advised_with_the_numpy_that_it_needs() -> None:
+    """32-bit bullseye needs its own bundle, and first a NumPy: both are told."""
+    old = dataclasses.replace(PI, arch="armv7l", python="3.9.2", libc="glibc-2.31", pythons=(), installed={})
+    [(missing, mend)] = find_gaps(load_target("raspberry-pi-4-32bit"), old)
+    assert missing == "Python 3.11 (this is 3.9)"
+    assert "The python3-numpy of Debian 11 is 1.19.5" in mend
+    assert "--platform 3.9,armv7l,glibc-2.31" in mend
 
 
 def test_a_library_that_nobody_looks_for_is_no_gap() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.bundle.build import bundle_options
 from edgepack.errors import InputError
 from edgepack.strict_toml import Table
 from edgepack.target import Budget, Platform, Scheme, Target, builtin_folder, list_targets, load_target
@@ -59,9 +60,17 @@ def test_a_shipped_profile_is_sound_and_plain(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_platform_of_a_shipped_profile_has_a_locked_runtime(name: str) -> None:
-    """Bundling for a shipped profile never ends in a platform that no wheel exists for."""
+    """Bundling for a shipped profile never ends in a platform that no wheel exists for.
+
+    Where a delegate is required above Python 3.11, the vendor's image has the runtime that goes with it.
+    """
     target, lock = load_target(name), read_lock()
     for platform in target.platforms:
+        if target.delegate.required and platform.python == "3.12":
+            assert not runtime_options(target, platform, lock)
+            (option,) = bundle_options(target, [platform])[0]
+            assert (option.package, option.wheels) == (target.runtime.package, ())
+            continue
         runtime, *others = runtime_options(target, platform, lock)
         assert runtime.package == target.runtime.package_for(platform.python), platform.label
         assert len(runtime.wheels) == (1 if platform.arch == "armv7l" else 2), platform.label

@@ -15,7 +15,7 @@ from edgepack.target import Delegate, Platform, load_target
 from edgepack.target.lock import Wheel, shipped_wheels
 from edgepack.target.refusal import missing_part, runtimes_for, systems_for, ways_out
 from edgepack.target.select import select_platforms
-from edgepack.target.solver import RuntimeOption, runtime_options, takes_numpy
+from edgepack.target.solver import RuntimeOption, own_runtime, runtime_options, takes_numpy
 
 CPU = load_target("generic-cpu")
 LIBCS = ("glibc-2.31", "glibc-2.36", "glibc-2.41", "musl")
@@ -99,12 +99,21 @@ def test_no_option_ever_breaks_a_rule(python: str, arch: str, libc: str, package
 
 
 def test_a_profile_with_a_delegate_keeps_its_pair() -> None:
-    """Where the profile names a delegate, the other runtime is taken only where its own has no wheel at all."""
+    """Where the profile names a delegate, the other runtime is taken only where its own has no wheel at all.
+
+    Where it requires the delegate, never.
+    """
     paired = dataclasses.replace(CPU, delegate=Delegate("libedgetpu.so.1", True))
     bookworm = Platform("3.11", "aarch64", "glibc-2.36")
     packages = [one.package for one in runtime_options(CPU, bookworm, shipped_wheels())]
     assert packages == ["tflite-runtime", "ai-edge-litert"]
     assert [one.package for one in runtime_options(paired, bookworm, shipped_wheels())] == ["tflite-runtime"]
+    trixie = Platform("3.13", "aarch64", "glibc-2.41")
+    assert runtime_options(paired, trixie, shipped_wheels()) == ()
+    wished = dataclasses.replace(CPU, delegate=Delegate("libgpu.so", False))
+    assert [one.package for one in runtime_options(wished, trixie, shipped_wheels())] == ["ai-edge-litert"]
+    assert own_runtime(paired, trixie, shipped_wheels()).package == "tflite-runtime"
+    assert own_runtime(wished, trixie, shipped_wheels()).package == "ai-edge-litert"
 
 
 def test_a_folder_fills_what_the_lock_lacks_and_no_more() -> None:
@@ -127,7 +136,7 @@ def test_a_folder_fills_what_the_lock_lacks_and_no_more() -> None:
 def test_the_systems_that_are_recommended_have_a_numpy_too() -> None:
     """On 32-bit ARM, where no NumPy has a wheel, Debian 11's own is too old and Debian 13 has no runtime: Debian 12."""
     assert [system.name for system in systems_for("armv7l", shipped_wheels())] == ["Debian 12"]
-    assert systems_for("aarch64", shipped_wheels())[0].name == "Debian 11"
+    assert systems_for("aarch64", shipped_wheels())[0].name == "Ubuntu 20.04"
     assert systems_for("riscv64", shipped_wheels()) == []
     riscv = Platform("3.11", "riscv64", "glibc-2.36")
     assert "only for aarch64, armv7l, x86_64" in missing_part(riscv, shipped_wheels())

@@ -207,15 +207,17 @@ def bundle_options(
     """The runtimes that each platform can get, the profile's own first, from the lock and a folder of ``wheels``.
 
     Raises :class:`MisfitError` "no-wheel" for a platform that no wheel is there for. ``with_runtime=False`` needs none:
-    the device has its own.
+    the device has its own. So it has on a platform that a profile names itself beside a required delegate: vendors'
+    images bring the runtime that their delegate is made for.
     """
     locked = shipped_wheels()
     brought = folder_wheels(wheels, platforms) if wheels is not None else ()
     found = []
     for platform in platforms:
         options = runtime_options(target, platform, locked, brought)
-        if not options and with_runtime:
-            raise no_wheel(platform, target.name)
+        vendors = target.delegate.required and platform in target.platforms
+        if not options and with_runtime and not vendors:
+            raise no_wheel(platform, target)
         found.append(options or (own_runtime(target, platform, locked),))
     return found
 

@@ -5,11 +5,11 @@ Each refusal is one paragraph for a tired person: what the device has, what the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from edgepack.bundle.manifest import Manifest, PlatformNeed
 from edgepack.errors import MisfitError
-from edgepack.target import Platform, list_targets
+from edgepack.target import Platform, Target, list_targets
 from edgepack.target.lock import shipped_wheels
 from edgepack.target.refusal import (
     Surroundings,
@@ -18,6 +18,7 @@ from edgepack.target.refusal import (
     other_python,
     python_option,
     runtimes_for,
+    venv_mend,
     ways_out,
 )
 from edgepack.target.solver import NUMPY_FOR, numpy_wheel, takes_numpy
@@ -50,13 +51,15 @@ def _what_fits(manifest: Manifest, device: Platform, numpy: str | None, around: 
     other = other_python(device, around, lambda one: any(fits(need, one) for need in needs))
     if other:
         return f"The device has another Python that fits: {python_option(other)}"
-    locked = shipped_wheels()
-    runtimes = runtimes_for(device, locked)
+    locked, paired = shipped_wheels(), _required_pair(manifest)
+    runtimes = [package for package in runtimes_for(device, locked) if paired is None or package == paired[1]]
     if runtimes:
         profiles = [
             target.name
             for target in list_targets()
-            if not target.delegate.required and any(fits(platform, device) for platform in target.platforms)
+            if paired is None
+            and not target.delegate.required
+            and any(fits(platform, device) for platform in target.platforms)
         ]
         named = f", or with a profile that has it: {', '.join(profiles[:3])}" if profiles else ""
         lacks_numpy = not any(
@@ -64,8 +67,30 @@ def _what_fits(manifest: Manifest, device: Platform, numpy: str | None, around: 
         )
         first = f" But first its NumPy: {numpy_mend(runtimes[-1], device, numpy, around)}" if lacks_numpy else ""
         return f"Bundle for it: --platform {device.spec}{named}.{first}"
+    if paired is not None:
+        library, package = paired
+        return _keeping_the_pair(device, needs, library, package)
     return f"Nothing can be bundled for it: {missing_part(device, locked)}. What would fit: " + "; ".join(
         ways_out(device, locked, around)
+    )
+
+
+def _required_pair(manifest: Manifest) -> tuple[str, str] | None:
+    """The delegate's library and the runtime that the profile pairs it with, where it requires the delegate."""
+    delegate, runtime = manifest.target.get("delegate"), manifest.target.get("runtime")
+    if not isinstance(delegate, Mapping) or not isinstance(runtime, Mapping) or not delegate.get("required"):
+        return None
+    return str(delegate.get("library")), str(runtime.get("package"))
+
+
+def _keeping_the_pair(device: Platform, named: Sequence[Platform], library: str, package: str) -> str:
+    """What would do on a platform that the runtime of a required delegate has no wheel for; another one is no way."""
+    systems = "; ".join(platform.label for platform in named)
+    return (
+        f"Its accelerator's library, {library}, is paired with {package}, and "
+        f"{missing_part(device, shipped_wheels(), package)}. What would fit: a system with {systems}; a wheel of "
+        f"{package} that you build, in a folder: --platform {device.spec} --wheels FOLDER; or, where the device brings "
+        f"its own {package}, --platform {device.spec} --without-runtime"
     )
 
 
@@ -77,13 +102,13 @@ def no_runtime(need: PlatformNeed, device: Platform, installed: Mapping[str, str
     state = f"has {' and '.join(have)}" if have else f"has no {' and no '.join(enough)}"
     needed = " or ".join(f"{package} {version} or newer" for package, version in enough.items())
     brings = "Bundle again without --without-runtime"
-    if not runtimes_for(device, shipped_wheels()):
-        brings = "Bundle again with --wheels FOLDER instead of --without-runtime"
+    if not set(runtimes_for(device, shipped_wheels())) & set(enough):
+        brings = "Bundle again with --wheels FOLDER that has one"
     return MisfitError(
         "no-runtime",
         f"The device {state} and the bundle brings none; the release needs {needed}.",
-        hint=f"{brings}, or install it into the device's Python: "
-        f"sudo python3 -m pip install '{runtime.package}=={runtime.version}' 'numpy{runtime.numpy}'",
+        hint=f"{brings}, or give the release a Python of its own: "
+        + venv_mend([f"{runtime.package}=={runtime.version}", f"numpy{runtime.numpy}"]),
     )
 
 
@@ -110,12 +135,21 @@ def no_numpy(title: str, package: str, device: Platform, installed: str | None, 
     )
 
 
-def no_wheel(platform: Platform, target: str) -> MisfitError:
-    """No wheel of any runtime is there to bundle for a platform."""
+def no_wheel(platform: Platform, target: Target) -> MisfitError:
+    """No wheel of a runtime that the target may have is there to bundle for a platform."""
     locked = shipped_wheels()
+    if target.delegate.required:
+        package = target.runtime.package
+        return MisfitError(
+            "no-wheel",
+            f"{package} cannot be bundled for {platform.label} (target {target.name}): "
+            f"{missing_part(platform, locked, package)}.",
+            hint=_keeping_the_pair(platform, target.platforms, str(target.delegate.library), package),
+            platform=platform.to_json(),
+        )
     return MisfitError(
         "no-wheel",
-        f"No runtime can be bundled for {platform.label} (target {target}): {missing_part(platform, locked)}.",
+        f"No runtime can be bundled for {platform.label} (target {target.name}): {missing_part(platform, locked)}.",
         hint="What would fit: "
         + "; ".join(ways_out(platform, locked))
         + "; or a device that has its own runtime: --without-runtime",

@@ -153,7 +153,7 @@ def find_gaps(target: Target, facts: DeviceFacts, brought: Sequence[Wheel] = ())
     if delegate.required and delegate.library in LOOKED_FOR and delegate.library not in facts.delegates:
         mend = _DELEGATE_PACKAGES.get(delegate.library, "")
         gaps.append((f"the library {delegate.library}" + ("" if mend else " (of the board's vendor)"), mend))
-    return gaps + (_numpy_gap(target, fitting[0], facts, brought) if fitting else [])
+    return gaps + (_runtime_gap(target, fitting[0], facts, brought) if fitting else [])
 
 
 def require_fit(target: Target, session: Session, brought: Sequence[Wheel] = ()) -> None:
@@ -188,8 +188,22 @@ def _platform_gap(target: Target, platforms: list[Platform], facts: DeviceFacts)
     if target.delegate.required:  # its library is made for the platforms of the profile
         return missing, ""
     if runtime_options(target, device, locked):
-        return missing, f"edgepack bundle MODEL.tflite --target {target.name} --platform {device.spec}"
+        first = "; ".join(mend for _, mend in _numpy_gap(target, device, facts, ()))
+        bundled = f"edgepack bundle MODEL.tflite --target {target.name} --platform {device.spec}"
+        return missing, f"{first}; {bundled}" if first else bundled
     return missing, "; ".join(ways_out(device, locked, around))
+
+
+def _runtime_gap(
+    target: Target, platform: Platform, facts: DeviceFacts, brought: Sequence[Wheel]
+) -> list[tuple[str, str]]:
+    """The runtime of a required delegate, where no wheel brings it and the device has none; else what NumPy lacks."""
+    package = target.runtime.package
+    if target.delegate.required and not runtime_options(target, platform, (*shipped_wheels(), *brought)):
+        if facts.installed.get(package):
+            return []
+        return [(f"{package}, which has no wheel for {platform.label} (of the board's vendor)", "")]
+    return _numpy_gap(target, platform, facts, brought)
 
 
 def _numpy_gap(

@@ -35,6 +35,7 @@ class System:
 
 
 SYSTEMS = (
+    System("Ubuntu 20.04", "3.8", "glibc-2.31", "1.17.4"),
     System("Debian 11", "3.9", "glibc-2.31", "1.19.5"),
     System("Ubuntu 22.04", "3.10", "glibc-2.35", "1.21.5"),
     System("Debian 12", "3.11", "glibc-2.36", "1.24.2"),
@@ -50,24 +51,26 @@ def runtimes_for(platform: Platform, wheels: Iterable[Wheel]) -> list[str]:
     return sorted({wheel.package for wheel in wheels if wheel.package in NUMPY_FOR and wheel.fits(platform)})
 
 
-def missing_part(platform: Platform, wheels: Iterable[Wheel]) -> str:
-    """Which part of the platform no runtime has a wheel for; one clause, for people."""
-    runtimes = [wheel for wheel in wheels if wheel.package in NUMPY_FOR]
+def missing_part(platform: Platform, wheels: Iterable[Wheel], package: str = "") -> str:
+    """Which part of the platform no runtime (or not this ``package``) has a wheel for; one clause, for people."""
+    runtimes = [wheel for wheel in wheels if wheel.package in ([package] if package else NUMPY_FOR)]
     if not platform.libc.startswith("glibc-"):
-        return f"no wheel of a TFLite runtime is built for {platform.libc or 'its C library'}, all are for glibc"
+        whose = package or "a TFLite runtime"
+        return f"no wheel of {whose} is built for {platform.libc or 'its C library'}, all are for glibc"
+    nobody = f"no {package}" if package else "no TFLite runtime"
     same_arch = [wheel for wheel in runtimes if wheel.arch == platform.arch]
     if not same_arch:
         archs = sorted({wheel.arch for wheel in runtimes})
-        return f"no TFLite runtime has a wheel for {platform.arch}, only for {', '.join(archs)}"
+        return f"{nobody} has a wheel for {platform.arch}, only for {', '.join(archs)}"
     same_python = [wheel for wheel in same_arch if wheel.python == platform.python]
     if not same_python:
         pythons = sorted({wheel.python for wheel in same_arch}, key=version_tuple)
         return (
-            f"no TFLite runtime has a wheel for Python {platform.python} on {platform.arch}, only for Python "
+            f"{nobody} has a wheel for Python {platform.python} on {platform.arch}, only for Python "
             f"{pythons[0]} to {pythons[-1]}"
         )
     oldest = min((wheel.glibc for wheel in same_python), key=version_tuple)
-    return f"every runtime for Python {platform.python} on {platform.arch} needs glibc {oldest} or newer"
+    return f"every {package or 'runtime'} for Python {platform.python} on {platform.arch} needs glibc {oldest} or newer"
 
 
 def ways_out(platform: Platform, wheels: Sequence[Wheel], around: Surroundings | None = None) -> list[str]:
@@ -141,5 +144,22 @@ def numpy_mend(package: str, platform: Platform, installed: str | None, around: 
             f"The python3-numpy of {system.name} is {system.numpy}, which does not fit either: take {fitting}, or name "
             "a folder with a NumPy wheel for it: `edgepack bundle --wheels FOLDER`"
         )
-    remove = "sudo python3 -m pip uninstall numpy && " if installed else ""
-    return f"Install Debian's on the device: {remove}sudo apt install python3-numpy"
+    if installed:  # Debian's pip neither replaces nor removes one (PEP 668), and python3-numpy would lie behind it
+        return "Give the release a Python of its own: " + venv_mend([f"numpy{NUMPY_FOR[package]}"])
+    return "Install Debian's on the device: sudo apt install python3-numpy"
+
+
+VENV = "~/edgepack-python"
+"""The environment that hints make on a device; its login shell knows the home folder."""
+
+
+def venv_mend(requirements: Sequence[str]) -> str:
+    """The commands that make a Python with these packages on a device, and the option that names it; no root.
+
+    Debian 12 and newer refuse ``pip install`` into the system's own Python (PEP 668, externally-managed-environment).
+    """
+    wanted = " ".join(f"'{requirement}'" for requirement in requirements)
+    return (
+        f"`python3 -m venv {VENV} && {VENV}/bin/python -m pip install {wanted}` on the device (Debian: sudo apt "
+        f"install python3-venv), then --python '{VENV}/bin/python' here"
+    )

@@ -3,7 +3,7 @@
 The rules, each the lesson of a failure: a wheel loads only on its own Python and architecture and on a C library at
 least as new as it was built for; tflite-runtime with NumPy 2 imports and then dies in ``Interpreter()``; tflite-runtime
 has a tenth of ai-edge-litert's size and goes first where the profile does not say otherwise; a profile with a delegate
-names a pair, so its runtime is exchanged only where it has no wheel at all.
+names a pair, so its runtime is exchanged only where it has no wheel at all, and where the delegate is required never.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def runtime_options(
 
     The wheels of a user's ``folder`` are for what the lock lacks: where a locked one fits, that is taken.
     """
-    packages = (target.runtime.package, *(name for name in NUMPY_FOR if name != target.runtime.package))
+    others = [] if target.delegate.required else [name for name in NUMPY_FOR if name != target.runtime.package]
+    packages = (target.runtime.package, *others)
     found = []
     for package in packages:
         runtime = choose_wheel(locked, package, platform) or choose_wheel(folder, package, platform)
@@ -73,7 +74,7 @@ def takes_numpy(package: str, version: str) -> bool:
 
 def own_runtime(target: Target, platform: Platform, locked: Iterable[Wheel]) -> RuntimeOption:
     """The option of a device that has to have its runtime itself: no wheels, and the version that edgepack knows."""
-    package = target.runtime.package_for(platform.python)
+    package = target.runtime.package if target.delegate.required else target.runtime.package_for(platform.python)
     versions = [wheel.version for wheel in locked if wheel.package == package]
     return RuntimeOption(platform, package, max(versions, key=version_tuple, default="0"), ())
 
