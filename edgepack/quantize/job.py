@@ -17,6 +17,7 @@ from edgepack.quantize.artifacts import places_beside
 from edgepack.quantize.audit import audit_samples
 from edgepack.quantize.checking import CheckedSamples, check_content, refuse_uniform
 from edgepack.quantize.checkset import refuse_large
+from edgepack.quantize.disk import require_room
 from edgepack.quantize.overlap import repeated_rows
 from edgepack.quantize.preprocessing import Preprocessing
 from edgepack.quantize.request import Goal, Request, SourceOptions
@@ -78,6 +79,7 @@ def prepare_job(request: Request, report: Reporter) -> Job:
         require_regular(path)
     watched = watch(_inputs(request))  # before anything of them is read
     source = identify_source(request.model)
+    require_room(source.bytes, [goal.output for goal in request.goals])
     opened = [
         None if text is None else open_samples(text, request.preprocessing)
         for text in (request.calibration, request.evaluation, request.check_set)

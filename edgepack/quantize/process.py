@@ -17,6 +17,7 @@ import edgepack
 from edgepack import errors
 from edgepack.errors import EdgepackError, InputError, MisfitError
 from edgepack.events import Event, Reporter
+from edgepack.quantize.disk import is_full_disk, no_room
 from edgepack.quantize.logs import with_log
 from edgepack.words import printable
 
@@ -107,6 +108,8 @@ class WorkerProcess:
                 "The system ended the conversion, most likely because memory ran out.",
                 hint="Close other programs, pin a smaller batch, or convert on a larger machine.",
             )
+        if is_full_disk(OSError("\n".join(tail))):
+            return no_room(f"The conversion ran into the disk: {tail[-1].strip()[:200]}")
         if code < 0:
             what = f"crashed with {signal.Signals(-code).name}"
         else:

@@ -30,8 +30,11 @@ from typing import IO, Any
 
 from edgepack.errors import EdgepackError, InputError
 from edgepack.quantize.answering import Worker
+from edgepack.quantize.disk import is_full_disk, no_room
 from edgepack.quantize.failures import library_failure
 from edgepack.quantize.sources import no_tensorflow
+
+_DISK_FULL = "The conversion ran into the disk: there is no room left on it"
 
 
 def main() -> int:
@@ -53,13 +56,9 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
     except EdgepackError as refusal:
         if refusal.__cause__ is not None:
             traceback.print_exception(refusal.__cause__)  # the log has all of what the message tells in a sentence
-        error = refusal
+        error = no_room(_DISK_FULL) if is_full_disk(refusal.__cause__) else refusal
     except OSError as fault:
-        error = InputError(
-            "cannot-write",
-            f"The conversion ran into the disk: {fault.strerror or fault}.",
-            hint="Make room beside the output and in the folder for temporary files.",
-        )
+        error = no_room(f"The conversion ran into the disk: {fault.strerror or fault}")
     except MemoryError:
         error = InputError(
             "out-of-memory",
@@ -73,7 +72,7 @@ def _serve(worker: Worker, request: Mapping[str, Any], replies: IO[str]) -> None
         error = no_tensorflow("litert-quantizer") if "litert" in missing else no_tensorflow()
     except Exception as fault:  # noqa: BLE001 (TensorFlow raises anything; its words are worth more than its traceback)
         traceback.print_exc()
-        error = library_failure(request["verb"], fault)
+        error = no_room(_DISK_FULL) if is_full_disk(fault) else library_failure(request["verb"], fault)
     told = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
     _send(replies, "error", {"kind": type(error).__name__, **told})
 
