@@ -13,7 +13,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("startup.py", "quantize.py", "matrix.py", "closeness.py", "predict.py", "bundle.py", "fuzz.py", "push.py")
+SCRIPTS = (
+    "startup.py",
+    "quantize.py",
+    "matrix.py",
+    "closeness.py",
+    "predict.py",
+    "bundle.py",
+    "fuzz.py",
+    "push.py",
+    "delta.py",
+)
 
 
 def main() -> None:

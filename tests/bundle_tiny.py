@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,4 +63,15 @@ def write_tiny(path: Path, files: Mapping[str, bytes] = FILES, *, manifest: byte
     sources = [(FileEntry(**entry(name, data)), data) for name, data in sorted(files.items())]
     with path.open("wb") as stream:
         write_archive(stream, content, sources)
+    return path
+
+
+def rewritten(path: Path, manifest: bytes, files: Mapping[str, bytes]) -> Path:
+    """A bundle of other files, with a manifest that vouches for them."""
+    value = json.loads(manifest)
+    for entry in value["files"]:
+        content = files[entry["path"]]
+        entry |= {"bytes": len(content), "sha256": digest(content)}
+    with path.open("wb") as stream:
+        write_archive(stream, canonical_json(value), [(FileEntry(**e), files[e["path"]]) for e in value["files"]])
     return path

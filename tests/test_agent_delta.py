@@ -247,6 +247,41 @@ def test_what_arrived_of_a_delta_survives_a_cut(power_cut: bool, tmp_path: Path)
         ] == {digest(MODEL): 40_000}
 
 
+def test_killed_at_any_of_its_disk_operations_a_delta_goes_on(tmp_path: Path) -> None:
+    """SIGKILL at one disk operation after the other: the old release stays whole, the last try ends with the new."""
+    first, second = release_of(MODEL), release_of(NEXT, "2.0.0")
+
+    def bring(agent: AgentClient) -> None:
+        agent.hello()
+        lacking = ask(agent, NEXT)
+        brought = chunk(NEXT, *lacking)
+        if lacking:
+            agent.request("chunks", brought, sha256=digest(NEXT), bytes=len(brought))
+        agent.put(second.manifest)
+        agent.request("commit", **second.commit_arguments())
+
+    with AgentClient(tmp_path / "root") as agent:
+        agent.hello()
+        agent.push(first)
+        agent.activate(first)
+    for kill_at in (4, 11, 18, 25, 32):
+        client = AgentClient(tmp_path / "root", kill_at=kill_at)
+        try:
+            bring(client)
+        except (EOFError, BrokenPipeError):
+            client.kill()
+        else:
+            client.close()
+        current = (tmp_path / "root" / "apps" / "kws" / "current").resolve()
+        assert current.name == first.release
+        assert (current / "model.tflite").read_bytes() == MODEL
+    with AgentClient(tmp_path / "root") as agent:
+        bring(agent)
+    installed = tmp_path / "root" / "apps" / "kws" / "releases" / second.release / "model.tflite"
+    assert installed.read_bytes() == NEXT
+    assert not list((tmp_path / "root" / "incoming").iterdir())
+
+
 def test_chunks_that_make_another_file_are_thrown_away(tmp_path: Path) -> None:
     """A recipe that lies about the model is found by the whole file's SHA-256; the model can then be put whole."""
     with AgentClient(tmp_path / "root") as agent:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from agent_client import AgentClient, AgentFailure, FakeRelease, digest, new_op
 from ondevice_release import lay_out, model_release, run_program
+from test_agent_delta import ask
 from test_agent_push import TOY, make_wheel, release_with_wheel
 
 
@@ -44,6 +45,25 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         (small_disk / "hog").unlink()
         assert agent.request("status", app=None)["current"] == first.release
         assert agent.put(big) == {"bytes": len(big)}
+
+
+def test_a_disk_that_fills_up_amid_a_delta_is_freed_of_it(small_disk: Path) -> None:
+    """The model that grows is a file with holes: where the disk has no room for them, it goes, and all else stays."""
+    model = os.urandom(1_000_000)
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello()
+        agent.push(FakeRelease())
+        with pytest.raises(AgentFailure, match="disk-full"):
+            ask(agent, model * 4)
+        assert len(ask(agent, model)) == 1000
+        with pytest.raises(OSError, match="No space"):
+            (small_disk / "hog").write_bytes(bytes(3 << 20))
+        with pytest.raises(AgentFailure, match="disk-full"):
+            agent.request("chunks", model, sha256=digest(model), bytes=len(model))
+        assert not list((small_disk / "root" / "incoming").glob("*.woven"))
+        (small_disk / "hog").unlink()
+        assert len(ask(agent, model)) == 1000
+        assert agent.request("chunks", model, sha256=digest(model), bytes=len(model)) == {"left": 0}
 
 
 def test_a_runtime_that_does_not_fit_is_told_before_it_is_unpacked(small_disk: Path) -> None:

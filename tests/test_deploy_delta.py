@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_models import add_model
-from bundle_tiny import content_of
+from bundle_tiny import content_of, rewritten
 from deploying import Device, tiny_target
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,12 +20,11 @@ from real_sshd import RealSshd
 
 import edgepack
 from edgepack.bundle import open_bundle
-from edgepack.bundle.archive import write_archive
 from edgepack.bundle.build import build_bundle
 from edgepack.bundle.recipe import PIECE_BYTES
 from edgepack.deploy.chunking import BATCH_BYTES, batches, deflate, lacking_chunks
 from edgepack.device import ConnectOptions, Session
-from edgepack.documents import FileEntry, canonical_json
+from edgepack.documents import canonical_json
 from edgepack.events import Event
 from edgepack.tflite import buffer_regions
 
@@ -167,17 +165,6 @@ def test_with_a_recipe_that_lies_the_model_is_sent_whole(lie: str, here: Device,
     assert pushed.bytes.sent > 4 * VALUES
     assert model_on(here, pushed.release) == files["model.tflite"]
     assert edgepack.status(**here.where).candidate == pushed.release
-
-
-def rewritten(path: Path, manifest: bytes, files: dict[str, bytes]) -> Path:
-    """A bundle of other files, with a manifest that vouches for them."""
-    value = json.loads(manifest)
-    for entry in value["files"]:
-        content = files[entry["path"]]
-        entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    with path.open("wb") as stream:
-        write_archive(stream, canonical_json(value), [(FileEntry(**e), files[e["path"]]) for e in value["files"]])
-    return path
 
 
 def test_an_agent_that_knows_no_delta_gets_the_model_whole(

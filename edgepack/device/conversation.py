@@ -38,14 +38,15 @@ class Conversation:
     """A conversation over one channel, over for good once the line breaks; a Session begins another one then.
 
     ``round_trips`` counts how often the host had to wait for the device, ``bytes_sent`` everything written to the
-    channel, the agent's source included. Calls come from one thread at a time. It owns the transport: closing it closes
-    both.
+    channel, the agent's source included, ``bytes_received`` everything read from it. Calls come from one thread at a
+    time. It owns the transport: closing it closes both.
     """
 
     def __init__(self, transport: Transport, channel: Channel, python: str) -> None:
         """``python`` is the interpreter that the channel's command starts, for messages."""
         self.round_trips = 0
         self.bytes_sent = 0
+        self.bytes_received = 0
         self.description = transport.description
         # What the device's SSH server calls itself; None where that is not known.
         self.server = transport.server
@@ -248,6 +249,7 @@ class Conversation:
     def _hear(self, max_bytes: int) -> bytes:
         data = self._channel.read(max_bytes)
         self._heard_at = time.monotonic()
+        self.bytes_received += len(data)
         return data
 
     def _ping(self) -> None:

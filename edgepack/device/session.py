@@ -53,7 +53,7 @@ class Session:
         self._hello: dict[str, Any] = {**hello, "session": self._token}
         self._retries = entrance.options.retries if entrance.renewable else 0
         self._closed = False
-        self._past = (0, 0)
+        self._past = (0, 0, 0)
         # A busy sshd may hang up before it says a word: that is tried as often as the time to connect allows.
         grace_s = entrance.options.connect_timeout_s if entrance.renewable else 0.0
         self._line = self._reach(Tries(self._retries, grace_s), reached=False)
@@ -82,6 +82,11 @@ class Session:
     def bytes_sent(self) -> int:
         """Everything written to the device, the agent's source included."""
         return self._past[1] + self._line.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Everything read from the device, what its login printed included."""
+        return self._past[2] + self._line.bytes_received
 
     def persist(self, step: Callable[[], Result]) -> Result:
         """Do ``step``, which may be done again: where the line breaks, log in again and do it again.
@@ -159,7 +164,7 @@ class Session:
     def _renew(self, tries: Tries) -> None:
         """Another line in place of the one that broke."""
         self._line.close()
-        past = (self.round_trips, self.bytes_sent)
+        past = (self.round_trips, self.bytes_sent, self.bytes_received)
         self._line = self._reach(tries, reached=True)
         self._past = past
         self.report(Event(STEP, f"{self.description} is there again"))
