@@ -28,12 +28,14 @@ from edgepack.bundle.lock import (
     renew,
 )
 from edgepack.bundle.wheels import fetch_wheels, wheel_cache
+from edgepack.cli.main import run
 from edgepack.digest import sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.target import Platform, builtin_folder, load_target, version_tuple
 from edgepack.target.lock import Wheel, choose_wheel, read_lock
 from edgepack.target.solver import NUMPY_FOR, runtime_options
 
+TINY = Path(__file__).parent / "data" / "tiny_int8.tflite"
 NAME = "numpy-1.26.4-cp311-cp311-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
 
 
@@ -137,6 +139,25 @@ def test_an_extra_index_with_another_file_is_refused_by_name(tmp_path: Path, whe
         fetch_wheels([other], cache=tmp_path / "cache", extra_indexes=[index])
     assert caught.value.code == "wheel-digest"
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_the_command_asks_the_extra_index(
+    tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bundle --extra-index`: what that index has under a locked name is fetched; another file there is exit 6."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    for package in ("numpy", "tflite-runtime"):
+        locked = choose_wheel(read_lock(), package, BOOKWORM)
+        assert locked is not None
+        folder = tmp_path / "simple" / package
+        folder.mkdir(exist_ok=True)
+        (folder / locked.filename).write_bytes(b"another")
+        (folder / "index.html").write_text(f'<a href="{locked.filename}">{locked.filename}</a>')
+    output = tmp_path / "out.edgepack"
+    words = ["--target", "raspberry-pi-4", "--platform", "3.11", "--name", "a", "--version", "1", "-o", str(output)]
+    assert run(["bundle", str(TINY), *words, "--extra-index", index]) == 6
+    assert f"{index}/" in capsys.readouterr().err
+    assert not output.exists()
 
 
 @pytest.mark.usefixtures("index")
