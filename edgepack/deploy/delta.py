@@ -16,6 +16,7 @@ from edgepack.bundle.recipe import MAX_RECIPE_BYTES, RECIPE_NAME, Recipe, chunk_
 from edgepack.deploy.chunking import batches, deflate, lacking_chunks
 from edgepack.digest import read_exactly
 from edgepack.errors import IntegrityError
+from edgepack.events import Event, Reporter, ignore_events
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
@@ -60,7 +61,13 @@ class Batch:
 
 
 def ask_delta(
-    session: Session, content: Bundle, lacking: Sequence[Piece], told: Mapping[str, Any], *, dry_run: bool
+    session: Session,
+    content: Bundle,
+    lacking: Sequence[Piece],
+    told: Mapping[str, Any],
+    *,
+    dry_run: bool,
+    report: Reporter = ignore_events,
 ) -> Delta | None:
     """What the device lacks of the model; None where it is to be sent whole. ``told`` is the answer to ``missing``."""
     model = next((piece for piece in lacking if piece.path == MODEL_NAME), None)
@@ -77,6 +84,7 @@ def ask_delta(
         return None
     is_new = any(piece.sha256 == recipe_file.sha256 for piece in lacking)
     payload, deflated = deflate(text) if is_new else (b"", False)
+    report(Event("push", f"{session.description} looks for the model's chunks in what it holds"))
     try:
         answer = session.request(
             "delta",

@@ -3,7 +3,8 @@
 The order is a promise: whether the bundle is whole comes first, before anybody is called; then what the device is,
 whether the bundle fits it, how much is missing, and only then the first byte. A release that is there already costs one
 request after ``hello``, in which the device verifies it again; otherwise ``missing`` is asked, and the files that lack
-and the ``commit`` go out without a wait in between.
+and the ``commit`` go out without a wait in between. Where the device holds other releases, one request more asks which
+chunks of the model lack (``delta.py``).
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _send_missing(
     answer = session.request("missing", **staging.missing_arguments()).result
     lacking = staging.lacking(answer.get("have") or {}, runtime_present=answer.get("runtime_present") is True)
     _require_space(session, sum(piece.bytes - piece.offset for piece in lacking) - staged_bytes(answer))
-    delta = None if whole else ask_delta(session, content, lacking, answer, dry_run=dry_run)
+    delta = None if whole else ask_delta(session, content, lacking, answer, dry_run=dry_run, report=tally.report)
     pieces = [piece for piece in lacking if delta is None or not delta.brings(piece)]
     put = sum(piece.bytes - piece.offset for piece in pieces)
     if delta is not None:
