@@ -6,7 +6,7 @@
 its wheels and model, and without the runtime against model and check set, also against the check set that float32
 inputs would make (``--model`` takes one that ``edgepack quantize`` made before, with its check set beside it).
 ``inspect``: the whole process on a bundle of 100 MB against ``edgepack --help``. ``verify``: the library call on that
-bundle against ``sha256sum``, and against a loop of hashlib.
+bundle against one pass of hashlib, and against ``sha256sum``.
 ``probe``: the library call (log in, agent, answer) over a real sshd against ``ssh HOST python -c pass``: what edgepack
 needs beyond its own start, that is with everything imported. Prints a table on stderr and JSON on stdout.
 """
@@ -46,7 +46,8 @@ GOALS = {
     "with runtime and check set": 1.02,
     "without runtime": 1.1,
     "inspect": 3.0,
-    "verify": 1.0,
+    "verify": 1.1,
+    "sha256sum": 1.0,
     "probe": 1.5,
 }
 
@@ -132,8 +133,8 @@ def verify(bundle: Path, runs: int) -> list[dict[str, Any]]:
         edgepack.verify(bundle)
 
     return [
-        paired_calls("verify, 100 MB", call, "sha256sum", by_sha256sum, runs, goal=GOALS["verify"]),
-        paired_calls("verify, 100 MB", call, "hashlib.file_digest", by_hashlib, runs),
+        paired_calls("verify, 100 MB", call, "hashlib.file_digest", by_hashlib, runs, goal=GOALS["verify"]),
+        paired_calls("verify, 100 MB", call, "sha256sum", by_sha256sum, runs, goal=GOALS["sha256sum"]),
     ]
 
 

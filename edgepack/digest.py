@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 PIECE = 1 << 20
+_CACHED_PIECE = 1 << 18  # stays in a processor's cache; hashlib.file_digest takes as much
 
 
 def sha256_file(path: Path) -> str:
@@ -49,10 +50,10 @@ class BackgroundDigest:
         with contextlib.suppress(OSError):  # result() meets it again, where somebody hears of it
             if not self._path.is_file():
                 return
-            digest = hashlib.sha256()
-            with self._path.open("rb") as stream:
-                while not self._stopped and (piece := stream.read(PIECE)):
-                    digest.update(piece)
+            digest, piece = hashlib.sha256(), memoryview(bytearray(_CACHED_PIECE))
+            with self._path.open("rb", buffering=0) as stream:
+                while not self._stopped and (count := stream.readinto(piece)):
+                    digest.update(piece[:count])
             self._digest = digest.hexdigest()
 
 

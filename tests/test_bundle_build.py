@@ -69,15 +69,33 @@ from pathlib import Path
 folder, mask, day, user = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 sys.path[:0] = sys.argv[5:]
 os.umask(mask)
-time.time = lambda: day
+import datetime
+for name, now in {"time": lambda: day, "time_ns": lambda: int(day * 1e9)}.items():
+    setattr(time, name, now)
+for name in ("localtime", "gmtime", "ctime"):
+    setattr(time, name, lambda at=None, real=getattr(time, name): real(day if at is None else at))
+time.asctime = lambda at=None, real=time.asctime: real(at or time.localtime())
+time.strftime = lambda form, at=None, real=time.strftime: real(form, at or time.localtime())
+class Day(datetime.datetime):
+    now = classmethod(lambda cls, tz=None: cls.fromtimestamp(day, tz))
+    utcnow = classmethod(lambda cls: cls.utcfromtimestamp(day))
+    today = now
+class Date(datetime.date):
+    today = classmethod(lambda cls: Day.now().date())
+datetime.datetime, datetime.date = Day, Date
 from edgepack.bundle.build import build_bundle
-from edgepack.target import load_target
+from edgepack.target import Platform, load_target
+shelf = folder / "shelf"
+runtime = (dict(wheels=shelf, sign_key=folder / "key", platforms=[Platform("3.13", "armv7l", "glibc-2.41")])
+           if shelf.is_dir() else dict(with_runtime=False))
 def build(name):
     build_bundle(folder / "m.tflite", target=load_target("raspberry-pi-4"), name="app", version="1",
-                 output=folder / name, with_runtime=False, counter=3)
+                 output=folder / name, counter=3, **runtime)
 build("first.edgepack")  # everything is imported now: another user may not read this Python's home
 if user:
-    os.chown(folder, user, user)
+    for place in (folder, folder / "key"):
+        if place.exists():
+            os.chown(place, user, user)
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
@@ -103,13 +121,18 @@ def hosts() -> list[str]:
     return [sys.executable, *(path for path in others if os.path.realpath(path) != own)]
 
 
-def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["bare", "with wheels and a signature"])
+def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path, whole: bool) -> None:
     """Python, user, folder, time zone, umask, locale, hash seed, file times and day change nothing about a bundle."""
     pythons = hosts()
     if len(pythons) < 2:
         pytest.skip("this machine has one Python only")
     packages = pure_packages(tmp_path / "packages")
     tmp_path.chmod(0o755)
+    shelf = tmp_path / "own wheels"
+    for name in (OWN, OWN_NUMPY):
+        write_wheel(shelf, name)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     cases = [
         (pythons[0], "UTC", 0o022, "0", 1e9, 0, "C"),
         (pythons[0], "Asia/Tokyo", 0o077, "1", 1.9e9, NOBODY if os.geteuid() == 0 else 0, "C.UTF-8"),
@@ -120,9 +143,13 @@ def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"somewhere {index}", dir="/tmp"))
         try:
             model = write_model(folder, values=40_000, check_set=True)
+            if whole:
+                shutil.copytree(shelf, folder / "shelf")
+                shutil.copy(tmp_path / "key", folder)
+                shutil.copy(tmp_path / "key.pub", folder)
             for path in folder.iterdir():
                 os.utime(path, (day - index * 1e6, day - index * 1e6))
-                path.chmod(0o644)
+                path.chmod(0o755 if path.is_dir() else 0o600 if path.name == "key" else 0o644)
             environment = {**os.environ, "TZ": zone, "PYTHONHASHSEED": seed, "LC_ALL": locale, "HOME": str(folder)}
             environment |= {"SOURCE_DATE_EPOCH": str(int(day)), "PYTHONDONTWRITEBYTECODE": "1"}
             command = [
@@ -143,6 +170,9 @@ def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
         finally:
             shutil.rmtree(folder)
     assert len(set(made)) == 1
+    (tmp_path / "b.edgepack").write_bytes(made[0])
+    bundle = open_bundle(tmp_path / "b.edgepack")
+    assert (bundle.signature is not None, any(path.startswith("wheels/") for path in bundle.entries)) == (whole, whole)
 
 
 def test_another_model_is_another_release(tmp_path: Path) -> None:

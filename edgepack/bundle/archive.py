@@ -193,7 +193,7 @@ def _match(files: Sequence[FileEntry], members: Sequence[Member]) -> dict[str, E
     if [(file.path, file.bytes) for file in files] != [(member.name, member.bytes) for member in members]:
         raise bad_manifest("it does not list the files that are there")
     return {
-        file.path: Entry(file.path, file.bytes, file.sha256, member.data_offset, member.crc)
+        file.path: Entry(file.path, file.bytes, file.sha256, member.data_offset)
         for file, member in zip(files, members, strict=True)
     }
 
