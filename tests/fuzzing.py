@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import random
+import re
 import sys
 import tempfile
 import time
@@ -491,15 +492,18 @@ class _AtOnce(queue.Queue):  # type: ignore[type-arg]
 AGENT_MODULES = tamed_agent()
 
 
-def serve(data: bytes) -> list[dict[str, Any]]:
-    """What the agent answers to those bytes: the headers of its frames."""
+def serve(data: bytes, pin: Any = None) -> list[dict[str, Any]]:
+    """What the agent answers to those bytes: the headers of its frames. A pinned one expects the bootstrap first."""
+    stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
     wire = AGENT_MODULES.Wire.__new__(AGENT_MODULES.Wire)
     out = bytearray()
-    wire.__dict__.update(_input=io.BufferedReader(io.BytesIO(data)), _sending=AGENT_MODULES.threading.Lock())  # type: ignore[arg-type]
+    wire.__dict__.update(_input=stream, _sending=AGENT_MODULES.threading.Lock())
     wire.silence_s, wire.beat_s, wire.write = 60.0, None, out.extend
     wire._reading_since = wire._writing_since = None
-    session = AGENT_MODULES.Session(wire)
+    session = AGENT_MODULES.Session(wire, pin)
     try:
+        if pin is not None:
+            _pass_bootstrap(stream)
         AGENT_MODULES.read_requests(wire, _AtOnce(functools.partial(AGENT_MODULES.answer, session)))
     except Ended:
         pass
@@ -507,6 +511,20 @@ def serve(data: bytes) -> list[dict[str, Any]]:
         if session.lock_fd is not None:
             os.close(session.lock_fd)
     return list(_headers(bytes(out)))
+
+
+def _pass_bootstrap(stream: io.BufferedReader) -> None:
+    """As a pinned agent begins; ends where nobody speaks as edgepack does."""
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(stream)
+    try:
+        assert re.fullmatch("[0-9a-f]*", AGENT_MODULES.pass_bootstrap())
+    except SystemExit:
+        raise Ended from None
+    finally:
+        AGENT_MODULES.signal.alarm(0)
+        sys.stdin.detach()
+        sys.stdin = before
 
 
 def _headers(out: bytes) -> Iterator[dict[str, Any]]:
@@ -554,7 +572,8 @@ OF_VERB = {
 
 
 @st.composite
-def _frames(draw: st.DrawFn) -> bytes:
+def any_frames(draw: st.DrawFn) -> bytes:
+    """A frame of any verb, with arguments that are mostly of the wrong kind."""
     verb = draw(st.sampled_from(sorted(OF_VERB)) | NAMES)
     args = {name: draw(ARGUMENTS[name]) for name in OF_VERB.get(verb, "").split() if draw(st.integers(0, 7))}
     if draw(st.booleans()) and verb in ("commit", *PAYLOADS):
@@ -583,21 +602,25 @@ def _sound(verb: str) -> dict[str, Any]:
     return {"sha256": digest(b"model"), "bytes": 5, "offset": 0, **recipe}
 
 
-def _put(data: bytes) -> bytes:
+def put_frame(data: bytes) -> bytes:
+    """The request that stages a file, whole."""
     header = {"id": 1, "verb": "put", "n": len(data), "sha256": digest(data), "bytes": len(data), "offset": 0}
     return json.dumps(header).encode() + b"\n" + data
 
 
-def _hello(*, lock: bool = True) -> bytes:
+def hello_frame(*, lock: bool = True) -> bytes:
+    """The first request; the root is put in before it is sent."""
     return (
         json.dumps({"id": 0, "verb": "hello", "n": 0, "protocol": 1, "root": "<root>", "lock": lock}).encode() + b"\n"
     )
 
 
-PUSHED = b"".join(_put(data) for data in RELEASE.files.values()) + (
+PUSHED = b"".join(put_frame(data) for data in RELEASE.files.values()) + (
     json.dumps({"id": 2, "verb": "commit", "n": 0, **RELEASE.commit_arguments()}).encode() + b"\n"
 )
-STARTS_OF_SESSIONS = st.sampled_from([b"", _hello(), _hello(lock=False), _hello() + PUSHED, _hello() + PUSHED])
+STARTS_OF_SESSIONS = st.sampled_from(
+    [b"", hello_frame(), hello_frame(lock=False), hello_frame() + PUSHED, hello_frame() + PUSHED]
+)
 DEEP_FRAMES = st.builds(
     lambda depth, kind, key: b'{"id":1,"verb":"record","n":0,"app":"kws","op":"1","%s":%s}\n'
     % (key.encode(), nested(depth, kind).encode()),
@@ -606,7 +629,7 @@ DEEP_FRAMES = st.builds(
 CONVERSATIONS = st.builds(
     lambda start, frames, cut: (start + b"".join(frames))[: None if cut is None else -cut - 1],
     STARTS_OF_SESSIONS,
-    st.lists(_frames() | _frames() | DEEP_FRAMES | st.binary(max_size=30), min_size=1, max_size=4),
+    st.lists(any_frames() | any_frames() | DEEP_FRAMES | st.binary(max_size=30), min_size=1, max_size=4),
     st.none() | st.integers(0, 40),
 )
 
@@ -617,6 +640,11 @@ def try_agent(data: bytes, folder: Path) -> str:
     AGENT_MODULES.os.environ["HOME"] = str(folder)
     replies = serve(data.replace(b"<root>", str(root).encode()))
     AGENT_MODULES.remove_tree(str(root))
+    return last_code(replies)
+
+
+def last_code(replies: list[dict[str, Any]]) -> str:
+    """What the last reply says; every error has to be one of the agent's own, with a hint."""
     codes = []
     for reply in replies:
         error = reply.get("error") or {"code": "taken", "hint": "-"}

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 from fuzzing import ROOMS, Room, try_room
+from fuzzing_pinned import PINNED, signatures
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+@pytest.fixture(scope="module", autouse=True)
+def _signed() -> None:
+    """What takes programs is made before none may be started."""
+    signatures()
+
+
+@pytest.mark.parametrize("room", [*ROOMS, PINNED], ids=lambda room: room.name)
 def test_hostile_input_ends_in_a_named_error(room: Room, tmp_path: Path) -> None:
     """Whatever a bundle, a wheel or the other side says: a named error, nothing started, nothing written elsewhere."""
     try_room(room, tmp_path, 60)

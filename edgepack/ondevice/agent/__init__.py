@@ -39,10 +39,11 @@ A pinned device
 ---------------
 ``trust`` lays the same program (as ``agent.py``), the allowed signers and ``pin.json`` down in a folder that the
 deploying account cannot write. Its key may then run ``python3 -I -u .../agent.py --pinned`` and nothing else
-(``command=`` in authorized_keys). Such an agent throws the agent that the host streams away unread, and begins as any
-other. It works in the pinned root only, takes releases only whose manifest an allowed signer signed and whose counter
-is higher than any before, runs code of such releases and the pinned hooks and nothing else, and knows no ``trust``.
-docs/security.md says what that is worth.
+(``command=`` in authorized_keys). Such an agent throws the agent that the host streams away unread (a host that knows
+streams none: ``0 <nonce>``), and begins as any other. It works in the pinned root only, takes releases only whose
+manifest an allowed signer signed and whose counter is higher than any before and not below the floor in ``pin.json``,
+runs code of such releases and the pinned hooks and nothing else, and knows no ``trust``. docs/security.md says what
+that is worth.
 
 Rules of durability
 -------------------
