@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +125,13 @@ def push_verified(
             signature=verified.signature,
         )
 
-    return session.persist(staged)
+    try:
+        return session.persist(staged)
+    except IntegrityError:
+        if not tally.resumed_bytes:
+            raise
+        report(Event(STEP, "what an interrupted push left there is damaged: sending it again"))
+        return session.persist(staged)
 
 
 def _require_admissible(session: Session, content: Bundle) -> None:
@@ -176,6 +182,7 @@ def _send_missing(
     answer = session.request("missing", **staging.missing_arguments()).result
     lacking = staging.lacking(answer.get("have") or {}, runtime_present=answer.get("runtime_present") is True)
     _require_space(session, sum(piece.bytes - piece.offset for piece in lacking) - staged_bytes(answer))
+    _tell_what_is_there(staging, lacking, tally)
     delta = None if whole else ask_delta(session, content, lacking, answer, dry_run=dry_run, report=tally.report)
     pieces = [piece for piece in lacking if delta is None or not delta.brings(piece)]
     put = sum(piece.bytes - piece.offset for piece in pieces)
@@ -212,6 +219,15 @@ def _send_missing(
         _send_missing(session, content, staging, tally, dry_run=dry_run, whole=True)
 
 
+def _tell_what_is_there(staging: Staging, lacking: Sequence[Piece], tally: _Tally) -> None:
+    """Say how much need not be sent, and how much of it an interrupted push left."""
+    there = staging.bytes - sum(piece.bytes - piece.offset for piece in lacking)
+    tally.resumed_bytes = sum(piece.offset for piece in lacking)
+    if there:
+        left = f", {size(tally.resumed_bytes)} of it from an interrupted push" if tally.resumed_bytes else ""
+        tally.report(Event(STEP, f"{size(there)} of {size(staging.bytes)} are on the device already{left}"))
+
+
 def _send(session: Session, content: Bundle, piece: Piece, tally: _Tally) -> int:
     rest = piece.bytes - piece.offset
     return session.send(
@@ -245,11 +261,13 @@ def _require_space(session: Session, needed: int) -> None:
 class _Tally:
     """What one push sent, with all its tries: one that broke off has sent something too. Tells the progress of each.
 
-    ``file_bytes`` are bytes of files, ``wire_bytes`` what they were on the wire.
+    ``file_bytes`` are bytes of files, ``wire_bytes`` what they were on the wire; ``resumed_bytes`` those that an
+    interrupted push had left for the last try.
     """
 
     def __init__(self, report: Reporter) -> None:
         self.report = report
+        self.resumed_bytes = 0
         self.file_bytes = 0
         self.wire_bytes = 0
         self._done = 0

@@ -114,8 +114,12 @@ def end_agent(code: int) -> None:
     """Ends the children and this process, now; what was going on is settled by the next locked session."""
     CHILDREN.kill_all()
     for path in MEASURE_FOLDERS:
-        with contextlib.suppress(OSError):
-            remove_tree(path)
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                remove_tree(path)
+            if not os.path.lexists(path):
+                break
+            time.sleep(0.05)  # a child that was just killed may have written once more
     os._exit(code)
 
 
