@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from bundle_models import add_model
 from bundle_tiny import content_of, rewritten
+from cutting_proxy import CuttingProxy, Fault
 from deploying import Device, tiny_target
 from hypothesis import given
 from hypothesis import strategies as st
 from real_sshd import RealSshd
+from test_device_resume import again, behind
 
 import edgepack
 from edgepack.bundle import open_bundle
@@ -141,6 +143,28 @@ def test_an_interrupted_delta_goes_on_where_it_stopped(here: Device, tmp_path: P
     pushed = edgepack.push(path, **here.where)
     assert pushed.bytes.sent <= whole - BATCH_BYTES + 2 * PIECE_BYTES
     assert model_on(here, pushed.release) == content_of(open_bundle(path), "model.tflite")
+
+
+@pytest.mark.sshd
+def test_a_delta_over_a_line_that_is_cut_goes_on_in_the_same_command(
+    sshd: RealSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut at one byte after the other of the question, the chunks and the answers: the release is whole in the end."""
+    monkeypatch.setattr("edgepack.device.retrying._LONGEST_PAUSE_S", 0.1)
+    first = bundle_of(tmp_path, weights(1) * 3, "1.0.0")
+    path = bundle_of(tmp_path, weights(1) + weights(2) + weights(3), "2.0.0")
+    cuts = [Fault(after) for after in (45_000, 400_001, 900_002)]
+    events: list[Event] = []
+    with CuttingProxy(sshd.port, faults=cuts) as proxy:
+        device = behind(proxy, sshd, tmp_path, retries=20)
+        here = Device(f"local:{device.root}", ConnectOptions(python=sys.executable), device.root)
+        edgepack.push(first, **here.where)
+        whole = edgepack.push(path, dry_run=True, **here.where).bytes.sent
+        pushed = edgepack.push(path, report=events.append, **device.where)
+    assert len(again(events)) == len(cuts)
+    assert model_on(here, pushed.release) == content_of(open_bundle(path), "model.tflite")
+    assert pushed.bytes.sent < 4 * whole
+    assert not list((here.root / "incoming").iterdir())
 
 
 @pytest.mark.parametrize("lie", ["lengths", "digests", "none", "other"])
