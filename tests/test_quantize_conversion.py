@@ -17,6 +17,7 @@ _CONVERSIONS = st.builds(
     float_layers=_NAMES,
     int16_layers=_NAMES,
     calibration_rows=st.none() | st.integers(1, 1000),
+    calibration_without=st.lists(st.integers(0, 1000), max_size=3).map(tuple),
 )
 
 

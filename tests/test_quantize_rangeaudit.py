@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgepack.quantize.rangeaudit import Ranges, audit_ranges, observe_ranges, stretch_factors, widths
+from edgepack.quantize.rangeaudit import Ranges, audit_ranges, observe_ranges, stretch_factors, stretching_rows, widths
 
 FLOAT = Path(__file__).parent / "data" / "tiny_spiky.float.tflite"
 Array = np.ndarray[Any, Any]
@@ -40,6 +40,16 @@ def test_a_row_that_alone_stretches_a_range_is_named_by_its_number_in_the_file()
     assert set(found) == {"range-stretched"}
     assert "row 137 alone stretches" in found["range-stretched"]
     assert " times: " in found["range-stretched"]
+
+
+def test_the_rows_that_stretch_are_those_that_are_named() -> None:
+    """Counted within the set, for a candidate without them; of a run of several rows all, of good rows none."""
+    highs = np.linspace(1, 1.1, 100)[:, None]
+    highs[37] = 9
+    assert stretching_rows(Ranges(("t",), -highs, highs)) == (37,)
+    assert stretching_rows(Ranges(("t",), -highs, highs, 2)) == (74, 75)
+    assert stretching_rows(Ranges(("t",), -highs, highs, 1, tuple(range(0, 300, 3)))) == (111,)
+    assert stretching_rows(Ranges(("t",), -highs[:37], highs[:37])) == ()
 
 
 def test_what_two_rows_show_is_no_outlier() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgepack.quantize.arraynames import refuse_foreign_names
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.binding import fit_samples, read_batches
 from edgepack.quantize.checking import check_content, read_labels
+from edgepack.quantize.feeding import picked_rows
 from edgepack.quantize.overlap import refuse_overlap, repeated_rows
 from edgepack.quantize.preprocessing import UNSTATED, Preprocessing, preprocessing_from
 from edgepack.quantize.samples import open_samples, parse_samples, samples_from_json
@@ -394,6 +396,16 @@ def test_names_that_no_input_has_are_refused_before_the_model_is_loaded(tmp_path
     with pytest.raises(InputError, match=r"no input of .* is called 'specs' or 'labels'") as caught:
         refuse_foreign_names(source, open_samples(save(tmp_path, "bad.npz", specs=images(2), labels=np.arange(2))))
     assert '[samples.inputs] x = ["specs"]' in caught.value.hint
+
+
+def test_picked_rows_are_those_rows_whatever_the_batch(tmp_path: Path) -> None:
+    """A candidate of tune calibrates on just the rows that it takes, the last batch being shorter."""
+    array = images(20)
+    samples = open_samples(f"{save(tmp_path, x=array)}#5:20")
+    for size, picks in itertools.product((1, 4), ([0, 3, 4, 9, 14], [7], list(range(15)))):
+        found = [batch["image"] for batch in picked_rows(samples, IMAGE, size, picks)]
+        assert all(len(rows) == size for rows in found[:-1])
+        assert np.array_equal(np.concatenate(found), array[5:][picks])
 
 
 def test_a_large_compressed_set_is_streamed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgepack.documents import Accuracy, LatencyMs, LayerError
 from edgepack.errors import GateFailed, InconclusiveError, MisfitError
-from edgepack.quantize.conversion import LITERT, Conversion, refuse_conversion
+from edgepack.quantize.conversion import LITERT, Conversion, calibration_picks, refuse_conversion
 from edgepack.quantize.tune.candidates import (
     apart,
     candidate,
@@ -84,6 +85,31 @@ def test_few_calibration_samples_are_not_split() -> None:
     """A quarter of ten samples measures no range."""
     assert not any(one.conversion.calibration_rows for one in variants(CPU, Scheme.INT8, 10))
     assert {one.conversion.calibration_rows for one in variants(CPU, Scheme.INT8, 100)} == {None, 50, 25}
+
+
+def test_the_samples_that_stretch_a_range_are_left_out_of_one_candidate() -> None:
+    """They are tried without, first of all, where enough others are left."""
+    first = variants(CPU, Scheme.INT8, 100, stretching=(3, 99))[0]
+    assert first.conversion.calibration_without == (3, 99)
+    assert first.name == "int8, without 2 calibration samples that stretch ranges"
+    assert calibration_picks(first.conversion, 100) == [*range(3), *range(4, 99)]
+    assert not any(one.conversion.calibration_without for one in variants(CPU, Scheme.INT8, 9, stretching=(3, 4)))
+
+
+@given(st.integers(1, 300), st.none() | st.integers(1, 300), st.sets(st.integers(0, 299), max_size=20))
+def test_a_subset_of_the_calibration_is_evenly_spread(rows: int, some: int | None, without: set[int]) -> None:
+    """As many as asked for, from the first on, none left out taken, and no gap of more than twice the mean and one."""
+    there = [row for row in range(rows) if row not in without]
+    asked = Conversion(Scheme.INT8, calibration_rows=some, calibration_without=tuple(sorted(without)))
+    if not there:
+        return
+    picks = calibration_picks(asked, rows)
+    assert len(picks) == min(len(there), some or len(there))
+    assert sorted(set(picks) & set(there)) == picks
+    places = [there.index(row) for row in picks]
+    steps = [after - before for before, after in itertools.pairwise([*places, len(there)])]
+    assert places[0] == 0
+    assert max(steps) - min(steps) <= 1
 
 
 def test_a_candidate_names_its_layers_as_people_know_them() -> None:

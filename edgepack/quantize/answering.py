@@ -12,10 +12,10 @@ from edgepack.documents import Finding
 from edgepack.errors import InternalError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize.arrays import Port
-from edgepack.quantize.binding import padded, read_batches
-from edgepack.quantize.conversion import Conversion, conversion_from_json
+from edgepack.quantize.binding import padded
+from edgepack.quantize.conversion import Conversion, calibration_picks, conversion_from_json
 from edgepack.quantize.evaluate import PacedModel
-from edgepack.quantize.feeding import batches_of, by_row, picked_batches
+from edgepack.quantize.feeding import batches_of, by_row, picked_batches, picked_rows
 from edgepack.quantize.floatmodel import FloatModel, open_float_model
 from edgepack.quantize.lookups import run_rows
 from edgepack.quantize.making import Maker
@@ -103,8 +103,9 @@ class Worker:
     def _calibrate(
         self, samples: Samples, inputs: tuple[Port, ...], batch: int, wanted: Conversion
     ) -> Iterator[dict[str, Array]]:
-        total = min(samples.rows, wanted.calibration_rows or samples.rows)
-        for number, rows in enumerate(read_batches(samples, inputs, batch, total)):
+        picks = calibration_picks(wanted, samples.rows)
+        total = len(picks)
+        for number, rows in enumerate(picked_rows(samples, inputs, batch, picks)):
             yield padded(rows, batch)
             self._tell(Event("quantize", "calibrating", min((number + 1) * batch, total), total, "samples"))
 

@@ -28,8 +28,9 @@ class Conversion:
     ``io``, ``granularity`` and ``float_fallback`` are the target's [quantization]; ``dense_per_tensor`` is for runtimes
     without FULLY_CONNECTED 12. ``engine`` is "tensorflow" or "litert", ``algorithm`` how litert-quantizer chooses the
     scales of weights (None: by minimum and maximum). ``float_layers`` and ``int16_layers`` name layers, by their output
-    tensors in the float .tflite, that stay in float or get 16-bit activations. ``calibration_rows`` takes the first
-    rows of the calibration samples only; ``range_method`` says how the ranges of activations are taken from them.
+    tensors in the float .tflite, that stay in float or get 16-bit activations. ``calibration_rows`` takes so many
+    of the calibration samples, evenly spread; ``calibration_without`` are rows that are left out, counted within the
+    set (:func:`calibration_picks`); ``range_method`` says how the ranges of activations are taken from them.
     ``weight_only`` is a form of "dynamic": weights are made float again before each layer, which every runtime can do.
 
     What an engine can do, :func:`refuse_conversion` tells.
@@ -47,6 +48,15 @@ class Conversion:
     calibration_rows: int | None = None
     range_method: str = MINMAX
     weight_only: bool = False
+    calibration_without: tuple[int, ...] = ()
+
+
+def calibration_picks(conversion: Conversion, rows: int) -> list[int]:
+    """Which of ``rows`` calibration samples the conversion takes, ascending and evenly spread."""
+    without = set(conversion.calibration_without)
+    there = [row for row in range(rows) if row not in without]
+    some = min(len(there), conversion.calibration_rows or len(there))
+    return [there[place * len(there) // some] for place in range(some)]
 
 
 def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
@@ -56,8 +66,8 @@ def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
 
 def conversion_from_json(value: Mapping[str, Any]) -> Conversion:
     """What :func:`conversion_to_json` wrote; a field that is left out has its default."""
-    layers = {name: tuple(value.get(name, ())) for name in ("float_layers", "int16_layers")}
-    return Conversion(**{**value, **layers, "scheme": Scheme(value["scheme"])})
+    tuples = {name: tuple(value.get(name, ())) for name in ("float_layers", "int16_layers", "calibration_without")}
+    return Conversion(**{**value, **tuples, "scheme": Scheme(value["scheme"])})
 
 
 def refuse_conversion(conversion: Conversion) -> None:

@@ -38,6 +38,29 @@ def picked_batches(
             place = next(numbers, -1)
 
 
+def picked_rows(
+    samples: Samples, inputs: tuple[Port, ...], size: int, picks: Sequence[int]
+) -> Iterator[dict[str, Array]]:
+    """Of the samples, ``size`` at a time, the rows with these ascending numbers, counted within the set."""
+    import numpy as np
+
+    if len(picks) == samples.rows:
+        yield from read_batches(samples, inputs, size)
+        return
+    wanted, first = set(picks), 0
+    held: dict[str, list[Array]] = {port.name: [] for port in inputs}
+    for batch in read_batches(samples, inputs, size, picks[-1] + 1):
+        count = len(next(iter(batch.values())))
+        for place in range(count):
+            if first + place in wanted:
+                for name, rows in batch.items():
+                    held[name].append(rows[place])
+                if len(held[inputs[0].name]) == size or first + place == picks[-1]:
+                    yield {name: np.stack(rows) for name, rows in held.items()}
+                    held = {name: [] for name in held}
+        first += count
+
+
 def _synthetic(inputs: tuple[Port, ...], size: int, total: int) -> Iterator[dict[str, Array]]:
     """Normal numbers for float inputs, zeros for the rest (any index into a table exists); open sizes become 1."""
     import numpy as np

@@ -116,15 +116,11 @@ def audit_ranges(ranges: Ranges, name: str, first_row: int = 0, rows: int | None
     Rows are counted from ``first_row``, the first row's number in its file; there are ``rows``. Fewer than 8 runs say
     nothing, and fewer than 100 that are not all nothing of how ranges grow.
     """
-    import numpy as np
-
-    runs = len(ranges.lows)
-    if runs < _FEWEST_ROWS or not ranges.tensors:
+    if not _says_something(ranges):
         return ()
-    # A quantized range always holds zero.
-    lows, highs = np.minimum(ranges.lows, 0), np.maximum(ranges.highs, 0)
+    lows, highs = _with_zero(ranges)
     factors = stretch_factors(lows, highs)
-    many = runs >= _MANY_ROWS
+    many = len(ranges.lows) >= _MANY_ROWS
     stretching = factors.max(axis=1) > (STRETCH if many else STRETCH_OF_FEW)
     found = [_stretched(ranges, factors, lows, highs, name, first_row, stretching)] if stretching.any() else []
     calm = int((~stretching).sum())
@@ -133,6 +129,27 @@ def audit_ranges(ranges: Ranges, name: str, first_row: int = 0, rows: int | None
         if (_ratio(wide[2], wide[1]) - 1).max() > STILL_GROWING:
             found.append(_growing(ranges, wide, name, calm, rows))
     return tuple(found)
+
+
+def stretching_rows(ranges: Ranges) -> tuple[int, ...]:
+    """The rows, counted within the set, that "range-stretched" is said of; of a run of several rows all of them."""
+    if not _says_something(ranges):
+        return ()
+    limit = STRETCH if len(ranges.lows) >= _MANY_ROWS else STRETCH_OF_FEW
+    stretching = (stretch_factors(*_with_zero(ranges)).max(axis=1) > limit).nonzero()[0]
+    firsts = [(ranges.runs[run] if ranges.runs else int(run)) * ranges.rows_per_run for run in stretching]
+    return tuple(row for first in firsts for row in range(first, first + ranges.rows_per_run))
+
+
+def _says_something(ranges: Ranges) -> bool:
+    return len(ranges.lows) >= _FEWEST_ROWS and bool(ranges.tensors)
+
+
+def _with_zero(ranges: Ranges) -> tuple[Array, Array]:
+    """The ends of each range, which holds zero as a quantized one always does."""
+    import numpy as np
+
+    return np.minimum(ranges.lows, 0), np.maximum(ranges.highs, 0)
 
 
 def stretch_factors(lows: Array, highs: Array) -> Array:

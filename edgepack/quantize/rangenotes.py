@@ -8,7 +8,7 @@ from edgepack.documents import Finding
 from edgepack.errors import MisfitError
 from edgepack.quantize.arrays import Port
 from edgepack.quantize.checking import CheckedSamples
-from edgepack.quantize.rangeaudit import audit_ranges
+from edgepack.quantize.rangeaudit import audit_ranges, stretching_rows
 from edgepack.quantize.rangerows import runs_to_look_at
 from edgepack.quantize.workshop import Workshop
 from edgepack.tflite import read_model
@@ -36,3 +36,17 @@ def range_notes(
             ),
         )
     return audit_ranges(ranges, samples.name, samples.start, samples.rows)
+
+
+def rows_that_stretch(
+    shop: Workshop, float_model: Path, inputs: tuple[Port, ...], calibration: CheckedSamples
+) -> tuple[int, ...]:
+    """The calibration rows, counted within the set, that :func:`range_notes` names; () where they cannot be seen."""
+    rows = calibration.samples.rows
+    try:
+        ranges = shop.ranges(
+            float_model, inputs, calibration, runs_to_look_at(read_model(float_model), rows, calibration.outermost)
+        )
+    except MisfitError:
+        return ()
+    return tuple(row for row in stretching_rows(ranges) if row < rows)

@@ -16,7 +16,7 @@ from edgepack.events import Reporter, ignore_events
 from edgepack.quantize.artifacts import place
 from edgepack.quantize.gate import BudgetGate, judge_floor, judge_size
 from edgepack.quantize.job import Job, prepare_job
-from edgepack.quantize.rangenotes import range_notes
+from edgepack.quantize.rangenotes import range_notes, rows_that_stretch
 from edgepack.quantize.request import Goal, Request
 from edgepack.quantize.run import Run, opened_shop
 from edgepack.quantize.tune.candidates import Candidate
@@ -84,6 +84,17 @@ class Bench:
         except MisfitError:
             return ()  # the search says why
         return range_notes(self._shop, float_model, self._run.inputs, calibration, whole=False)
+
+    def rows_that_stretch(self, candidate: Candidate) -> tuple[int, ...]:
+        """The calibration rows, counted within the set, that the notes of :meth:`range_notes` name."""
+        calibration = self._job.calibration
+        if calibration is None:
+            return ()
+        try:
+            float_model = self._run.float_model(self._shop.convert(candidate.conversion, calibration))
+        except MisfitError:
+            return ()
+        return rows_that_stretch(self._shop, float_model, self._run.inputs, calibration)
 
     def layer_feeds(self, candidate: Candidate) -> dict[str, tuple[str, ...]]:
         """The layers of the float model that a candidate is quantized from, each with those that it reads."""

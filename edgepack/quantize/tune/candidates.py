@@ -50,18 +50,27 @@ def first_candidates(target: Target, engine: str = TENSORFLOW) -> tuple[Candidat
     return tuple(candidate(_plain(target, scheme, engine)) for scheme in legal_schemes(target))
 
 
-def variants(target: Target, scheme: Scheme, calibration_rows: int, engine: str = TENSORFLOW) -> tuple[Candidate, ...]:
+def variants(
+    target: Target,
+    scheme: Scheme,
+    calibration_rows: int,
+    engine: str = TENSORFLOW,
+    stretching: tuple[int, ...] = (),
+) -> tuple[Candidate, ...]:
     """The other ways to a scheme, for when the plain one costs too much accuracy: the same bytes, but for the scales.
 
-    Fewer calibration samples (an outlier may be among those left out), litert-quantizer's ranges of activations and
-    its ways to choose the scales of weights.
+    The calibration samples without those that alone stretch a range (``stretching``, counted within the set), a half
+    and a quarter of them evenly spread (an outlier may be among those left out), litert-quantizer's ranges of
+    activations and its ways to choose the scales of weights.
     """
     plain = _plain(target, scheme, engine)
     litert = dataclasses.replace(plain, engine=LITERT)
     found = [litert]
     if scheme in INTEGER_SCHEMES:
         halves = [calibration_rows // part for part in (2, 4)]
+        calm = [dataclasses.replace(plain, calibration_without=stretching)] if stretching else []
         found = [
+            *(calm if calibration_rows - len(stretching) >= _FEWEST_ROWS else []),
             *(dataclasses.replace(plain, calibration_rows=rows) for rows in halves if rows >= _FEWEST_ROWS),
             *(dataclasses.replace(litert, range_method=method) for method in RANGE_METHODS),
         ]
@@ -95,6 +104,10 @@ def candidate(conversion: Conversion) -> Candidate:
         parts.append(f"{conversion.algorithm} weights")
     if conversion.calibration_rows is not None:
         parts.append(f"{conversion.calibration_rows} calibration samples")
+    if conversion.calibration_without:
+        count = len(conversion.calibration_without)
+        them = "sample that stretches" if count == 1 else "samples that stretch"
+        parts.append(f"without {count} calibration {them} ranges")
     for layers, how in ((conversion.float_layers, "in float"), (conversion.int16_layers, "in 16 bits")):
         if layers:
             shown = [short_name(layer) for layer in layers[:_SHOWN_LAYERS]]

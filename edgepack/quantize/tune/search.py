@@ -63,12 +63,15 @@ class Search:
         """Everything that was tried."""
         return tuple(self._trials.values())
 
-    def run(self, target: Target, calibration_rows: int) -> tuple[Trial, ...]:
-        """Try what the target may have, and stop looking for a better int8 or dynamic model once one keeps."""
+    def run(self, target: Target, calibration_rows: int, stretching: tuple[int, ...] = ()) -> tuple[Trial, ...]:
+        """Try what the target may have, and stop looking for a better int8 or dynamic model once one keeps.
+
+        ``stretching`` are the calibration rows that alone stretch a range, counted within the set.
+        """
         self._try(first_candidates(target, self._engine))
         for scheme in (Scheme.INT8, Scheme.DYNAMIC):
             if self._lost(scheme):
-                self._try(variants(target, scheme, calibration_rows, self._engine))
+                self._try(variants(target, scheme, calibration_rows, self._engine, stretching))
         if self._lost(Scheme.INT8):
             allowed = target.budget.model_bytes
             if target.quantization.float_fallback:

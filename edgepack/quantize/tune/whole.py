@@ -32,10 +32,10 @@ def run_tune(request: Request, measure: Measure | None, executor: Executor | Non
     job = prepare_job(request, report)
     (goal,) = job.goals
     with staging(goal) as scratch, opened_bench(job, scratch, report) as bench:
-        notes = _range_notes(bench, goal.target, engine_of(job), report)
+        notes, stretching = _range_notes(bench, goal.target, engine_of(job), report)
         on_device = None if measure is None else _on_device(bench, measure, scratch)
         search = Search(request, max_drop, bench, executor, report, engine_of(job), on_device)
-        trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0)
+        trials = search.run(goal.target, job.calibration.samples.rows if job.calibration else 0, stretching)
         choice = choose(trials, max_drop, goal.target)
         if choice is None:
             raise _none_keeps(job, trials, max_drop)
@@ -52,14 +52,18 @@ def _none_keeps(job: Job, trials: Sequence[Trial], max_drop: float) -> EdgepackE
     return error
 
 
-def _range_notes(bench: Bench, target: Target, engine: str, report: Reporter) -> tuple[Finding, ...]:
-    """What the calibration samples do to ranges, told before the search and once for all candidates."""
+def _range_notes(
+    bench: Bench, target: Target, engine: str, report: Reporter
+) -> tuple[tuple[Finding, ...], tuple[int, ...]]:
+    """What the calibration samples do to ranges, told before the search and once for all candidates; who stretches."""
     integer = (one for one in first_candidates(target, engine) if one.conversion.scheme in INTEGER_SCHEMES)
     first = next(integer, None)
-    notes = () if first is None else bench.range_notes(first)
+    if first is None:
+        return (), ()
+    notes = bench.range_notes(first)
     for note in notes:
         report(Event(STEP, f"note: {note.message}"))
-    return notes
+    return notes, bench.rows_that_stretch(first)
 
 
 def check_request(request: Request) -> float:
