@@ -79,15 +79,25 @@ def make_two_sided() -> Any:
 
 
 class Module(tf.Module):  # type: ignore[misc]
-    """A model that no Keras has seen: a projection, a sine (no int8 kernel), a determinant (no kernel at all)."""
+    """A model that no Keras has seen: a projection, a sine (no int8 kernel), a determinant (no kernel at all).
+
+    With a "table" its classes are looked up in one of numbers, with "words" in one of words.
+    """
 
     def __init__(self, kind: str, batch: int | None) -> None:
         super().__init__()
         self.kind = kind
         self.weights = tf.Variable(np.random.default_rng(2).standard_normal((16, 16)), dtype=tf.float32)
         self.answer = tf.function(self._answer, input_signature=[tf.TensorSpec((batch, 16), tf.float32, name="v")])
+        if kind in ("table", "words"):
+            values = tf.range(16, dtype=tf.int64) if kind == "table" else tf.constant(list("abcdefghijklmnop"))
+            pairs = tf.lookup.KeyValueTensorInitializer(tf.range(16, dtype=tf.int64), values)
+            self.table = tf.lookup.StaticHashTable(pairs, -1 if kind == "table" else "?")
 
     def _answer(self, v: Any) -> dict[str, Any]:
+        if self.kind in ("table", "words"):
+            found = self.table.lookup(tf.argmax(v @ self.weights, axis=1))
+            return {"out": found if self.kind == "words" else tf.cast(found, tf.float32)[:, None]}
         if self.kind == "sine":
             return {"out": tf.sin(v)}
         if self.kind == "determinant":
@@ -273,7 +283,8 @@ def main() -> None:
     Module("projection", None).save(folder / "module")
     Module("projection", 8).save(folder / "module_of_8")
     Module("sine", None).save(folder / "sine")
-    Module("determinant", None).save(folder / "determinant")
+    for kind in ("determinant", "table", "words"):
+        Module(kind, None).save(folder / kind)
     make_other_sources(folder)
 
 

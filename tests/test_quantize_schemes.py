@@ -189,6 +189,18 @@ def test_an_operator_without_integers_is_seen(worker: WorkerProcess, small_model
         assert not check_conformance(model, strict).passed
 
 
+def test_tables_beside_variables_are_refused_by_what_they_need(
+    worker: WorkerProcess, small_models: Path, tmp_path: Path
+) -> None:
+    """A lookup table reaches the converter, which names its operators; an output of words is refused at once."""
+    with pytest.raises(InputError, match="'out' is string") as refusal:
+        load(worker, small_models / "words", "saved-model")
+    assert refusal.value.code == "unsupported-output"
+    load(worker, small_models / "table", "saved-model")
+    with pytest.raises(MisfitError, match="LookupTableFindV2"):
+        convert(worker, target(scheme=Scheme.FLOAT32), f"{small_models}/vectors.npz", tmp_path / "model.tflite")
+
+
 def test_operators_that_no_runtime_has_are_named(worker: WorkerProcess, small_models: Path, tmp_path: Path) -> None:
     """A determinant has no TFLite operator: a misfit with its name, in every scheme."""
     load(worker, small_models / "determinant", "saved-model")

@@ -39,7 +39,8 @@ def load_trained(path: Path, kind: str, signature: str | None = None) -> Trained
     """The model of :func:`~edgepack.quantize.sources.identify_source`'s kind, a SavedModel's by that signature.
 
     Keras 2 files go through tf_keras, called by its own name: TF_USE_LEGACY_KERAS would change what ``tf.keras`` means,
-    and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input", "mixed-precision".
+    and is not needed. Raises InputError "unreadable-model", "no-signature", "unsupported-input", "unsupported-output",
+    "mixed-precision".
     """
     try:
         if kind in (SAVED_MODEL, KERAS_2_SAVED_MODEL):
@@ -51,13 +52,23 @@ def load_trained(path: Path, kind: str, signature: str | None = None) -> Trained
     except Exception as fault:  # TensorFlow and Keras raise anything
         raise _unreadable(path, kind, fault) from fault
     for port in trained.inputs:
-        if not re.fullmatch(r"(float|int|uint)[0-9]+|bool", port.dtype) or not port.shape:
+        if not _NUMBERS.fullmatch(port.dtype) or not port.shape:
             raise InputError(
                 "unsupported-input",
                 f"{path}: the input {port.name!r} is {port.dtype} of shape {list(port.shape)}.",
                 hint="edgepack takes inputs of numbers with the batch as their first dimension.",
             )
+    for port in trained.outputs:
+        if not _NUMBERS.fullmatch(port.dtype):
+            raise InputError(
+                "unsupported-output",
+                f"{path}: the output {port.name!r} is {port.dtype}, and edgepack compares numbers.",
+                hint="Let the model give the number, and look its word up in the program that uses it.",
+            )
     return trained
+
+
+_NUMBERS = re.compile(r"(float|int|uint)[0-9]+|bool")
 
 
 # What TensorFlow 2.21, Keras 3 and tf_keras say of damaged files, and what it means.
@@ -226,7 +237,8 @@ def save_pinned(trained: TrainedModel, batch: int | None, folder: Path) -> None:
     """Write the model as a SavedModel with one signature, its batch pinned, that TFLiteConverter reads.
 
     Only the variables are saved beside the graph. Through a Keras object the converter saves every layer's functions
-    as well, which takes most of its time, and the outputs lose their names.
+    as well, which takes most of its time, and the outputs lose their names. A model that holds other resources (tables)
+    keeps its object for them.
     """
     import tensorflow as tf
 
@@ -234,5 +246,7 @@ def save_pinned(trained: TrainedModel, batch: int | None, folder: Path) -> None:
     concrete = tf.function(lambda **tensors: trained.call(tensors)).get_concrete_function(**specs)
     module = tf.Module()
     module.variables_ = list(concrete.graph.variables)
-    module.keep = trained.keep if not module.variables_ else None
+    handles = {id(variable.handle) for variable in module.variables_}
+    held = [tensor for tensor in concrete.captured_inputs if tensor.dtype == tf.resource]
+    module.keep = trained.keep if any(id(tensor) not in handles for tensor in held) or not handles else None
     tf.saved_model.save(module, str(folder), signatures={_SIGNATURES[0]: concrete})
