@@ -12,6 +12,7 @@ class Event:
 
     ``step`` is the verb ("quantize", "push", ...), ``message`` a short phrase for a person, ``done`` and ``total``
     count ``unit`` ("samples", "bytes", "runs") where the step can be counted; ``total`` is None where no end is known.
+    ``concludes``: the command's answer says the same, so that a terminal shows it once.
     """
 
     step: str
@@ -19,6 +20,7 @@ class Event:
     done: int | None = None
     total: int | None = None
     unit: str = ""
+    concludes: bool = False
 
 
 Reporter = Callable[[Event], None]

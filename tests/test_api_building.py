@@ -67,15 +67,15 @@ def test_a_diff_names_every_field_and_file_that_differs(tmp_path: Path) -> None:
     changes = {
         line["what"]: (line["before"], line["after"]) for line in edgepack.diff_bundles(before, after)["changes"]
     }
-    size = f"{edgepack.inspect(before).files[0].bytes} bytes"
+    size = edgepack.inspect(before).files[0].bytes
     assert changes == {
         "version": ("1.0.0", "1.0.1"),
-        "target.budget.p95_ms": ("10.0", "20.0"),
+        "target.budget.p95_ms": (10.0, 20.0),
         "check.npz": (size, size),
     }
     without, _ = tiny_bundle(tmp_path / "without", version="1.0.0", budget={"p95_ms": 10.0}, check_set=False)
     lines = edgepack.diff_bundles(before, without)["changes"]
-    assert lines == [{"what": "check.npz", "before": size, "after": "absent"}]
+    assert lines == [{"what": "check.npz", "before": size, "after": None, "unit": "bytes"}]
     assert edgepack.diff_bundles(before, before)["changes"] == []
 
 

@@ -74,6 +74,7 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     assert found.parity is not None
     assert found.parity.top1_agreement == 1.0
     assert found.parity.max_abs_error <= 2 / 256
+    assert found.device["python"] == found.runtime["python"], "the one that ran the model"
     assert found.device["python"].startswith(f"3.{sys.version_info.minor}.")
     assert found.runtime["package"] in ("tflite-runtime", "ai-edge-litert")
     assert {"throttled", "temperature_c", "governor"} <= found.conditions.keys()

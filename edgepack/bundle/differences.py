@@ -6,21 +6,38 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgepack.bundle.sshsig import read_signature
+
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
 
 
-def changes_between(old: Bundle, new: Bundle, files: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Each leaf of the manifests and each file that differs, with what was before and after.
+def changes_between(old: Bundle, new: Bundle, files: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each leaf of the manifests, the signatures and each file that differs, with what was before and after.
+
+    Values keep their types: a number is one, and None is what one side lacks. A file's is its size in bytes.
 
     ``files`` is what :func:`edgepack.bundle.diff_bundles` says of them: ``added``, ``removed``, ``changed``.
     """
     old_sizes = {file.path: file.bytes for file in old.manifest.files}
     new_sizes = {file.path: file.bytes for file in new.manifest.files}
     paths = sorted([*files["added"], *files["removed"], *(change["path"] for change in files["changed"])])
-    return _differences("", _fields(old), _fields(new)) + [
-        {"what": path, "before": _bytes(old_sizes.get(path)), "after": _bytes(new_sizes.get(path))} for path in paths
+    return [
+        *_differences("", _fields(old), _fields(new)),
+        *_differences("signature", _signer(old), _signer(new)),
+        *(
+            {"what": path, "before": old_sizes.get(path), "after": new_sizes.get(path), "unit": "bytes"}
+            for path in paths
+        ),
     ]
+
+
+def _signer(bundle: Bundle) -> dict[str, Any] | None:
+    """Whose key signed a bundle; None where nobody's did."""
+    if bundle.signature is None:
+        return None
+    found = read_signature(bundle.signature)
+    return {"fingerprint": found.fingerprint, "key_type": found.key_type}
 
 
 def _fields(bundle: Bundle) -> dict[str, Any]:
@@ -29,8 +46,8 @@ def _fields(bundle: Bundle) -> dict[str, Any]:
     return {key: inner for key, inner in value.items() if key not in ("files", "contents")}
 
 
-def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:
-    """Each leaf of two JSON values that differs, by its dotted name; "absent" is what one side lacks."""
+def _differences(where: str, before: Any, after: Any) -> list[dict[str, Any]]:
+    """Each leaf of two JSON values that differs, by its dotted name; None is what one side lacks."""
     if before == after:
         return []
     old, new = _branches(before), _branches(after)
@@ -38,7 +55,7 @@ def _differences(where: str, before: Any, after: Any) -> list[dict[str, str]]:
         prefix = f"{where}." if where else ""
         keys = sorted(old.keys() | new.keys())
         return [line for key in keys for line in _differences(prefix + key, old.get(key), new.get(key))]
-    return [{"what": where, "before": _shown(before), "after": _shown(after)}]
+    return [{"what": where, "before": before, "after": after}]
 
 
 def _branches(value: Any) -> dict[str, Any] | None:
@@ -48,13 +65,3 @@ def _branches(value: Any) -> dict[str, Any] | None:
     if value is None:
         return {}
     return value if isinstance(value, dict) else None
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "absent"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _bytes(size: int | None) -> str:
-    return "absent" if size is None else f"{size} bytes"

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from edgepack.bundle.signers import MAX_BYTES, require_any_signer
 from edgepack.bundle.sshsig import NAMESPACE, Signature, read_signature
 from edgepack.documents import SignatureInfo
 from edgepack.errors import InputError, IntegrityError
@@ -48,10 +49,13 @@ def require_key(key: Path) -> None:
 
 
 def require_signers(allowed_signers: Path) -> None:
-    """Raises :class:`InputError` "no-allowed-signers" where the file cannot be read."""
+    """Raises :class:`InputError`: "no-allowed-signers" where the file cannot be read, "bad-allowed-signers" for others.
+
+    ssh-keygen passes over lines that are none, and would say of any file that the key is not in it.
+    """
     try:
-        with allowed_signers.expanduser().open("rb"):
-            return
+        with allowed_signers.expanduser().open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(
             "no-allowed-signers",
@@ -59,6 +63,12 @@ def require_signers(allowed_signers: Path) -> None:
             hint="Name one with --allowed-signers; a line of it is a name and a public key: "
             f'alice@example.com namespaces="{NAMESPACE}" ssh-ed25519 AAAA...',
         ) from None
+    if len(content) > MAX_BYTES:
+        raise InputError(
+            "bad-allowed-signers", f"{allowed_signers} is no file of allowed signers: it is larger than 256 KiB.",
+            hint="Name the file that has a line for each signer.",
+        )  # fmt: skip
+    require_any_signer(content.decode("utf-8", "replace"), str(allowed_signers))
 
 
 def check_signature(
@@ -128,7 +138,8 @@ def _refusal(said: str, allowed_signers: Path, found: Signature, subject: str) -
         return IntegrityError(
             "signer-expired",
             f"{subject} is signed by {found.fingerprint}, which is not valid today: {reason.strip()}.",
-            hint="Sign the bundle with a key that is valid, or renew that key's line in the file of allowed signers.",
+            hint="Sign the bundle with a key that is valid, or renew valid-before in that key's line of "
+            f"{allowed_signers}.",
             fingerprint=found.fingerprint,
         )
     namespaced = "not permitted for use in signature namespace" in said
@@ -155,10 +166,10 @@ def _sign_error(key: Path, said: str) -> InputError:
         return InputError(
             "bad-sign-key", f"The key {key} can be read by others, so it is not used.", hint=f"chmod 600 {key}"
         )
-    if "No private key found" in said:
+    if "No private key found" in said or _is_public_key(key):
         return InputError(
             "bad-sign-key",
-            f"{key} is a public key, and its private half is neither beside it nor in an agent.",
+            f"{key} is a public key, and its private half is neither beside it (without .pub) nor in an agent.",
             hint=f"Put it there with ssh-add, or name the private key with --sign. ssh-keygen said: {last}",
         )
     return InputError(
@@ -166,6 +177,15 @@ def _sign_error(key: Path, said: str) -> InputError:
         f"ssh-keygen cannot sign with {key}: {last}",
         hint="Name an SSH key: a private key's file, or a public key's whose private half is in ssh-agent.",
     )
+
+
+def _is_public_key(key: Path) -> bool:
+    """Whether a file has the one line of a public key, whatever its name ends in."""
+    try:
+        with key.open("rb") as file:
+            return re.match(rb"(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA", file.read(100)) is not None
+    except OSError:
+        return False
 
 
 def _ssh_keygen(

@@ -138,7 +138,7 @@ def check_release(
             return document
 
         document = session.persist(measured)
-    report(Event(STEP, f"{document.verdict}: {' '.join(document.reasons)}"))
+    report(Event(STEP, f"{document.verdict}: {' '.join(document.reasons)}", concludes=True))
     return document
 
 
@@ -182,7 +182,7 @@ def conclude(
         model_bytes=plan.model_bytes,
         accuracy=accuracy,
         parity=comparison.parity if comparison else None,
-        device=_device(facts),
+        device=_device(facts, measurement),
         runtime=dict(measurement.get("runtime") or {}) | {"delegate": measurement.get("delegate")},
         conditions=dict(measurement.get("conditions") or {}) | {"emulated": measured.emulated},
         budget=plan.budget.to_json(),
@@ -276,6 +276,8 @@ def _rounded(latency: LatencyMs) -> LatencyMs:
     return LatencyMs(**{k: None if v is None else round(v, 6) for k, v in values.items()}, n=latency.n)
 
 
-def _device(facts: DeviceFacts) -> Mapping[str, Any]:
+def _device(facts: DeviceFacts, measurement: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was measured on: its ``python`` is the one that ran the model, which the release's device.json names."""
     names = ("arch", "python", "libc", "model", "hostname", "os", "release", "cpus", "memory_bytes", "emulated")
-    return {name: getattr(facts, name) for name in names}
+    ran = (measurement.get("runtime") or {}).get("python")
+    return {name: getattr(facts, name) for name in names} | ({"python": ran} if ran else {})

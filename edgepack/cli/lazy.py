@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -47,12 +48,24 @@ class StrictCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does, and refuse what it would take silently."""
         args = with_wait(args)
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        raw, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.params:
+            if _takes_paths(parameter) and _is_empty(raw.get(str(parameter.name))):
+                ctx.fail(f"{max(parameter.opts, key=len)}: empty file name.")
         for option, times in Counter(given).items():
             if times > 1 and _has_one_value(option) and not ctx.resilient_parsing:
                 names = "/".join((max(option.opts, key=len), *option.secondary_opts))
                 ctx.fail(f"{names} is given {times} times, and takes one value.")
         return super().parse_args(ctx, args)
+
+
+def _takes_paths(parameter: Any) -> bool:
+    """Whether Typer makes paths of it: the path of nothing would be that of the current folder, which nobody meant."""
+    return getattr(getattr(parameter, "type_descriptor", None), "annotation", None) is Path
+
+
+def _is_empty(value: Any) -> bool:
+    return value == "" or (isinstance(value, (list, tuple)) and "" in value)
 
 
 def _has_one_value(option: Any) -> bool:

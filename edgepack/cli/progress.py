@@ -82,6 +82,8 @@ class Progress:
         if self._quiet:
             return
         self._clear()
+        if event.concludes and self._live:
+            return
         self._stream.write(f"{event.step}: {printable(event.message)}\n")
         self._stream.flush()
 

@@ -156,24 +156,25 @@ def verified(document: documents.VerifyDocument) -> str:
     return printable(f"{document.path}: whole. {what}, {signed}.")
 
 
-def targets(found: Iterable[Target]) -> str:
-    """The profiles, a line each."""
+def targets(found: Mapping[Target, str]) -> str:
+    """The profiles and where each comes from, a line each."""
     rows = [
         [
             target.name,
             str(target.quantization.scheme),
             target.tested,
             "yes" if target.deployable else "no",
+            origin,
             target.description,
         ]
-        for target in found
+        for target, origin in found.items()
     ]
-    return table(rows, ["target", "scheme", "tested", "deployable", "description"])
+    return table(rows, ["target", "scheme", "tested", "deployable", "from", "description"])
 
 
-def target(found: Target) -> str:
+def target(found: Target, origin: str) -> str:
     """One profile, every value."""
-    return table([key, _plain(value)] for key, value in _flat(found.to_json()))
+    return table([["from", origin], *([key, _plain(value)] for key, value in _flat(found.to_json()))])
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

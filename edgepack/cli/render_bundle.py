@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -90,10 +91,21 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 def bundle_diff(changes: Mapping[str, Any]) -> str:
     """What changed from one bundle to another: first inside of the model, then fields and files."""
-    rows = [[str(change["what"]), _short(change["before"]), _short(change["after"])] for change in changes["changes"]]
+    rows = [
+        [str(change["what"]), *(_short(_leaf(change[side], change.get("unit"))) for side in ("before", "after"))]
+        for change in changes["changes"]
+    ]
     if not rows:
         return "The two bundles hold the same."
     return "\n\n".join([*_model_diff(changes.get("model")), table(rows, ["what", "before", "after"])])
+
+
+def _leaf(value: Any, unit: str | None) -> str:
+    """A value of the JSON document, for people; "absent" is what one side lacks."""
+    if value is None:
+        return "absent"
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{shown} {unit}" if unit else shown
 
 
 def _model_diff(model: Mapping[str, Any] | None) -> list[str]:

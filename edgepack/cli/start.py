@@ -63,9 +63,11 @@ def _add_targets(table: Table) -> None:
     def list_(run: Run) -> int:
         """List the profiles: built in, from ./targets, from your configuration folder."""
         from edgepack.target import list_targets
+        from edgepack.target.find import target_origin
 
-        found = list_targets(run.report)
-        return run.answer({"schema": 1, "targets": [target.to_json() for target in found]}, render.targets(found))
+        origins = {target: target_origin(target.name) for target in list_targets(run.report)}
+        shown = [{**target.to_json(), "origin": origin} for target, origin in origins.items()]
+        return run.answer({"schema": 1, "targets": shown}, render.targets(origins))
 
     @verb(targets, "show")
     def show(
@@ -73,9 +75,13 @@ def _add_targets(table: Table) -> None:
         name: Annotated[
             str, typer.Argument(metavar="NAME", help="A profile's name or file.", autocompletion=target_names)
         ],
+        toml: Annotated[bool, typer.Option("--toml", help="As the TOML of a complete profile, to copy.")] = False,
     ) -> int:
-        """Show one profile with everything that it inherits."""
+        """Show one profile with everything that it inherits, and where it comes from."""
         from edgepack.target import load_target
+        from edgepack.target.find import target_origin
+        from edgepack.target.written import profile_toml
 
-        target = load_target(name)
-        return run.answer({"schema": 1, **target.to_json()}, render.target(target))
+        target, origin = load_target(name), target_origin(name)
+        text = profile_toml(target) if toml else render.target(target, origin)
+        return run.answer({"schema": 1, **target.to_json(), "origin": origin}, text)

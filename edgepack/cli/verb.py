@@ -151,12 +151,15 @@ class Run:
         return self.project.sign.get("allowed_signers") if self.project else None
 
     def answer(self, document: Any, text: str, exit_code: int = 0) -> int:
-        """Print the document (``--json``) or the text for people on stdout, and hand on the exit code."""
+        """Print the document (``--json``) or the text for people on stdout, and hand on the exit code.
+
+        The document of a dry run says so: ``"dry_run": true``.
+        """
         if self.as_json:
             from edgepack import documents
 
             value = document if isinstance(document, dict) else documents.to_json_value(document)
-            text = documents.to_json(value)
+            text = documents.to_json({**value, "dry_run": True} if self.dry_run else value)
         else:
             text = printable_lines(text)
         write_out(text.rstrip("\n") + "\n")

@@ -76,6 +76,12 @@ def start_error(device: str, python: str, status: int | None, stderr: bytes, sai
             f"{f'Python {after[0]}' if after else python} on {device} is too old: edgepack needs 3.8 or newer there.",
             hint="Name a newer one with --python PATH (see `edgepack probe`), or install one on the device.",
         )
+    if BOOTSTRAP[:16].encode() in stderr + said:  # a program that took the agent's first line for a file or a word
+        return MisfitError(
+            "no-python",
+            f"{python} on {device} is no Python: it does not run what Python runs.",
+            hint="Name a Python 3.8 or newer with --python PATH; `edgepack probe DEVICE` lists those that are there.",
+        )
     if status in (126, 127):
         return MisfitError(
             "no-python",

@@ -57,6 +57,15 @@ def target_folders() -> tuple[Path, ...]:
     return Path("targets"), Path(config).expanduser() / "edgepack" / "targets", builtin_folder()
 
 
+def target_origin(name_or_path: str | Path) -> str:
+    """Where the profile of that name comes from: "built in", or the folder or file that it was found in."""
+    path = _find(name_or_path)
+    if path.parent.resolve() == builtin_folder():
+        return "built in"
+    shown = path if _is_path(name_or_path) else path.parent
+    return str(shown) if shown.is_absolute() or str(shown).startswith(".") else f"./{shown}"
+
+
 def builtin_folder() -> Path:
     """The folder of the shipped profiles and of runtimes.lock: inside an installed package, else beside it."""
     package = Path(__file__).resolve().parent.parent
@@ -74,7 +83,7 @@ def _find(name_or_path: str | Path, *, beside: Path | None = None, chain: tuple[
     Files of the ``chain`` that led here are passed over: a user's own raspberry-pi-4 may extend the built-in one.
     """
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
+    if _is_path(name_or_path):
         path = (beside.parent if beside else Path()) / Path(text).expanduser()
         candidates = [path]
     else:
@@ -88,17 +97,23 @@ def _find(name_or_path: str | Path, *, beside: Path | None = None, chain: tuple[
         raise InputError(
             "bad-target", f"Target profiles extend each other in a circle: {shown}.", hint="Break the circle."
         )
-    raise _unknown(text)
+    raise _unknown(text, is_path=_is_path(name_or_path))
 
 
-def _unknown(text: str) -> InputError:
+def _is_path(name_or_path: str | Path) -> bool:
+    text = os.fspath(name_or_path)
+    return isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml")
+
+
+def _unknown(text: str, *, is_path: bool) -> InputError:
     names = sorted({path.stem for folder in target_folders() for path in _profiles_in(folder)})
     similar = nearest(Path(text).stem, names)
     if similar:
         hint = f"Did you mean {' or '.join(similar)}? `edgepack targets list` shows all of them."
     else:
         hint = "`edgepack targets list` shows all of them; your own file works too: --target ./mine.toml."
-    return InputError("unknown-target", f"There is no target profile {text!r}.", hint=hint, nearest=list(similar))
+    said = f"The file {text} does not exist." if is_path else f"There is no target profile {text!r}."
+    return InputError("unknown-target", said, hint=hint, nearest=list(similar))
 
 
 def _read_layers(path: Path) -> tuple[list[dict[str, Any]], list[str]]:

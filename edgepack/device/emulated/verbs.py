@@ -171,7 +171,7 @@ def _planned(system: System, places: Places, mirror: str | None) -> EmulateStart
         device=system.name,
         ssh_config=str(places.ssh_config),
         port=process.port if process else None,
-        made=mirror is not None,
+        made=False,
         already_running=process is not None,
         seconds=0.0,
         commands=tuple(commands),

@@ -110,11 +110,13 @@ def switch(
     current = read_current(root, app)
     last = state["history"][-1] if state["history"] else {}
     interrupted = last.get("outcome") == "interrupted" and last.get("to") == release
+    changed = current != release or interrupted
+    before = (last.get("from") if interrupted else current) if changed else find_previous(root, app, state, current)
     result: Dict[str, Any] = {
         "app": app,
         "current": release,
-        "previous": last.get("from") if interrupted else current,
-        "changed": current != release or interrupted,
+        "previous": before,
+        "changed": changed,
         "unchecked": unchecked,
         "hooks": [],
         "was_bad": release in state["bad"],

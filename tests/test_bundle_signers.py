@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.deploy.signers import pinned_signers
+from edgepack.bundle.signers import pinned_signers
 from edgepack.errors import InputError
 
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)

@@ -1,4 +1,4 @@
-"""What of a file of allowed signers is pinned on a device; pure.
+"""Reading a file of allowed signers, and what of it is pinned on a device; pure.
 
 A device's clock may be wrong by years, so lifetimes are judged here, on the host, when the device is pinned: lines that
 are not valid now stay away, and the others go without their dates (ssh-keygen(1), ALLOWED SIGNERS).
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from edgepack.errors import InputError
 
 MAX_BYTES = 256 * 1024
+_SHOWN = 3
 _OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(,|$)', re.IGNORECASE)
 _OPTIONS = ("cert-authority", "namespaces", "valid-after", "valid-before")
 _LINE = re.compile(
@@ -54,14 +55,32 @@ def pinned_signers(text: str, now: datetime.datetime) -> PinnedSigners:
             kept.append(_without_dates(found))
             principals.append(found.principals)
     if faults or not kept:
-        raise InputError(
-            "bad-allowed-signers",
-            "The file of allowed signers cannot be pinned: "
-            + ("; ".join(faults) or "; ".join(left_out) or "it names nobody")
-            + ".",
-            hint='A line is a name and a public key: alice@example.com namespaces="edgepack" ssh-ed25519 AAAA...',
-        )
+        raise _no_signers("The file of allowed signers cannot be pinned", faults or left_out)
     return PinnedSigners("".join(f"{line}\n" for line in kept), tuple(principals), tuple(left_out))
+
+
+def require_any_signer(text: str, name: str) -> None:
+    """Raises :class:`InputError` "bad-allowed-signers" where no line of the file ``name`` is a signer, valid or not."""
+    faults = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            _parse(line.strip())
+            return
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    raise _no_signers(f"{name} is no file of allowed signers", faults)
+
+
+def _no_signers(what: str, faults: list[str]) -> InputError:
+    shown = "; ".join(faults[:_SHOWN]) or "it names nobody"
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return InputError(
+        "bad-allowed-signers",
+        f"{what}: {shown}{more}.",
+        hint='A line is a name and a public key: alice@example.com namespaces="edgepack" ssh-ed25519 AAAA...',
+    )
 
 
 @dataclass(frozen=True, slots=True)
