@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 from .arguments import take_size
 from .disk import change_tree_mode, confined, list_names, make_folder, remove_tree, sync_folder
 from .errors import bad_request
+from .failpoints import reach
 from .limits import NAME_PATTERN
 from .releases import commit_time, freed_bytes, list_apps, list_releases, read_current, release_folder, runtime_of
 from .session import Session
@@ -45,6 +46,7 @@ def gc(session: Session, request: Request) -> Dict[str, Any]:
     state["bad"] = [name for name in state["bad"] if name not in removed]
     state["operations"][request.args["op"]] = {"result": result}
     save_state(root, app, state)
+    reach("gc:noted")
     return result
 
 
@@ -68,7 +70,9 @@ def discard(session: Session, folder: str) -> None:
     change_tree_mode(folder, writable=True)
     os.rename(folder, trash)
     sync_folder(os.path.dirname(folder))
+    reach("gc:trashed")
     remove_tree(trash)
+    reach("gc:removed")
 
 
 def unused_runtimes(session: Session, root: str, without: List[str]) -> List[str]:

@@ -31,6 +31,7 @@ from .disk import (
 )
 from .errors import AgentError
 from .facts import now
+from .failpoints import reach
 from .limits import APP_PATTERN, DIGEST_PATTERN, MANIFEST_LIMIT, NAME_PATTERN, RELEASE_PATTERN, SCHEMA, SIGNATURE
 from .lock import sweep_incoming
 from .releases import (
@@ -69,6 +70,7 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
         require_admissible(session, session.pin, manifest, app, release, signature)
         device = pinned_device(session, manifest[1], args)
     note_counter(root, app, release, manifest[1].get("counter"))
+    reach("commit:counted")
     if args.get("runtime") is not None:
         install_runtime(session, take(args, "runtime", dict))
     already = os.path.isdir(folder) and not find_damage(folder, release)
@@ -90,7 +92,9 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     state["candidate"] = release
     state["operations"][args["op"]] = {"result": result}
     save_state(root, app, state)
+    reach("commit:noted")
     sweep_incoming(session, root, everything=True)
+    reach("commit:swept")
     return result
 
 
@@ -131,14 +135,17 @@ def place_release(
         for name, data in beside.items():
             write_atomically(os.path.join(staged, name), data)
         sync_tree(staged)
+        reach("commit:assembled")
         if os.path.isdir(folder):
             mend_tree(staged, folder)
         else:
             os.rename(staged, folder)
             sync_folder(os.path.dirname(folder))
+        reach("commit:placed")
     finally:
         remove_tree(staged)
     change_tree_mode(folder, writable=False)
+    reach("commit:sealed")
 
 
 def rewrite_beside(session: Session, folder: str, beside: Dict[str, bytes]) -> None:

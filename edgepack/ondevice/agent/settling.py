@@ -10,6 +10,7 @@ from typing import Optional
 
 from .disk import confined, digest_file, link_or_copy
 from .facts import now
+from .failpoints import reach
 from .releases import list_releases, point_current, read_current, release_folder
 from .state import conclude, conclude_failure, load_state, read_state, save_state
 
@@ -31,6 +32,7 @@ def settle(root: str, app: str) -> Optional[str]:
     intent = state["intent"]
     if not isinstance(intent, dict):
         return kept
+    reach("settle:begun")
     entry = {key: intent.get(key) for key in ("op", "verb", "from", "to", "at", "by", "unchecked")}
     if intent.get("back"):
         if read_current(root, app) == intent.get("to"):
@@ -40,6 +42,7 @@ def settle(root: str, app: str) -> Optional[str]:
         conclude(state, entry, "interrupted")
     state["intent"] = None
     save_state(root, app, state)
+    reach("settle:settled")
     return kept
 
 

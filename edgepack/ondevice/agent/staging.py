@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional
 from .arguments import take_list, take_name, take_size
 from .disk import confined, is_whole, make_folder, remove_tree, require_executable, require_space, size_of, sync_folder
 from .errors import AgentError, bad_request
+from .failpoints import reach
 from .limits import CHUNK, DIGEST_PATTERN, NAME_PATTERN
 from .releases import index_contents
 from .session import Session
@@ -60,8 +61,10 @@ def put(session: Session, request: Request) -> Dict[str, Any]:
         if hasher.hexdigest() != sha256:
             remove_tree(part)
             raise AgentError("digest-mismatch", f"What arrived is not the file {sha256[:12]}…", "Push again.")
+        reach("put:arrived")
         os.replace(part, whole)
         sync_folder(os.path.dirname(whole))
+        reach("put:staged")
         info = os.lstat(whole)
         session.verified.add((sha256, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns))
     return {"bytes": received}
@@ -82,6 +85,7 @@ def receive_part(session: Session, payload: Payload, part: str, sha256: str, off
             view = memoryview(chunk)
             while view:
                 view = view[file.write(view) :]
+            reach("put:writing")
         session.hashers[sha256] = (file.tell(), hasher)
         os.fsync(file.fileno())
     return hasher.copy()

@@ -10,6 +10,7 @@ from .arguments import take, take_name, take_who
 from .counters import require_newer
 from .errors import AgentError, bad_request
 from .facts import now
+from .failpoints import reach
 from .hooks import Hooks, hook_environment, run_hook
 from .limits import RELEASE_PATTERN
 from .releases import (
@@ -128,9 +129,12 @@ def switch(
         if not request.dry_run:
             state["intent"] = entry
             save_state(root, app, state)
+            reach("switch:intended")
             if current != release:
                 point_current(root, app, release)
+            reach("switch:swapped")
             result["hooks"], failure = hooks.run(hook_environment(root, app, release))
+            reach("switch:hooked")
             if failure is not None:
                 swap_back(session, app, state, entry, hooks, failure)
                 raise failure
@@ -142,6 +146,8 @@ def switch(
         return result
     state["operations"][op] = {"result": result}
     save_state(root, app, state)
+    if result["changed"]:
+        reach("switch:noted")
     return result
 
 
@@ -155,9 +161,12 @@ def swap_back(
     state["intent"] = dict(entry, back=True, error=failure.to_json(), **{"from": before})
     with contextlib.suppress(OSError):  # a note that cannot be written must not keep the old release from returning
         save_state(root, app, state)
+    reach("back:intended")
     point_current(root, app, before)
+    reach("back:swapped")
     conclude_failure(state, entry, failure.to_json())
     save_state(root, app, state)
+    reach("back:noted")
     if before is not None and hooks.after:
         run_hook("after_activate", hooks.after, hooks.timeout_s, hook_environment(root, app, before))
 
