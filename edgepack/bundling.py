@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.arguments import as_path, as_target, written
+from edgepack.bundledocuments import BundleDocument, VerifyDocument
 from edgepack.digest import BackgroundDigest
-from edgepack.documents import BundleDocument, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
 

@@ -1,5 +1,7 @@
 """The schema of every JSON document that edgepack prints; the one place where a field gets its name.
 
+Those of bundles stand in :mod:`edgepack.bundledocuments`: ``inspect`` does not wait for all the others to be made.
+
 Each document is a frozen dataclass whose field names are the JSON keys; :func:`to_json_value` adds ``"schema": 1``. The
 Python functions return these values, the commands print them. Numbers carry their unit in the name; a number that was
 not measured, or not measured often enough to be claimed, is None.
@@ -8,12 +10,21 @@ not measured, or not measured often enough to be claimed, is None.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 1
+from edgepack.bundledocuments import BundleContents as BundleContents
+from edgepack.bundledocuments import BundleDocument as BundleDocument
+from edgepack.bundledocuments import CheckSetInfo as CheckSetInfo
+from edgepack.bundledocuments import FileEntry as FileEntry
+from edgepack.bundledocuments import SignatureInfo as SignatureInfo
+from edgepack.bundledocuments import TensorInfo as TensorInfo
+from edgepack.bundledocuments import VerifyDocument as VerifyDocument
+from edgepack.jsonvalues import SCHEMA as SCHEMA
+from edgepack.jsonvalues import canonical_json as canonical_json
+from edgepack.jsonvalues import nests_deeper as nests_deeper
+from edgepack.jsonvalues import to_json as to_json
+from edgepack.jsonvalues import to_json_value as to_json_value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -254,110 +265,6 @@ class ReportDocument:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file of a bundle: its path inside, size and digest."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SignatureInfo:
-    """The signature of a bundle's manifest.
-
-    ``principal`` is the name that the file of allowed signers gives the key, None where it was not held against one.
-    ``fingerprint`` is the key's as ``ssh-keygen -l`` shows it, ``namespace`` what the signature was made for.
-    """
-
-    principal: str | None
-    fingerprint: str
-    key_type: str
-    namespace: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """An input or output of a model, under the source model's name; -1 in ``shape`` for a size that is open.
-
-    ``scale`` and ``zero_point`` hold one number each where the tensor is quantized, none where it is not.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    scale: tuple[float, ...] = ()
-    zero_point: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CheckSetInfo:
-    """The samples that a device is checked with; ``reference``: the float model's outputs are there too."""
-
-    samples: int
-    labelled: bool
-    reference: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BundleContents:
-    """What ``inspect`` reads out of a bundle's files.
-
-    ``operators`` counts them by kind, ``weight_bytes`` says how many bytes of constants are of which type,
-    ``parameters`` how many numbers they are, ``part_bytes`` what takes the room. ``notes`` say what cannot be read.
-    """
-
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    operators: Mapping[str, int]
-    weight_bytes: Mapping[str, int]
-    parameters: int
-    check_set: CheckSetInfo | None
-    part_bytes: Mapping[str, int]
-    notes: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BundleDocument:
-    """What a bundle holds; ``signature`` is None on an unsigned one, and not checked here.
-
-    ``counter`` is the number that its maker counts releases with, None where there is none. ``contents`` and
-    ``provenance`` (what ``quantize`` wrote down) are there on what ``inspect`` tells.
-    """
-
-    path: str
-    name: str
-    version: str
-    release: str
-    sha256: str
-    bytes: int
-    target: str
-    platforms: tuple[Mapping[str, Any], ...]
-    files: tuple[FileEntry, ...]
-    signature: SignatureInfo | None
-    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    counter: int | None = None
-    contents: BundleContents | None = None
-    provenance: Mapping[str, Any] | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class VerifyDocument:
-    """What ``verify`` found: every digest was recomputed (a mismatch is an error, not a document).
-
-    ``signature`` was checked: it is of this very content, and by one of the allowed signers where they were named.
-    """
-
-    path: str
-    release: str
-    files: int
-    bytes: int
-    signature: SignatureInfo | None
-    counter: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class ProbeDocument:
     """What a device is; ``fits`` names the profiles that fit, best first, ``missing`` what stands in the way of others.
 
@@ -585,38 +492,3 @@ class EmulateChangeDocument:
     name: str
     changed: bool
     bytes: int
-
-
-def to_json_value(document: Any) -> dict[str, Any]:
-    """The document as plain JSON values, ``schema`` first."""
-    return {"schema": SCHEMA, **dataclasses.asdict(document)}
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """The text that goes to stdout: indented, keys in the order of the schema, no NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-
-
-def canonical_json(value: Any) -> bytes:
-    """The one byte string of a JSON value, for digests and signatures: sorted keys, no blanks, UTF-8, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
-
-
-def nests_deeper(value: Any, levels: int) -> bool:
-    """Whether a JSON value has more levels than that; some part of Python's own JSON fails at a thousand or so."""
-    level = [value]
-    for _ in range(levels):
-        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
-        level = [item for items in inner for item in items]
-    return bool(level)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")

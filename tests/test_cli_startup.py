@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from bundle_tiny import write_tiny
 
 HEAVY = ("numpy", "paramiko", "tensorflow", "tf_keras", "keras", "ai_edge_litert", "tflite", "tflite_runtime", "h5py")
 REPORT = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)"
@@ -28,6 +30,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_importing_the_library_is_as_light_as_help() -> None:
     """A script that imports edgepack pays for what it calls only."""
     assert heavy_imports_of("import edgepack; edgepack.push, edgepack.quantize, edgepack.check") == []
+
+
+def test_inspect_waits_for_nothing_that_it_does_not_show(tmp_path: Path) -> None:
+    """Neither the documents of the other verbs nor the reading of profiles is imported to show a bundle."""
+    path = str(write_tiny(tmp_path / "b.edgepack"))
+    code = f"import sys; from edgepack.cli.main import run; run(['inspect', {path!r}]); loaded = set(sys.modules)"
+    unwanted = "'edgepack.documents', 'edgepack.target.values', 'edgepack.strict_toml', 'tomllib'"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(sorted(loaded & {{{unwanted}}}))"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("verb", ["status", "push", "check"])

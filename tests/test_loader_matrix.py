@@ -17,7 +17,7 @@ from ondevice_release import model_release, run_program
 from edgepack.bundle.runtime import NUMPY_FOR, numpy_fits
 from edgepack.bundle.wheels import fetch_wheels
 from edgepack.target.lock import Wheel, read_lock
-from edgepack.target.values import version_tuple
+from edgepack.target.platform import version_tuple
 
 # The ends of what there is; the others are long proofs.
 ALWAYS = {("3.8", "2.13.0"), ("3.11", "2.14.0"), ("3.13", "2.3.0")}

@@ -24,8 +24,8 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.opened import AGAIN, Bundle, Entry
 from edgepack.bundle.sshsig import MAX_SIGNATURE_BYTES, read_signature
+from edgepack.bundledocuments import FileEntry
 from edgepack.digest import PIECE, read_exactly
-from edgepack.documents import FileEntry
 from edgepack.errors import InputError, IntegrityError
 from edgepack.files import require_regular
 

@@ -34,11 +34,12 @@ from edgepack.bundle.misfit import no_wheel
 from edgepack.bundle.recipe import RECIPE_NAME, make_recipe
 from edgepack.bundle.signature import require_key, sign
 from edgepack.bundle.wheels import fetch_wheels, folder_wheels
+from edgepack.bundledocuments import BundleDocument, FileEntry
 from edgepack.digest import sha256_file
-from edgepack.documents import BundleDocument, FileEntry, canonical_json
 from edgepack.errors import InputError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.files import check_output
+from edgepack.jsonvalues import canonical_json
 from edgepack.target import Platform, Scheme, Target
 from edgepack.target.lock import shipped_wheels
 from edgepack.target.solver import NUMPY_FOR, RuntimeOption, own_runtime, runtime_options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.bundle.manifest import CHECK_SET_NAME, MODEL_NAME
 from edgepack.bundle.opened import Bundle, Entry
-from edgepack.documents import BundleContents, CheckSetInfo, TensorInfo
+from edgepack.bundledocuments import BundleContents, CheckSetInfo, TensorInfo
 from edgepack.errors import EdgepackError
 
 if TYPE_CHECKING:

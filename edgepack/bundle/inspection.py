@@ -14,7 +14,7 @@ from edgepack.bundle.contents import read_bundled_model, read_contents
 from edgepack.bundle.manifest import MODEL_NAME
 from edgepack.bundle.opened import Bundle
 from edgepack.bundle.sshsig import read_signature
-from edgepack.documents import BundleDocument, SignatureInfo, VerifyDocument
+from edgepack.bundledocuments import BundleDocument, SignatureInfo, VerifyDocument
 from edgepack.errors import InputError
 from edgepack.events import Reporter, ignore_events
 

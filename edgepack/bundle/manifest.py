@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgepack.bundle.fields import array, size, table, text
-from edgepack.documents import FileEntry, canonical_json, nests_deeper
+from edgepack.bundledocuments import FileEntry
 from edgepack.errors import InputError, IntegrityError, MisfitError
+from edgepack.jsonvalues import canonical_json, nests_deeper
 from edgepack.target import Platform
 
 SCHEMA = 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgepack.bundle.signers import MAX_BYTES, require_any_signer
 from edgepack.bundle.sshsig import NAMESPACE, Signature, read_signature
-from edgepack.documents import SignatureInfo
+from edgepack.bundledocuments import SignatureInfo
 from edgepack.errors import InputError, IntegrityError
 
 # A key in hardware waits for a touch, an agent may ask its user.

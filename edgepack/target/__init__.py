@@ -6,25 +6,24 @@ all faults at once and gives a :class:`Target`.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from edgepack.target.values import (
-    BUDGET,
-    INTEGER_SCHEMES,
-    Budget,
-    Delegate,
-    MeasurePolicy,
-    Platform,
-    Quantization,
-    Runtime,
-    Scheme,
-    Target,
-    libc_fits,
-    version_tuple,
-)
+from edgepack.target.platform import Platform, libc_fits, version_tuple
 
 if TYPE_CHECKING:
     from edgepack.target.find import builtin_folder, list_targets, load_target, target_folders
+    from edgepack.target.values import (
+        BUDGET,
+        INTEGER_SCHEMES,
+        Budget,
+        Delegate,
+        MeasurePolicy,
+        Quantization,
+        Runtime,
+        Scheme,
+        Target,
+    )
 
 __all__ = [
     "BUDGET",
@@ -46,12 +45,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What finds profiles is imported when it is asked for: many commands know their target from a bundle."""
-    if name not in ("builtin_folder", "list_targets", "load_target", "target_folders"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from edgepack.target import find
+_FINDING = ("builtin_folder", "list_targets", "load_target", "target_folders")
 
-    value = getattr(find, name)
+
+def __getattr__(name: str) -> Any:
+    """Values and what finds profiles are imported when they are asked for: a bundle names its target itself."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{'find' if name in _FINDING else 'values'}"), name)
     globals()[name] = value
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgepack.strict_toml import Number, Table, TableList, Text, find_faults, read_toml, refuse_faults
 from edgepack.target.find import builtin_folder
-from edgepack.target.values import Platform, libc_fits, version_tuple
+from edgepack.target.platform import Platform, libc_fits, version_tuple
 
 _WHEEL = Table(
     {

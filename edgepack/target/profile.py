@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgepack.strict_toml import Flag, Number, Table, TableList, TableOf, Text, TextList, find_faults
+from edgepack.target.platform import Platform
 from edgepack.target.values import (
     BUDGET,
     INTEGER_SCHEMES,
@@ -13,7 +14,6 @@ from edgepack.target.values import (
     Budget,
     Delegate,
     MeasurePolicy,
-    Platform,
     Quantization,
     Runtime,
     Scheme,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgepack.target.lock import Wheel
+from edgepack.target.platform import Platform, libc_fits, version_tuple
 from edgepack.target.solver import NUMPY_FOR, numpy_wheel, takes_numpy
-from edgepack.target.values import Platform, libc_fits, version_tuple
 
 
 @dataclass(frozen=True, slots=True)

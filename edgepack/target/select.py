@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from edgepack.errors import InputError
 from edgepack.strict_toml import find_faults
+from edgepack.target.platform import Platform
 from edgepack.target.profile import PLATFORM
-from edgepack.target.values import Platform, Target
+from edgepack.target.values import Target
 
 _FORM = "Write PYTHON,ARCH,LIBC, such as 3.9,aarch64,glibc-2.31, or a part of it that picks from the target's: "
 

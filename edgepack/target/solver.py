@@ -15,7 +15,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from edgepack.target.lock import Wheel, choose_wheel, shipped_wheels
-from edgepack.target.values import Platform, Target, version_tuple
+from edgepack.target.platform import Platform, version_tuple
+from edgepack.target.values import Target
 
 NUMPY_FOR = {"tflite-runtime": ">=1.23.2,<2", "ai-edge-litert": ">=1.23.2"}
 """NumPy that each runtime takes: both ask for 1.23.2, and tflite-runtime 2.14.0 was built against the ABI before 2.
