@@ -23,6 +23,7 @@ from edgepack.bundle.lock import (
     WANTED,
     lock_text,
     lock_wheel,
+    newer_version,
     oldest_glibc,
     platform_tags,
     renew,
@@ -241,6 +242,29 @@ def test_renewing_the_lock_writes_what_pip_gets_or_nothing(
         renew(path, [*wanted, ("numpy", "9.9.9", ("3.11",), ("aarch64",))])
     assert path.read_text() == before
     assert sorted(tmp_path.iterdir()) == [path, shelf]
+
+
+def test_renewing_the_lock_never_takes_another_content_for_a_locked_name(
+    tmp_path: Path, shelf: Path, offline: pytest.MonkeyPatch
+) -> None:
+    """An index that serves other bytes under a locked file name is refused, and the lock stays as it was."""
+    path, wanted = tmp_path / "runtimes.lock", [("numpy", "1.26.4", ("3.11",), ("aarch64",))]
+    offline.setenv("PIP_FIND_LINKS", str(shelf))
+    renew(path, wanted)
+    before = path.read_text()
+    with zipfile.ZipFile(shelf / NAME, "a") as changed:
+        changed.writestr("numpy/extra.py", "evil = True")
+    with pytest.raises(IntegrityError, match="was locked with") as caught:
+        renew(path, wanted)
+    assert caught.value.code == "wheel-digest"
+    assert path.read_text() == before
+
+
+def test_newer_versions_are_told_and_prereleases_are_none() -> None:
+    """What grew old is seen from the index's file names."""
+    names = ["numpy-2.5.5-cp312-cp312-linux_x86_64.whl", "numpy-3.0.0rc1-cp312-cp312-linux_x86_64.whl"]
+    assert newer_version(names, "2.5.5") is None
+    assert newer_version([*names, "numpy-2.10.0-cp312-cp312-linux_x86_64.whl"], "2.5.5") == "2.10.0"
 
 
 def test_a_wrong_file_in_the_folder_is_an_integrity_error(tmp_path: Path, shelf: Path, wheel: Wheel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -323,6 +324,11 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(capsys: pytest.CaptureF
     assert "bookworm" in told
     assert told.count("http://mirror.example.org/debian") == 1
     assert "/usr/sbin/sshd" in told
+    assert (
+        run(["emulate", "start", PI.name, "--mirror", "http://mirror.example.org/debian/", "--dry-run", "--json"]) == 0
+    )
+    document = json.loads(capsys.readouterr().out)
+    assert (document["made"], document["dry_run"]) == (False, True)
     assert not Places.of(PI).folder.parent.exists()
 
 
