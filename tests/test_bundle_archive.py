@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import io
 import stat
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +51,9 @@ def test_ordinary_zip_tools_can_look_inside(tiny: Path) -> None:
         assert archive.testzip() is None
         assert archive.namelist() == ["manifest.json", *sorted(FILES)]
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        packed = {info.filename for info in archive.infolist() if info.compress_type == zipfile.ZIP_BZIP2}
+        assert packed == {"loader.py"}
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED, zipfile.ZIP_BZIP2}
 
 
 def test_every_changed_byte_is_noticed(tiny: Path) -> None:
@@ -186,6 +190,51 @@ def test_a_lying_size_is_refused(tiny: Path, field_offset: int) -> None:
     tiny.write_bytes(content)
     with pytest.raises(IntegrityError):
         open_bundle(tiny)
+
+
+def packed_otherwise(path: Path, content: bytes, packed: bytes) -> Path:
+    """A bundle whose loader.py is vouched for as ``content``, and lies in it as ``packed``."""
+
+    class Packer:
+        def compress(self, piece: bytes) -> bytes:
+            return b""
+
+        def flush(self) -> bytes:
+            return packed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[write_archive.__module__], "packer", Packer)
+        return write_tiny(path, {**FILES, "loader.py": content})
+
+
+@pytest.mark.parametrize(
+    ("content", "packed"),
+    [
+        (b"print()\n", bz2.compress(b"print()\n", 1)),
+        (b"print()\n", bz2.compress(b"print()\n") + b"more"),
+        (b"print()\n", bz2.compress(b"print") + bz2.compress(b"()\n")),
+        (b"print()\n", bz2.compress(b"print()\n" + bytes(1 << 26))),
+        (b"print()\n", bz2.compress(b"print()\n")[:-1]),
+        (b"print()\n", b"print()\n"),
+        (b"", b""),
+    ],
+    ids=["another level", "more behind it", "two streams", "a bomb", "cut", "unpacked", "empty"],
+)
+def test_a_source_that_is_packed_otherwise_is_refused(tmp_path: Path, content: bytes, packed: bytes) -> None:
+    """There is one packed form of a file: nothing hides in another, and none unfolds into more than it says."""
+    bundle = open_bundle(packed_otherwise(tmp_path / "b.edgepack", content, packed))
+    with pytest.raises(IntegrityError, match=r"loader\.py in .* is not packed as edgepack packs it"):
+        bundle.verify()
+    with pytest.raises(IntegrityError):
+        bundle.open_entry("loader.py")
+
+
+@pytest.mark.parametrize(("size", "packed"), [((1 << 20) + 1, 10), (10, (1 << 20) + 1)])
+def test_a_packed_file_above_its_bound_is_refused_unread(tmp_path: Path, size: int, packed: int) -> None:
+    """What is unpacked in memory has at most 1 MiB, packed and unpacked."""
+    path = packed_otherwise(tmp_path / "b.edgepack", bytes(size), bytes(packed))
+    with pytest.raises(IntegrityError, match=r"loader\.py is larger than 1 MiB"):
+        open_bundle(path)
 
 
 def test_a_huge_manifest_is_refused_unread(tmp_path: Path) -> None:

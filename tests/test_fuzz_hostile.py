@@ -215,7 +215,7 @@ def bundle_with_check_set(path: Path, check_set: bytes) -> Path:
 
 def test_a_check_set_of_endless_names_takes_no_memory(tmp_path: Path) -> None:
     """A check set whose directory has 200,000 lines, said in a zip64 end: `inspect` notes it, `verify` refuses it."""
-    line = layout.central_header(layout.Member("a", 0, 0, 0))
+    line = layout.central_header(layout.Member("a", 0, 0, 0, 0))
     directory = line * 200_000
     record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(directory), 1)

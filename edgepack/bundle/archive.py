@@ -23,6 +23,7 @@ from edgepack.bundle.manifest import (
     safe_path,
 )
 from edgepack.bundle.opened import AGAIN, Bundle, Entry
+from edgepack.bundle.packing import MAX_PACKED_BYTES, is_packed, packer
 from edgepack.bundle.sshsig import MAX_SIGNATURE_BYTES, read_signature
 from edgepack.bundledocuments import FileEntry
 from edgepack.digest import PIECE, read_exactly
@@ -109,19 +110,22 @@ def write_archive(
 
 def _write_member(stream: BinaryIO, entry: FileEntry, content: BinaryIO, offset: int) -> Member:
     """Copy one file behind a header that is filled in afterwards, when its CRC is known."""
-    placeholder = Member(entry.path, 0, entry.bytes, offset)
+    placeholder = Member(entry.path, 0, entry.bytes, entry.bytes, offset)
     stream.write(layout.local_header(placeholder))
     digest, crc, size = hashlib.sha256(), 0, 0
+    packing = packer() if is_packed(entry.path) else None
     while piece := content.read(PIECE):
         digest.update(piece)
         crc = zlib.crc32(piece, crc)
         size += len(piece)
-        stream.write(piece)
+        stream.write(packing.compress(piece) if packing else piece)
+    if packing:
+        stream.write(packing.flush())
     if size != entry.bytes or digest.hexdigest() != entry.sha256:
         raise InputError(
             "changed-meanwhile", f"{entry.path} changed while it was being bundled.", hint="Run the command again."
         )
-    member = Member(entry.path, crc, size, offset)
+    member = Member(entry.path, crc, size, stream.tell() - placeholder.data_offset, offset)
     stream.seek(offset)
     stream.write(layout.local_header(member))
     stream.seek(member.end)
@@ -159,6 +163,8 @@ def _members_fault(members: Sequence[Member], directory_offset: int) -> str:
         if member.offset != position:
             return f"{member.name} does not follow the file before it"
         position = member.end
+        if is_packed(member.name) and max(member.bytes, member.stored) > MAX_PACKED_BYTES:
+            return f"{member.name} is larger than 1 MiB"
     if position != directory_offset:
         return "there are bytes that belong to no file"
     if members[0].bytes > MAX_MANIFEST_BYTES:
@@ -193,7 +199,7 @@ def _match(files: Sequence[FileEntry], members: Sequence[Member]) -> dict[str, E
     if [(file.path, file.bytes) for file in files] != [(member.name, member.bytes) for member in members]:
         raise bad_manifest("it does not list the files that are there")
     return {
-        file.path: Entry(file.path, file.bytes, file.sha256, member.data_offset)
+        file.path: Entry(file.path, file.bytes, file.sha256, member.stored, member.data_offset)
         for file, member in zip(files, members, strict=True)
     }
 
@@ -212,7 +218,7 @@ def _strange_name(names: Sequence[str]) -> str | None:
 
 def _not_ours(stream: BinaryIO, size: int, path: Path, fault: str) -> InputError | IntegrityError:
     """A damaged bundle where one can be recognised from either end of the file, something else where not."""
-    first = layout.local_header(Member(MANIFEST_NAME, 0, 0, 0))
+    first = layout.local_header(Member(MANIFEST_NAME, 0, 0, 0, 0))
     stream.seek(0)
     head = stream.read(len(first))
     begins_as_zip = head.startswith(layout.LOCAL_MAGIC)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack.bundle.manifest import CHECK_SET_NAME, MANIFEST_NAME, Manifest
+from edgepack.bundle.packing import is_packed, unpack
 from edgepack.digest import PIECE, sha256_file
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
@@ -24,11 +25,12 @@ AGAIN = "Copy it again, or make it anew with `edgepack bundle`."
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of an opened bundle; ``offset`` is where its own bytes begin in the bundle file."""
+    """One file of an opened bundle: its size and digest, and where its ``stored`` bytes lie in the bundle file."""
 
     path: str
     bytes: int
     sha256: str
+    stored: int
     offset: int
 
 
@@ -57,7 +59,20 @@ class Bundle:
             raise InputError(
                 "no-such-entry", f"{self.path} holds no {path}.", hint="`edgepack inspect` lists its files."
             )
-        return io.BufferedReader(_Region(self.path, entry.offset, entry.bytes), PIECE)
+        content = self._content(entry)
+        return content if isinstance(content, io.BytesIO) else io.BufferedReader(content, PIECE)
+
+    def _content(self, entry: Entry) -> _Region | io.BytesIO:
+        region = _Region(self.path, entry.offset, entry.stored)
+        if not is_packed(entry.path):
+            return region
+        with region:
+            content = unpack(region.readall(), entry.bytes)
+        if content is None:
+            raise IntegrityError(
+                "bad-bundle", f"{entry.path} in {self.path} is not packed as edgepack packs it.", hint=AGAIN
+            )
+        return io.BytesIO(content)
 
     def sha256(self) -> str:
         """The digest of the whole bundle file."""
@@ -80,8 +95,8 @@ class Bundle:
         done = 0
         for entry in self.entries.values():
             report(Event("verify", entry.path, done, total, "bytes"))
-            with _Region(self.path, entry.offset, entry.bytes) as region:
-                if hashlib.file_digest(region, "sha256").hexdigest() != entry.sha256:
+            with self._content(entry) as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() != entry.sha256:
                     raise _digest_error(self.path, entry.path)
             done += entry.bytes
         report(Event("verify", "every digest is right", done, total, "bytes"))
