@@ -83,6 +83,12 @@ for line in sys.stdin:
 """
 
 
+def write_dying_python(path: Path, order: Path) -> None:
+    """Make a Python for a device that strikes at the point which ``order`` names, a JSON file; without it, it works."""
+    path.write_text(_DYING_PYTHON.format(python=sys.executable, order=str(order), event=EVENT))
+    path.chmod(0o755)
+
+
 @dataclasses.dataclass(frozen=True)
 class Way:
     """How a host reaches the device: picklable, for it is another process."""
@@ -149,9 +155,7 @@ class Proving:
         self._known = folder / "known_hosts"
 
     def __enter__(self) -> Proving:
-        text = _DYING_PYTHON.format(python=sys.executable, order=str(self.order), event=EVENT)
-        self.python.write_text(text)
-        self.python.chmod(0o755)
+        write_dying_python(self.python, self.order)
         if self._sshd is not None:
             self._known.write_text(f"* {self._sshd.host_key}\n")
         bundles = [tiny_bundle(self.folder, version=f"{number}.0.0", wrong=number) for number in range(3)]
