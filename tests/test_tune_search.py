@@ -28,6 +28,7 @@ from edgepack.documents import TuneDocument
 from edgepack.errors import GateFailed, InputError, MisfitError
 from edgepack.events import Event
 from edgepack.quantize import workshop
+from edgepack.quantize.process import WorkerProcess
 from edgepack.tflite import read_model
 
 pytest.importorskip("tensorflow")
@@ -401,3 +402,33 @@ def test_ctrl_c_leaves_nothing(hostile: Path, tmp_path: Path) -> None:
     running.communicate(timeout=10)
     assert running.returncode == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_search_goes_on_where_it_was(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the cache on, the same command converts what is not there yet, and nothing a second time."""
+    converted: list[str] = []
+    ask = workshop.WorkerProcess.ask
+
+    def counted(worker: WorkerProcess, verb: str, **arguments: Any) -> dict[str, Any]:
+        answer = ask(worker, verb, **arguments)
+        if verb == "convert":
+            converted.append(json.dumps(arguments["conversion"]))
+        return answer
+
+    def interrupt(event: Event) -> None:
+        if event.message.startswith("candidate 3"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workshop.WorkerProcess, "ask", counted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(hostile, "spoiled", "generic-cpu", tmp_path / "out.tflite", max_drop=0.99, report=interrupt)
+    assert list(tmp_path.iterdir()) == []
+    before = list(converted)
+    converted.clear()
+    document = tune(hostile, "spoiled", "generic-cpu", tmp_path / "out.tflite", max_drop=0.99)
+    assert len(document.candidates) == 5
+    assert len(before) >= 2
+    assert 0 < len(converted) <= 3
+    assert not set(before) & set(converted)

@@ -107,6 +107,7 @@ def _facts(job: Job, goal: Goal, made: Made, info: ModelInfo) -> dict[str, Any]:
             **dataclasses.asdict(goal.target.quantization),
             **({} if goal.conversion is None else {"conversion": conversion_to_json(goal.conversion)}),
             "metric": job.metric.name,
+            "resamples": job.metric.resamples,
             **dataclasses.asdict(job.options),
             "preprocessing": job.preprocessing.to_json(),
             "samples": {
