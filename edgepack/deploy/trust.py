@@ -132,7 +132,7 @@ def _as_owner(*, sudo: bool) -> Iterator[None]:
 
 def _signers_text(path: Path) -> str:
     require_signers(path)
-    return path.expanduser().read_text(encoding="utf-8")
+    return path.expanduser().read_text(encoding="utf-8", errors="replace")
 
 
 def _public_key(path: Path) -> str:
