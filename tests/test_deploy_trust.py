@@ -226,6 +226,21 @@ def test_replayed_bundles_are_not_installed(pinned: Pinned) -> None:
     refused("replayed", lambda: edgepack.push(old, **pinned.where))
 
 
+def test_what_would_be_refused_is_refused_before_a_byte_moves(pinned: Pinned) -> None:
+    """A dry run promises nothing that the push would refuse, and neither leaves anything there for it."""
+    edgepack.push(pinned.bundle(4), **pinned.where)
+    there = sorted(pinned.root.rglob("*"))
+    for path, code in [(pinned.bundle(3), "replayed"), (pinned.bundle(4, version="other"), "replayed"),
+                       (pinned.bundle(5, "mallory"), "foreign-signature")]:  # fmt: skip
+        for dry_run in (True, False):
+            refused(code, lambda p=path, d=dry_run: edgepack.push(p, dry_run=d, **pinned.where))  # type: ignore[misc]
+            assert sorted(pinned.root.rglob("*")) == there, "no file of it came"
+    assert edgepack.push(pinned.bundle(5), dry_run=True, **pinned.where).bytes.sent > 0
+    subprocess.run(["rm", "-rf", str(pinned.root)], check=True)
+    edgepack.push(pinned.bundle(5), dry_run=True, **pinned.where)
+    assert not pinned.root.exists(), "to judge a signature, the device writes nothing"
+
+
 def test_a_counter_that_is_lost_stops_everything_that_needs_it(pinned: Pinned) -> None:
     """A broken counters.json is no licence for a replay."""
     edgepack.push(pinned.bundle(4), **pinned.where)
@@ -650,7 +665,7 @@ def test_what_cannot_be_pinned_is_refused_with_nothing_laid_down(pinned: Pinned)
         ({"account": "nobody-at-all"}, "no account"),
         ({"key": pinned.folder / "deploy"}, "no public key"),
         ({}, "cannot stand in authorized_keys"),
-        ({"allowed_signers": pinned.folder / "deploy"}, "cannot be pinned"),
+        ({"allowed_signers": pinned.folder / "deploy"}, "no file of allowed signers"),
     ]:
         with pytest.raises(InputError, match=words):
             edgepack.trust(**{**wanted, **changes})

@@ -110,6 +110,8 @@ def push_verified(
         report(Event(STEP, f"{content.manifest.name} {content.release} fits {session.description} ({staging.fit})"))
         already = _commit_again(session, staging) if _is_there(session, staging) and not dry_run else False
         if not already:
+            if session.hello.get("pinned"):
+                staging = dataclasses.replace(staging, shown=content.manifest_bytes.decode())
             _send_missing(session, content, staging, tally, dry_run=dry_run)
         nothing = tally.wire_bytes == 0
         return PushDocument(
@@ -135,7 +137,7 @@ def push_verified(
 
 
 def _require_admissible(session: Session, content: Bundle) -> None:
-    """Say before a byte moves what a pinned device would refuse at the end; whose signature it takes, it knows."""
+    """Say what no pinned device takes. Whose signature it takes, and which counter, it says to ``missing``."""
     if not session.hello.get("pinned"):
         return
     lacks, code = "", ""

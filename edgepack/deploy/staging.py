@@ -34,7 +34,8 @@ class Piece:
 class Staging:
     """A release on one device: the files of its folder, and the wheels of its runtime where the device needs some.
 
-    ``op`` is the id of the operation that commits it, the same however often it has to be tried.
+    ``op`` is the id of the operation that commits it, the same however often it has to be tried. ``shown`` is the
+    manifest's text for a pinned device, which says before anything is sent whether it would take it.
     """
 
     app: str
@@ -45,6 +46,7 @@ class Staging:
     device: Mapping[str, str]
     signature: str | None = None
     op: str = ""
+    shown: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -61,10 +63,12 @@ class Staging:
 
     def missing_arguments(self) -> dict[str, Any]:
         """The arguments of the agent's ``missing``."""
+        shown = {"release": self.release, "manifest": self.shown, "signature": self.signature}
         return {
             "app": self.app,
             "files": [{"sha256": file.sha256, "bytes": file.bytes} for file in _once(self.files + self.wheels)],
             "runtime": {"id": self.runtime.runtime_id} if self.wheels else None,
+            **({} if self.shown is None else shown),
         }
 
     def commit_arguments(self) -> dict[str, Any]:

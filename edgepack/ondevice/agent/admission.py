@@ -8,11 +8,12 @@ from typing import Any, Dict, Optional, Tuple
 
 from .arguments import take, take_list, take_name
 from .counters import require_newer
-from .disk import confined, digest_file, make_folder, read_json, remove_tree, write_atomically
+from .disk import confined, read_foreign, read_json
 from .errors import AgentError, bad_request, pinned_error, unsigned_error
 from .facts import RUNTIME_PACKAGES
-from .limits import DIGEST_PATTERN, NAME_PATTERN, SIGNATURE
+from .limits import APP_PATTERN, DIGEST_PATTERN, MANIFEST_LIMIT, NAME_PATTERN, RELEASE_PATTERN, SIGNATURE
 from .pin import Pin
+from .releases import parse_manifest
 from .session import Session
 
 SIGNATURE_LIMIT = 64 * 1024
@@ -28,24 +29,36 @@ def take_signature(args: Dict[str, Any]) -> Optional[bytes]:
     return text.encode("ascii")
 
 
+def require_foreseen(session: Session, args: Dict[str, Any]) -> None:
+    """Refuses before a byte of a release moves what ``commit`` would refuse, where the host shows its manifest."""
+    if session.pin is None or args.get("manifest") is None:
+        return
+    app, release = take_name(args, "app", APP_PATTERN), take_name(args, "release", RELEASE_PATTERN)
+    text: str = take(args, "manifest", str)
+    if len(text) > MANIFEST_LIMIT:
+        raise bad_request("The manifest is larger than 1 MiB.")
+    data = text.encode("utf-8", "replace")
+    require_admissible(session, session.pin, (data, parse_manifest(data)), app, release, take_signature(args))
+
+
 def require_admissible(
-    session: Session, pin: Pin, manifest: Tuple[str, Dict[str, Any]], app: str, release: str, signature: Optional[bytes]
+    session: Session,
+    pin: Pin,
+    manifest: Tuple[bytes, Dict[str, Any]],
+    app: str,
+    release: str,
+    signature: Optional[bytes],
 ) -> None:
     """Refuses a release that no allowed signer signed for this app, or that is not newer than all before."""
-    path, content = manifest
-    if not path or (content.get("name"), f"{content.get('version')}-{digest_file(path)[:12]}") != (app, release):
+    data, content = manifest
+    found = f"{content.get('version')}-{hashlib.sha256(data).hexdigest()[:12]}"
+    if (content.get("name"), found) != (app, release):
         raise AgentError(
             "digest-mismatch", f"The manifest is not that of release {release} of {app}.", "Build the bundle again."
         )
     if signature is None:
         raise unsigned_error(release)
-    staged = confined(session.home(), "incoming", f"signature-{os.urandom(8).hex()}")
-    make_folder(os.path.dirname(staged))
-    try:
-        write_atomically(staged, signature)
-        pin.require_signer(path, staged, release)
-    finally:
-        remove_tree(staged)
+    pin.require_signer(data, signature, release)
     require_newer(session.home(), app, release, content.get("counter"), pin.floor)
 
 
@@ -85,10 +98,12 @@ def require_trusted(session: Session, folder: str, release: str) -> None:
     """On a pinned device, refuses to run what no allowed signer signed, or what was set up before, by whomever."""
     if session.pin is None:
         return
-    signature = confined(folder, SIGNATURE)
-    if not os.path.isfile(signature):
-        raise unsigned_error(release)
-    session.pin.require_signer(confined(folder, "manifest.json"), signature, release)
+    try:
+        signature = read_foreign(confined(folder, SIGNATURE), SIGNATURE_LIMIT)
+        manifest = read_foreign(confined(folder, "manifest.json"), MANIFEST_LIMIT)
+    except OSError:
+        raise unsigned_error(release) from None
+    session.pin.require_signer(manifest, signature, release)
     if read_json(confined(folder, "device.json")).get("pin") != session.pin.mark:
         raise AgentError(
             "pinned",

@@ -20,7 +20,6 @@ from .disk import (
     link_or_copy,
     make_folder,
     mend_tree,
-    read_json,
     remove_tree,
     require_executable,
     require_space,
@@ -39,6 +38,7 @@ from .releases import (
     find_damage,
     index_contents,
     manifest_files,
+    parse_manifest,
     read_manifest,
     release_folder,
     setup_digest,
@@ -98,16 +98,18 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     return result
 
 
-def staged_manifest(session: Session, folder: str, args: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
-    """The path and the content of the manifest that is to be committed; nothing where it is not here."""
+def staged_manifest(session: Session, folder: str, args: Dict[str, Any]) -> Tuple[bytes, Dict[str, Any]]:
+    """The bytes and the content of the manifest that is to be committed; nothing where it is not here."""
     for entry in take_list(args, "files"):
         if take_path(entry) == "manifest.json":
             sha256 = take_name(entry, "sha256", DIGEST_PATTERN)
             here = {sha256: [os.path.join(folder, "manifest.json")]}
             path = find_content(session, session.home(), here, sha256, take_size(entry, "bytes"))
             if path is not None:
-                return path, read_json(path)
-    return "", {}
+                with open(path, "rb") as file:
+                    data = file.read(MANIFEST_LIMIT + 1)
+                return data, parse_manifest(data)
+    return b"", {}
 
 
 def place_release(

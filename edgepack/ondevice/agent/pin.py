@@ -45,13 +45,13 @@ class Pin:
             raise broken_pin("its pin.json is not one that edgepack writes") from None
         self.agent = digest_file(os.path.join(folder, "agent.py"))
 
-    def require_signer(self, manifest: str, signature: str, release: str) -> str:
+    def require_signer(self, manifest: bytes, signature: bytes, release: str) -> str:
         """The allowed signer who signed a manifest. Lifetimes were judged when the device was pinned, on the host."""
         signers = os.path.join(self.folder, "allowed_signers")
-        code, names, errors = self.keygen(["find-principals", "-f", signers, "-s", signature], manifest)
+        code, names, errors = self.keygen(["find-principals", "-f", signers], manifest, signature)
         for name in names.splitlines() if code == 0 else ():
-            verify = ["verify", "-f", signers, "-I", name, "-n", "edgepack", "-s", signature]
-            code, _, errors = self.keygen(verify, manifest)
+            verify = ["verify", "-f", signers, "-I", name, "-n", "edgepack"]
+            code, _, errors = self.keygen(verify, manifest, signature)
             if code == 0:
                 return name
         said = (errors.strip().splitlines() or ["no allowed signer made it"])[-1]
@@ -61,19 +61,23 @@ class Pin:
             "Have the bundle signed by one of them, or let the device's owner pin another: edgepack trust DEVICE ...",
         )
 
-    def keygen(self, arguments: List[str], manifest: str) -> Tuple[int, str, str]:
-        """Runs the device's own ``ssh-keygen -Y`` on a manifest: exit status, output, errors."""
+    def keygen(self, arguments: List[str], manifest: bytes, signature: bytes) -> Tuple[int, str, str]:
+        """Runs the device's own ``ssh-keygen -Y`` on a manifest: exit status, output, errors. Writes no file."""
         try:
-            with open(manifest, "rb") as file:
+            read_end = filled_pipe(signature)
+            try:
                 done = subprocess.run(
-                    [self.ssh_keygen, "-Y", *arguments],
-                    stdin=file,
+                    [self.ssh_keygen, "-Y", *arguments, "-s", f"/dev/fd/{read_end}"],
+                    input=manifest,
+                    pass_fds=(read_end,),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
                     timeout=KEYGEN_TIMEOUT_S,
                     check=False,
                 )
+            finally:
+                os.close(read_end)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise broken_pin(f"{self.ssh_keygen} does not work: {error}") from None
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
@@ -88,6 +92,17 @@ class Pin:
                     f"This device is pinned and runs no hook but these: {allowed}. Not {' '.join(argv)[:200]!r}.",
                     "Let its owner pin the hooks of edgepack.toml: edgepack trust DEVICE ... in the project's folder.",
                 )
+
+
+def filled_pipe(content: bytes) -> int:
+    """The end to read of a pipe that holds a signature; what a pipe does not take at once (64 KiB) is cut off."""
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        os.write(write_end, content)
+    finally:
+        os.close(write_end)
+    return read_end
 
 
 def find_reach(path: str, uid: int, gids: List[int]) -> Optional[str]:

@@ -35,10 +35,19 @@ def read_manifest(folder: str) -> Tuple[Dict[str, Any], str]:
     try:
         with open(os.path.join(folder, "manifest.json"), "rb") as file:
             data = file.read(MANIFEST_LIMIT + 1)
-        value = parse_json(data)
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return {}, ""
-    return (value if isinstance(value, dict) else {}), hashlib.sha256(data).hexdigest()
+    manifest = parse_manifest(data)
+    return manifest, hashlib.sha256(data).hexdigest() if manifest else ""
+
+
+def parse_manifest(data: bytes) -> Dict[str, Any]:
+    """The manifest of those bytes; empty where they are none."""
+    try:
+        value = parse_json(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def manifest_files(manifest: Dict[str, Any]) -> List[Tuple[str, int, str]]:

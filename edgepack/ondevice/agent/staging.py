@@ -8,6 +8,7 @@ import hashlib
 import os
 from typing import Any, Dict, List, Optional
 
+from .admission import require_foreseen
 from .arguments import take_list, take_name, take_size
 from .disk import confined, is_whole, make_folder, remove_tree, require_executable, require_space, size_of, sync_folder
 from .errors import AgentError, bad_request
@@ -21,8 +22,12 @@ from .wire import Payload, Request
 
 
 def missing(session: Session, request: Request) -> Dict[str, Any]:
-    """Which of these files are here already (all their bytes, some from an interrupted push, or none)."""
+    """Which of these files are here already (all their bytes, some from an interrupted push, or none).
+
+    A pinned device that is shown the manifest and its signature refuses here already what ``commit`` would refuse.
+    """
     root = session.home()
+    require_foreseen(session, request.args)
     contents = index_contents(root)
     have = {}
     for entry in take_list(request.args, "files"):
