@@ -421,11 +421,15 @@ class HistoryDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GcDocument:
-    """What ``gc`` removed: release ids, and the bytes that this freed (unused runtimes included)."""
+    """What ``gc`` removed: release ids, and the bytes that this freed (unused runtimes included).
+
+    ``in_use``: releases that would have gone, had a program on the device not loaded them.
+    """
 
     app: str
     removed: tuple[str, ...]
     bytes: int
+    in_use: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -277,6 +277,17 @@ def test_the_hook_runs_again_for_the_release_that_is_back(agent: AgentClient, tm
     assert log.read_text().split() == [NEW.release, OLD.release]
 
 
+def test_an_old_release_whose_hook_fails_too_is_told(agent: AgentClient) -> None:
+    """Where the restart of the release that is back fails as well, the error and its repetition say so."""
+    op = new_op()
+    for _ in range(2):
+        with pytest.raises(AgentFailure, match=f"failed for {OLD.release} too") as failed:
+            agent.activate(NEW, op=op, hooks={"after_activate": ["sh", "-c", "echo no; exit 4"]})
+        assert failed.value.error["details"]["restart"]["code"] == 4
+    assert current(agent) == OLD.release
+    assert agent.request("status", app=None)["history"][-1]["failure"]["output"] == "no\n"
+
+
 def test_a_first_release_that_fails_leaves_nothing_active(tmp_path: Path) -> None:
     """Where there was no release before, a failed activation ends with none."""
     with AgentClient(tmp_path / "root") as client:

@@ -154,7 +154,7 @@ def history(document: documents.HistoryDocument) -> str:
     """What was activated and rolled back."""
     rows = [
         [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
-        + ["unchecked" if entry.get("unchecked") else ""]
+        + [", ".join(filter(None, ["unchecked" if entry.get("unchecked") else "", _evidence(entry)]))]
         for entry in document.history
     ]
     if document.state_broken:
@@ -166,6 +166,14 @@ def history(document: documents.HistoryDocument) -> str:
     )
 
 
+def _evidence(entry: Mapping[str, Any]) -> str:
+    """What the hook that undid an activation printed last."""
+    failure = entry.get("failure")
+    said = str(failure.get("output") or "") if isinstance(failure, Mapping) else ""
+    lines = said.strip().splitlines()
+    return printable(lines[-1])[:100] if lines else ""
+
+
 def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
     """What gc removed."""
     if dry_run and document.removed:
@@ -174,7 +182,8 @@ def collected(document: documents.GcDocument, *, dry_run: bool) -> str:
         done = f"nothing to remove; {size(document.bytes)} freed"
     else:
         done = f"removed {', '.join(document.removed)}; {size(document.bytes)} freed"
-    return printable(f"{document.app}: {done}.")
+    kept = f" Kept, because a program has it loaded: {', '.join(document.in_use)}." if document.in_use else ""
+    return printable(f"{document.app}: {done}.{kept}")
 
 
 def deployed(document: documents.DeployDocument, *, dry_run: bool) -> str:

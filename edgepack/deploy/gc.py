@@ -24,6 +24,8 @@ def gc(
 ) -> GcDocument:
     """Remove all but the ``keep`` newest releases of an app; never the current, the previous or the candidate.
 
+    Nor one that a program on the device has loaded: ``in_use`` names those that stayed for that alone.
+
     ``bytes`` is what that frees, the runtimes that none of the others needs included; a file that another release
     shares frees nothing. With ``dry_run`` the device tells the same, and nothing is removed.
 
@@ -32,7 +34,9 @@ def gc(
     with opened(device, options, app=app, lock=not dry_run) as session:
         name, op = chosen_app(session, app), secrets.token_hex(8)
         result = session.persist(lambda: session.request("gc", op=op, app=name, keep=keep, dry_run=dry_run).result)
-    return GcDocument(app=name, removed=tuple(result["removed"]), bytes=result["bytes"])
+    return GcDocument(
+        app=name, removed=tuple(result["removed"]), bytes=result["bytes"], in_use=tuple(result.get("in_use") or ())
+    )
 
 
 def forget_app(session: Session, app: str) -> None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import gc
 import hashlib
 import importlib
@@ -40,6 +41,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -578,6 +580,21 @@ def named_details(interpreter: Any) -> Tuple[List[Tuple[str, Any]], List[Tuple[s
 # --------------------------------------------------------------------------------------------------------- the model
 
 
+def hold(user: Any, folder: str) -> Callable[[], Any]:
+    """Marks a release as in use, so that `edgepack gc` leaves it, until ``user`` is gone or the result is called.
+
+    The mark is a shared lock of the kernel's (flock): it writes nothing, and falls with the process. Where the file
+    system has no such lock there is no mark, and the model works all the same.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return lambda: None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return weakref.finalize(user, os.close, descriptor)
+
+
 class Model:
     """A release's model, loaded and verified; safe to use from several threads, which take turns.
 
@@ -588,6 +605,7 @@ class Model:
 
     def __init__(self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False) -> None:
         self.release = Release(folder)
+        self._let_go = hold(self, self.release.folder)
         started = time.perf_counter()
         self._numpy, runtime, self.package = import_runtime(self.release)
         imported = time.perf_counter()
@@ -655,6 +673,7 @@ class Model:
         """Frees the model; it cannot be used afterwards."""
         with self._lock:
             self._interpreter = None
+        self._let_go()
 
     def info(self) -> Dict[str, Any]:
         """What the model takes and gives, and what runs it, as plain values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import Any, Dict, List, Optional
 
@@ -19,6 +20,7 @@ from .wire import Request
 def gc(session: Session, request: Request) -> Dict[str, Any]:
     """Removes old releases, and the runtimes that no release needs any more; with ``dry_run`` it only tells.
 
+    What a program has loaded stays; the result names it (``in_use``), and the gc after that program takes it.
     With ``forget`` the app itself goes, with all that it left, unless it is in use.
     """
     root, app = session.home(), session.known_app(request)
@@ -33,10 +35,12 @@ def gc(session: Session, request: Request) -> Dict[str, Any]:
     wanted = {current, state["candidate"], find_previous(root, app, state, current)}
     newest = sorted((commit_time(root, app, name), name) for name in list_releases(root, app))
     wanted.update(name for _, name in newest[max(len(newest) - keep, 0) :])
-    removed = [name for _, name in newest if name not in wanted]
+    unwanted = [name for _, name in newest if name not in wanted]
+    in_use = [name for name in unwanted if is_in_use(release_folder(root, app, name))]
+    removed = [name for name in unwanted if name not in in_use]
     folders = [release_folder(root, app, name) for name in removed]
     folders += unused_runtimes(session, root, without=folders)
-    result = {"removed": removed, "bytes": freed_bytes(folders)}
+    result = {"removed": removed, "bytes": freed_bytes(folders), "in_use": in_use}
     if request.dry_run:
         return result
     for folder in folders:
@@ -61,6 +65,20 @@ def forget(session: Session, root: str, app: str, current: Optional[str]) -> Dic
     for folder in (confined(root, "apps", app), *runtimes):
         discard(session, folder)
     return result
+
+
+def is_in_use(folder: str) -> bool:
+    """Whether a program has loaded the release in this folder: it holds a shared lock then (``hold`` of the loader)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without such locks: the loader has none there either
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def discard(session: Session, folder: str) -> None:

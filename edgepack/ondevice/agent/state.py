@@ -12,6 +12,7 @@ from .limits import HISTORY_KEPT, SCHEMA
 from .releases import list_releases, manifest_files, read_current, read_manifest, release_folder, setup_digest
 
 OPERATIONS_KEPT = 64
+EVIDENCE_KEPT = 1000  # characters
 
 
 def load_state(root: str, app: str) -> Dict[str, Any]:
@@ -106,8 +107,14 @@ def conclude(state: Dict[str, Any], entry: Dict[str, Any], outcome: str) -> None
 
 
 def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[str, Any]) -> None:
-    """Enters an activation whose hooks failed: the release is marked bad, the same operation fails the same way."""
-    conclude(state, entry, str(error.get("code", "hook-failed")))
+    """Enters an activation whose hooks failed: the release is marked bad, the same operation fails the same way.
+
+    What the hook printed stays in the history as ``failure``: its end.
+    """
+    details = error.get("details")
+    failure = dict(details) if isinstance(details, dict) else {}
+    failure["output"] = str(failure.get("output") or "")[-EVIDENCE_KEPT:]
+    conclude(state, dict(entry, failure=failure), str(error.get("code", "hook-failed")))
     if entry["to"] not in state["bad"]:
         state["bad"].append(entry["to"])
     if error:

@@ -168,7 +168,13 @@ def swap_back(
     save_state(root, app, state)
     reach("back:noted")
     if before is not None and hooks.after:
-        run_hook("after_activate", hooks.after, hooks.timeout_s, hook_environment(root, app, before))
+        again = run_hook("after_activate", hooks.after, hooks.timeout_s, hook_environment(root, app, before))
+        failure.details["restart"] = again
+        if again["code"] != 0:
+            failure.message += f" That hook failed for {before} too: look whether your program runs."
+        state["operations"][str(entry["op"])] = {"error": failure.to_json()}
+        with contextlib.suppress(OSError):
+            save_state(root, app, state)
 
 
 def record(session: Session, request: Request) -> Dict[str, Any]:
