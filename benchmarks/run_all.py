@@ -21,8 +21,7 @@ SCRIPTS = (
     "predict.py",
     "bundle.py",
     "fuzz.py",
-    "push.py",
-    "delta.py",
+    "speed.py",
 )
 
 
