@@ -209,7 +209,7 @@ class Proving:
             return self._rules(root, said)
 
     def cut(self, fault: Fault) -> tuple[str, bool]:
-        """One trial with a line that is cut; what was active then, and whether the cut came before the end."""
+        """One trial with a line that is cut; what was active then, and whether the cut ended the command."""
         assert self._sshd is not None
         with self._device(self.template, None) as root, CuttingProxy(self._sshd.port, faults=[fault]) as proxy:
             said = self._strike(self.way(root, port=proxy.port), None, "true")
