@@ -494,6 +494,27 @@ def test_the_counters_of_the_last_trust_outlive_the_folder(pinned: Pinned) -> No
         pinned.forget()
 
 
+def test_an_owner_takes_a_counter_back_that_nothing_could_follow(pinned: Pinned) -> None:
+    """The highest counter there is ends updates until the owner sets it back; the key cannot bring it back."""
+    highest = (1 << 32) - 2
+    edgepack.push(pinned.bundle(highest), **pinned.where)
+    try:
+        error = refused("replayed", lambda: edgepack.push(pinned.bundle(2), **pinned.where))
+        assert "--reset-counter tiny" in error.hint
+        with pytest.raises(EdgepackError, match="counted no release of other"):
+            pinned.trust(pinned.folder / "signers", reset_counter=["other"])
+        assert pinned.trust(pinned.folder / "signers", reset_counter=["tiny"]).counters == {}
+        noted = json.loads((Path(pinned.document.folder) / "pin.json").read_text())["counters"]["tiny"]
+        assert (noted["was"], bool(noted["by"])) == (highest, True)
+        edgepack.push(pinned.bundle(2), **pinned.where)
+        assert edgepack.status(**pinned.where).counter == 2
+        refused("replayed", lambda: edgepack.push(pinned.bundle(1), **pinned.where))
+        assert pinned.trust(pinned.folder / "signers").counters == {"tiny": 2}
+        refused("replayed", lambda: edgepack.push(pinned.bundle(1), **pinned.where))
+    finally:
+        pinned.forget()
+
+
 def test_what_was_counted_since_the_last_trust_goes_with_the_folder(pinned: Pinned) -> None:
     """What is not claimed: who can write the account's folder in another way takes the counter back to its floor."""
     edgepack.push(pinned.bundle(1), **pinned.where)

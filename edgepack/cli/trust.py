@@ -36,6 +36,10 @@ def add_commands(table: Table) -> None:
                 "--install-root", metavar="PATH", help="Where agent and signers lie [/usr/local/lib/edgepack]."
             ),
         ] = None,
+        reset_counter: Annotated[
+            list[str] | None,
+            typer.Option("--reset-counter", metavar="APP", help="Begin this app's counter anew; may be repeated."),
+        ] = None,
         sudo: Annotated[bool, typer.Option("--sudo", help="Become root on the device with `sudo -n`.")] = False,
     ) -> int:
         """Pin a device: an account there then installs signed, newer bundles and does nothing else."""
@@ -49,6 +53,7 @@ def add_commands(table: Table) -> None:
             key=key,
             install_root=install_root or INSTALL_ROOT,
             sudo=sudo,
+            reset_counter=tuple(reset_counter or ()),
             hooks=run.project.hooks if run.project else None,
             options=run.connect_options,
             dry_run=run.dry_run,

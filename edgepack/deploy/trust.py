@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def trust(
     install_root: str = INSTALL_ROOT,
     sudo: bool = False,
     hooks: Hooks | None = None,
+    reset_counter: Sequence[str] = (),
     options: ConnectOptions | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
@@ -50,6 +51,8 @@ def trust(
     signers and terms are laid down there. ``authorized_keys`` of what is returned is the line that lets a key (``key``,
     a .pub file) run that agent and nothing else; putting it into the account's authorized_keys is the owner's deed.
     ``hooks`` are the only ones that will run. The pinned edgepack folder is ``options.root``, from the account's home.
+
+    ``reset_counter`` names apps whose counter begins anew: the way back where a signed release had one too high.
 
     Done again, it renews agent, signers and hooks, and the counters that were seen become the floor: kept out of the
     account's reach too, so that they outlive its folder. Raises InputError about signers, key, account and folder, and
@@ -73,6 +76,7 @@ def trust(
         "by": operator_name(),
         "sha256": hashlib.sha256(agent).hexdigest(),
         "dry_run": dry_run,
+        **({"reset": list(reset_counter)} if reset_counter else {}),
     }
     with _as_owner(sudo=sudo), opened(device, options, sudo=sudo, report=report) as session:
         result = session.request("trust", [agent], len(agent), **arguments).result

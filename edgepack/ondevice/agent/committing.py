@@ -69,7 +69,7 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     if session.pin is not None:
         require_admissible(session, session.pin, manifest, app, release, signature)
         device = pinned_device(session, manifest[1], args)
-    note_counter(root, app, release, manifest[1].get("counter"))
+    note_counter(root, app, release, manifest[1].get("counter"), session.floor())
     reach("commit:counted")
     if args.get("runtime") is not None:
         install_runtime(session, take(args, "runtime", dict))

@@ -13,7 +13,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from .arguments import take, take_name
-from .counters import raised_floor
+from .counters import raised_floor, set_back, sound_entry
 from .disk import read_json, sync_folder, write_atomically
 from .doors import find_doors
 from .errors import AgentError, bad_request
@@ -55,8 +55,10 @@ def lay_pin(args: Dict[str, Any], agent: bytes) -> Dict[str, Any]:
     floor, counters_read = raised_floor(before.get("counters"), root)
     if before.get("root", root) != root:
         floor, _ = raised_floor(floor, take(before, "root", str))
+    by = str(args.get("by", ""))[:200]
+    set_back(floor, [str(app) for app in take({"reset": [], **args}, "reset", list)], {"at": now(), "by": by})
     pin = {"schema": SCHEMA, "root": root, "ssh_keygen": keygen, "hooks": hooks, "account": name, "pinned_at": now()}
-    pin.update(mark=before.get("mark") or os.urandom(4).hex(), by=str(args.get("by", ""))[:200], counters=floor)
+    pin.update(mark=before.get("mark") or os.urandom(4).hex(), by=by, counters=floor)
     signers: str = take(args, "signers", str)
     files = {"agent.py": agent, "allowed_signers": signers.encode(), "pin.json": json.dumps(pin, indent=1).encode()}
     require_out_of_reach([nearest_existing(folder), sys.executable, keygen], account)
@@ -70,7 +72,7 @@ def lay_pin(args: Dict[str, Any], agent: bytes) -> Dict[str, Any]:
         "command": f"{sys.executable} -I -u {folder}/agent.py --pinned",
         "again": bool(before),
         "apps": apps_or_none(root),
-        "counters": {app: entry["counter"] for app, entry in floor.items()},
+        "counters": {app: entry["counter"] for app, entry in floor.items() if sound_entry(entry)},
         "counters_read": counters_read,
         "doors": find_doors(account),
     }
