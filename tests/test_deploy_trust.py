@@ -658,6 +658,22 @@ def test_other_ways_into_the_account_are_told(pinned: Pinned) -> None:
     assert any("a password; 2 keys" in event.message for event in told)
 
 
+def test_an_account_that_cannot_deploy_is_told(pinned: Pinned) -> None:
+    """No home and a shell that runs nothing: the owner hears of both before the key fails without a word."""
+    told: list[Event] = []
+    with account(pinned.folder) as name:
+        subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", name], check=True)
+        (pinned.folder / name).rmdir()
+        edgepack.trust(
+            pinned.sshd.address, allowed_signers=pinned.folder / "signers", account=name, dry_run=True,
+            install_root=str(pinned.folder / "lib"), report=told.append,
+            options=replace(pinned.sshd.options, python=system_python()),
+        )  # fmt: skip
+    words = next(event.message for event in told if "cannot deploy" in event.message)
+    assert f"{name} is not there" in words
+    assert "/usr/sbin/nologin runs nothing" in words
+
+
 def test_an_owner_may_become_root_with_sudo(pinned: Pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--sudo starts the agent through `sudo -n`; the account that logged in is the one that is pinned."""
     stand_in = tmp_path / "bin" / "sudo"

@@ -106,6 +106,7 @@ _DOORS = (
     "note: {account} is reached in other ways too: {doors}. Whoever comes in there is not held to the pin; best is an "
     "account of its own with no other way in."
 )
+_HINDERED = "note: {account} cannot deploy as it is: {hindrances}. A forced command needs a home and a login shell."
 _UNREAD = (
     "note: this login cannot read {root}/counters.json, or it makes no sense: what it has counted is not laid down."
 )
@@ -115,6 +116,8 @@ def _tell(result: Mapping[str, Any], report: Reporter) -> None:
     """What of the device the owner should know."""
     if result.get("apps") and not result.get("again"):
         report(Event(STEP, _HELD.format(root=result["root"], apps=", ".join(result["apps"]))))
+    if result.get("hindrances"):
+        report(Event(STEP, _HINDERED.format(account=result["account"], hindrances="; ".join(result["hindrances"]))))
     if not result["counters_read"]:
         report(Event(STEP, _UNREAD.format(root=result["root"])))
     if result["doors"]:

@@ -25,6 +25,14 @@ def find_doors(account: pwd.struct_passwd) -> List[str]:
     return doors
 
 
+def find_hindrances(account: pwd.struct_passwd) -> List[str]:
+    """What keeps an account from deploying, in words: a forced command runs through its login shell, in its home."""
+    found = [] if os.path.isdir(account.pw_dir) else [f"its home {account.pw_dir} is not there"]
+    if os.path.basename(account.pw_shell) in ("nologin", "false"):
+        found.append(f"its login shell {account.pw_shell} runs nothing")
+    return found
+
+
 def has_password(name: str) -> bool:
     """Whether a password could be typed for an account (shadow(5): ! and * are none); False where nobody may know."""
     fields = [line.split(":") for line in (read_lines(SHADOW) or [])]

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 from .arguments import take, take_name
 from .counters import raised_floor, set_back, sound_entry
 from .disk import read_json, sync_folder, write_atomically
-from .doors import find_doors
+from .doors import find_doors, find_hindrances
 from .errors import AgentError, bad_request
 from .facts import now
 from .hooks import take_command
@@ -75,6 +75,7 @@ def lay_pin(args: Dict[str, Any], agent: bytes) -> Dict[str, Any]:
         "counters": {app: entry["counter"] for app, entry in floor.items() if sound_entry(entry)},
         "counters_read": counters_read,
         "doors": find_doors(account),
+        "hindrances": find_hindrances(account),
     }
 
 
