@@ -632,6 +632,13 @@ def test_an_account_of_its_own_cannot_change_what_pins_it(pinned: Pinned) -> Non
                 refused("unsigned", lambda: commit_by_hand(session, release))
                 commit_by_hand(session, release, signature=signature)
                 assert session.request("status", app="kws").result["counter"] == 1
+            at = f"{name}@127.0.0.1"
+            for command in (["id"], []):
+                done = pinned.ssh(at, *command, given=b"id\n")
+                assert (done.returncode != 0, b"uid=" in done.stdout + done.stderr) == (True, False)
+            assert pinned.ssh(f"{at}:/etc/passwd", str(pinned.folder / "taken"), program="scp").returncode != 0
+            through = pinned.ssh("-W", f"127.0.0.1:{pinned.sshd.port}", at)
+            assert (through.returncode != 0, b"SSH-2.0" in through.stdout) == (True, False)
         entry = pwd.getpwnam(name)
         assert (home / ".edgepack" / "counters.json").stat().st_uid == entry.pw_uid
         for path in [Path(document.folder), *Path(document.folder).iterdir()]:
