@@ -24,7 +24,7 @@ from edgepack.device.address import DeviceAddress
 from edgepack.device.lost import connection_dropped
 from edgepack.device.options import ConnectOptions
 from edgepack.device.ssh.channel import SshChannel
-from edgepack.device.ssh.connection import Connection
+from edgepack.device.ssh.connection import Connection, JumpSocket
 from edgepack.device.ssh.faults import connect_error, host_key_error, translated
 from edgepack.device.ssh.login import log_in
 from edgepack.device.sshconfig import SshPlace, resolve
@@ -126,7 +126,7 @@ def _connect(
 
 
 def _start(
-    address: DeviceAddress, place: SshPlace, options: ConnectOptions, dial: Callable[[], socket.socket]
+    address: DeviceAddress, place: SshPlace, options: ConnectOptions, dial: Callable[[], socket.socket | JumpSocket]
 ) -> Connection:
     """Agree on keys with the host. Tries again, a little later each time, where it hung up before it said a word.
 
@@ -161,7 +161,7 @@ def _start(
         time.sleep(pause_s)
 
 
-def _prepare(sock: socket.socket, types: tuple[str, ...], options: ConnectOptions) -> Connection:
+def _prepare(sock: socket.socket | JumpSocket, types: tuple[str, ...], options: ConnectOptions) -> Connection:
     connection = Connection(sock, default_window_size=_WINDOW_BYTES, default_max_packet_size=_PACKET_BYTES)
     # start_client's own timeout comes first; paramiko's cannot be told from a host that hangs up.
     connection.banner_timeout = connection.handshake_timeout = options.connect_timeout_s + 5.0
@@ -205,15 +205,12 @@ def _dial(address: DeviceAddress, place: SshPlace, options: ConnectOptions) -> s
     return sock
 
 
-def _through(
-    hop: paramiko.Transport, address: DeviceAddress, place: SshPlace, options: ConnectOptions
-) -> paramiko.Channel:
+def _through(hop: paramiko.Transport, address: DeviceAddress, place: SshPlace, options: ConnectOptions) -> JumpSocket:
     """A way to the next host through the last one (ssh's -W)."""
+    there, here = (place.host, place.port), ("127.0.0.1", 0)
     try:
         with translated(str(address)):
-            return hop.open_channel(
-                "direct-tcpip", (place.host, place.port), ("127.0.0.1", 0), timeout=options.connect_timeout_s
-            )
+            return JumpSocket(hop.open_channel("direct-tcpip", there, here, timeout=options.connect_timeout_s))
     except DeviceFailure as error:
         raise UnreachableError(
             "jump-failed",
@@ -253,13 +250,11 @@ def _hang_up(connection: paramiko.Transport, *, to_the_bottom: bool = False) -> 
     farewell.
     """
     sock = connection.sock
-    while to_the_bottom and isinstance(sock, paramiko.Channel):
-        sock = sock.transport.sock
+    while to_the_bottom and isinstance(sock, JumpSocket):
+        sock = sock.channel.transport.sock
     if isinstance(sock, socket.socket):
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        # Behind a jump host the farewell goes through its connection, which may be dead.
-        connection.close()
+    connection.close()
     if connection.ident is not None:
         connection.join(2.0)

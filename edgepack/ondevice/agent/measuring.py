@@ -54,8 +54,8 @@ def measure(session: Session, request: Request) -> Dict[str, Any]:
     session.setups[folder] = setup_digest(folder)
     make_folder(confined(root, "incoming"))
     output = confined(root, "incoming", f"measure-{os.urandom(8).hex()}")
+    MEASURE_FOLDERS.append(output)  # first: the agent may be ended while it makes the folder
     make_folder(output)
-    MEASURE_FOLDERS.append(output)
     limit_s = take_seconds(options, "limit_s", take_seconds(options, "max_seconds", 60.0) + MEASURE_SLACK_S)
     run = MeasureRun(folder, output, options, limit_s)
     run.wait(lambda progress: session.wire.send({"id": request.id, "progress": progress, "n": 0}))
