@@ -248,7 +248,6 @@ def test_an_interrupt_says_what_the_same_command_will_find(
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgepack.tuning.tune", interrupted)
     monkeypatch.setattr("edgepack.tune", interrupted)
     command = ["tune", "m", "-t", "generic-cpu", "--eval", "e.npz", "-o", "o.tflite", *words]
     assert run(command) == 130
