@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--room", choices=[room.name for room in ALL])
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", "Duplicate name")  # of zipfile, about the archives that are made to be refused
     signatures()  # made by ssh-keygen, before no program may be started
     rooms = [room for room in ALL if options.room in (None, room.name)]
     rows = []

@@ -15,6 +15,7 @@ def _signed() -> None:
     signatures()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("room", [*ROOMS, PINNED], ids=lambda room: room.name)
 def test_hostile_input_ends_in_a_named_error(room: Room, tmp_path: Path) -> None:
     """Whatever a bundle, a wheel or the other side says: a named error, nothing started, nothing written elsewhere."""
