@@ -35,7 +35,10 @@ def test_importing_the_library_is_as_light_as_help() -> None:
 def test_inspect_waits_for_nothing_that_it_does_not_show(tmp_path: Path) -> None:
     """Neither the documents of the other verbs nor the reading of profiles is imported to show a bundle."""
     path = str(write_tiny(tmp_path / "b.edgepack"))
-    code = f"import sys; from edgepack.cli.main import run; run(['inspect', {path!r}]); loaded = set(sys.modules)"
+    before = "import sys; before = set(sys.modules)"  # coverage's own
+    code = (
+        f"{before}; from edgepack.cli.main import run; run(['inspect', {path!r}]); loaded = set(sys.modules) - before"
+    )
     unwanted = "'edgepack.documents', 'edgepack.target.values', 'edgepack.strict_toml', 'tomllib'"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; print(sorted(loaded & {{{unwanted}}}))"],

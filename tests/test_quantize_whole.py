@@ -489,7 +489,9 @@ def test_a_metric_that_fails_is_told_before_the_conversion(
     monkeypatch.chdir(tmp_path)
     events: list[Event] = []
     samples = small_models / "images.npz"
-    with pytest.raises(InputError, match=r"metric_with_a_fault:share failed: IndexError") as caught:
+    with pytest.raises(
+        InputError, match=r"metric_with_a_fault:share failed in metric_with_a_fault\.py, line 2: IndexError"
+    ) as caught:
         quantize(
             small_models / "keras3.keras",
             target="generic-cpu",

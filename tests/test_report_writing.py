@@ -137,7 +137,7 @@ def test_a_report_replaces_a_report_and_a_dry_run_writes_none(capsys: pytest.Cap
     assert not Path("kept.html").exists()
     for _ in range(2):
         assert run(["report", str(path), "-o", "kept.html"]) == 0
-    assert told == {"schema": 1, "path": "kept.html", "bytes": Path("kept.html").stat().st_size}
+    assert told == {"schema": 1, "path": "kept.html", "bytes": Path("kept.html").stat().st_size, "dry_run": True}
     assert "wrote kept.html" in capsys.readouterr().out
     assert sorted(path.name for path in Path().iterdir()) == ["kept.html", "kept.json"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import paramiko
 
@@ -16,11 +17,18 @@ _LOCK_TIMEOUT_S = 2.0
 
 
 class SshChannel:
-    """One command over an SSH connection."""
+    """One command over an SSH connection, which ``cut`` ends without a word.
 
-    def __init__(self, channel: paramiko.Channel, description: str) -> None:
+    Python raises Ctrl-C wherever the main thread is, and inside of paramiko that may leave a lock taken by nobody, of
+    the channel or of the connection: whoever sends after that waits for it without an end. So an interrupt of a
+    sending cuts the line, and nothing is sent any more.
+    """
+
+    def __init__(self, channel: paramiko.Channel, description: str, cut: Callable[[], None]) -> None:
         self._channel = channel
         self._description = description
+        self._cut = cut
+        self._is_cut = False
         channel.settimeout(STALL_TIMEOUT_S)
         self._stderr = TailReader(lambda size: self._receive(channel.recv_stderr, size))
 
@@ -29,7 +37,7 @@ class SshChannel:
         left = memoryview(data).cast("B")
         while left:
             try:
-                sent = self._channel.send(left)
+                sent = self._send(self._channel.send, left)
             except TimeoutError:
                 raise DeviceFailure(
                     "stalled",
@@ -44,9 +52,8 @@ class SshChannel:
 
     def finish_input(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.finish_input`."""
-        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.shutdown_write()
+            self._send(self._channel.shutdown_write)
 
     def read(self, max_bytes: int) -> bytes:
         """See :meth:`edgepack.device.transport.Channel.read`."""
@@ -71,17 +78,24 @@ class SshChannel:
 
     def close(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.close`."""
-        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.close()
+            self._send(self._channel.close)
         self._stderr.join()
 
-    def _free_lock(self) -> None:
-        """Release a lock that an interrupt left behind.
+    def _send(self, send: Callable[..., Any], *arguments: object) -> Any:
+        """Call what sends; raises OSError where the line was cut."""
+        if self._is_cut:
+            raise ConnectionAbortedError
+        try:
+            return send(*arguments)
+        except KeyboardInterrupt:
+            self._is_cut = True
+            self._free_lock()
+            self._cut()
+            raise
 
-        Ctrl-C between paramiko's ``lock.acquire()`` and its ``try`` leaves the lock taken by nobody, and every later
-        call would wait for it without an end.
-        """
+    def _free_lock(self) -> None:
+        """Release the channel's lock where an interrupt left it: paramiko's thread takes it when the line ends."""
         self._channel.lock.acquire(timeout=_LOCK_TIMEOUT_S)
         self._channel.lock.release()
 

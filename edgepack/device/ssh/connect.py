@@ -9,6 +9,7 @@ before its banner.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 import socket
@@ -87,7 +88,7 @@ class SshTransport:
             raise connection_dropped(self._description) from None
         finally:
             guard.cancel()
-        return SshChannel(channel, self._description)
+        return SshChannel(channel, self._description, functools.partial(_cut, self._connection))
 
     def close(self) -> None:
         """Close the connection and those that it runs through."""
@@ -246,15 +247,19 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 def _hang_up(connection: paramiko.Transport, *, to_the_bottom: bool = False) -> None:
     """Close a connection and wait for its thread; without the shutdown it would sleep for another tenth of a second.
 
-    Behind a jump host ``to_the_bottom`` shuts down the socket that carries all of it: a line that stalls takes no other
-    farewell.
+    Behind a jump host ``to_the_bottom`` cuts the line that carries all of it: one that stalls takes no other farewell.
     """
-    sock = connection.sock
-    while to_the_bottom and isinstance(sock, JumpSocket):
-        sock = sock.channel.transport.sock
-    if isinstance(sock, socket.socket):
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    if to_the_bottom or isinstance(connection.sock, socket.socket):
+        _cut(connection)
     connection.close()
     if connection.ident is not None:
         connection.join(2.0)
+
+
+def _cut(connection: paramiko.Transport) -> None:
+    """Shut down the socket that carries a connection, through all jump hosts, whatever paramiko is at."""
+    sock = connection.sock
+    while isinstance(sock, JumpSocket):
+        sock = sock.channel.transport.sock
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
