@@ -53,12 +53,12 @@ def here(tmp_path: Path) -> Device:
 
 
 def test_a_first_push_sends_every_file_and_activates_nothing(device: Device, tmp_path: Path) -> None:
-    """The release is there, whole, and is the candidate; nothing is current; it took three round trips."""
+    """The release is there, whole, and is the candidate; nothing is current; it took two round trips."""
     path, bundle = tiny_bundle(tmp_path)
     pushed = edgepack.push(path, **device.where)
     assert (pushed.app, pushed.release, pushed.already_present) == ("tiny", bundle.release, False)
     assert pushed.bytes.sent == pushed.bytes.total > sum(file.bytes for file in bundle.files)
-    assert pushed.round_trips == 3
+    assert pushed.round_trips == 2
     status = edgepack.status(**device.where)
     assert (status.candidate, status.current, status.previous) == (bundle.release, None, None)
     opened = open_bundle(path)
@@ -73,6 +73,23 @@ def test_what_is_there_sends_nothing_and_takes_two_round_trips(device: Device, t
     again = edgepack.push(path, **device.where)
     assert (again.already_present, again.bytes.sent) == (True, 0)
     assert again.round_trips <= 2
+
+
+def test_two_pushes_in_one_session_send_what_differs(here: Device, tmp_path: Path) -> None:
+    """A program that pushes twice in a session to an empty device sends the second time only what is new."""
+    with here.session(lock=True) as session:
+        assert session.hello["empty"]
+        edgepack.push(tiny_bundle(tmp_path)[0], session)
+        path, _ = tiny_bundle(tmp_path, version="1.0.1")
+        assert edgepack.push(path, session).bytes.sent == len(open_bundle(path).manifest_bytes)
+
+
+@pytest.mark.parametrize("left", ["apps", "runtimes", "incoming/part", "incoming"])
+def test_a_root_is_empty_while_nothing_was_brought_there(here: Device, left: str) -> None:
+    """Whoever made the folder and its lock brought nothing; a release, a runtime or half a file are something."""
+    (here.root / left).mkdir(parents=True)
+    with here.session() as session:
+        assert session.hello["empty"] == (left == "incoming")
 
 
 def test_only_the_files_that_differ_travel(here: Device, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 The order is a promise: whether the bundle is whole comes first, before anybody is called; then what the device is,
 whether the bundle fits it, how much is missing, and only then the first byte. A release that is there already costs one
-request after ``hello``, in which the device verifies it again; otherwise ``missing`` is asked, and the files that lack
-and the ``commit`` go out without a wait in between. Where the device holds other releases, one request more asks which
-chunks of the model lack (``delta.py``).
+request after ``hello``, in which the device verifies it again; otherwise ``missing`` is asked, unless ``hello`` said
+that nothing is there, and the files that lack and the ``commit`` go out without a wait in between. Where the device
+holds other releases, one request more asks which chunks of the model lack (``delta.py``).
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def _send_missing(
     session: Session, content: Bundle, staging: Staging, tally: _Tally, *, dry_run: bool, whole: bool = False
 ) -> None:
     """Send what the device lacks and commit; with ``whole``, no model in chunks. With ``dry_run`` it is counted."""
-    answer = session.request("missing", **staging.missing_arguments()).result
+    # What hello said of an empty root is true until something is sent, also for who pushes in this session next.
+    empty = session.hello.pop("empty", False) is True
+    answer = {} if empty else session.request("missing", **staging.missing_arguments()).result
     lacking = staging.lacking(answer.get("have") or {}, runtime_present=answer.get("runtime_present") is True)
     _require_space(session, sum(piece.bytes - piece.offset for piece in lacking) - staged_bytes(answer))
     _tell_what_is_there(staging, lacking, tally)

@@ -238,12 +238,23 @@ def require_space(path: str, needed: int) -> None:
         )
 
 
-def require_executable(path: str) -> None:
-    """Raises ``noexec`` where shared libraries may not be loaded from the file system of a path that may be to come."""
+def is_executable(mount: str) -> bool:
+    """Whether shared libraries may be loaded from the file system that is mounted there."""
+    return not os.statvfs(mount).f_flag & os.ST_NOEXEC
+
+
+def mount_of(path: str) -> str:
+    """Where the file system of a path is mounted, which itself may be to come."""
     mount = os.path.realpath(path)
     while not os.path.ismount(mount):
         mount = os.path.dirname(mount)
-    if os.statvfs(mount).f_flag & os.ST_NOEXEC:
+    return mount
+
+
+def require_executable(path: str) -> None:
+    """Raises ``noexec`` where shared libraries may not be loaded from the file system of a path that may be to come."""
+    mount = mount_of(path)
+    if not is_executable(mount):
         raise AgentError(
             "noexec",
             f"{mount} is mounted noexec: the runtime's libraries cannot be loaded from {path}.",

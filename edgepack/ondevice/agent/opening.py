@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict
 
 from .arguments import is_file_name, take, take_name, take_seconds, take_who
+from .disk import is_executable, mount_of
 from .errors import bad_request, pinned_error
 from .facts import read_facts
 from .limits import APP_PATTERN, DEFAULT_ROOT, HISTORY_KEPT, NAME_PATTERN, PROTOCOL, SILENCE_S
@@ -53,8 +54,21 @@ def hello(session: Session, request: Request) -> Dict[str, Any]:
         facts, notes = read_facts(root)
         seen = {"facts": facts, "notes": notes}
     seen["pinned"] = None if session.pin is None else {"agent": session.pin.agent}
+    seen["empty"] = session.pin is None and is_empty(root)
     beats = {"heartbeat_s": session.wire.beat_s}
     return {"protocol": PROTOCOL, "root": root, "apps": apps, "rebuilt": session.rebuilt, **beats, **seen}
+
+
+def is_empty(root: str) -> bool:
+    """Whether ``missing`` has nothing to tell: nothing was ever brought to this root, and libraries load from it."""
+    incoming = os.path.join(root, "incoming")
+    try:
+        if not os.path.lexists(root):
+            return is_executable(mount_of(root))
+        staged = os.listdir(incoming) if os.path.lexists(incoming) else []
+        return not staged and {*os.listdir(root)} <= {"lock", "incoming"} and is_executable(mount_of(root))
+    except OSError:
+        return False
 
 
 def probe(session: Session, request: Request) -> Dict[str, Any]:
