@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import io
 import json
 import os
 import runpy
@@ -15,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,6 +235,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def record_digest(wheel: bytes) -> str:
+    """The SHA-256 of a wheel's RECORD; of nothing where it has none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            return digest(archive.read(next(name for name in archive.namelist() if name.endswith("/RECORD"))))
+    except (zipfile.BadZipFile, zlib.error, StopIteration, OSError, RuntimeError, ValueError, EOFError):
+        return digest(b"")
+
+
 def new_op() -> str:
     """A fresh operation id."""
     return secrets.token_hex(8)
@@ -258,7 +270,9 @@ class FakeRelease:
             {"path": f"wheels/{name}", "bytes": len(data), "sha256": digest(data)}
             for name, (data, _) in sorted(self.wheels.items())
         ]
-        manifest = {"schema": 1, "name": self.app, "version": self.version, "files": files, **self.extra}
+        records = {f"wheels/{name}": record_digest(data) for name, (data, _) in sorted(self.wheels.items())}
+        manifest = {"schema": 1, "name": self.app, "version": self.version, "files": files, "records": records}
+        manifest |= self.extra
         return json.dumps(manifest).encode()
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_client import device_pythons
+from agent_client import device_pythons, record_digest
 from bundle_models import BOOKWORM, make_bundle, through_the_index, write_model, write_wheel
 from bundle_tiny import content_of
 from deploying import TINY as CLASSIFIER
@@ -565,3 +565,6 @@ def test_a_bundle_carries_its_runtime(tmp_path: Path) -> None:
     assert made.platforms[0]["runtime"]["wheels"] == wheels
     assert made.platforms[0]["runtime"]["numpy"] == ">=1.23.2,<2"
     verify_bundle(tmp_path / "o.edgepack")
+    bundle = open_bundle(tmp_path / "o.edgepack")
+    records = bundle.manifest.records or {}
+    assert {wheel: record_digest(content_of(bundle, wheel)) for wheel in wheels} == records, "as each wheel has it"

@@ -14,6 +14,7 @@ from edgepack.bundle.manifest import check_label, parse, release_id, runtime_id,
 from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError, InputError, IntegrityError, MisfitError
 
+RECORDS = {"wheels/a-1-py3-none-any.whl": "0" * 64}
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -23,10 +24,12 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 def test_parsing_and_writing_are_inverse() -> None:
     """A manifest is written again byte for byte, fields that this edgepack does not know included."""
-    content = canonical_json(manifest_value(FILES, future={"a": [1]}, counter=7, provenance={"tf": "2.21"}))
+    content = canonical_json(
+        manifest_value(FILES, future={"a": [1]}, counter=7, provenance={"tf": "2.21"}, records=RECORDS)
+    )
     manifest = parse(content)
     assert serialize(manifest) == content
-    assert manifest.extra == {"future": {"a": [1]}}
+    assert (manifest.extra, manifest.records) == ({"future": {"a": [1]}}, RECORDS)
     assert (manifest.counter, manifest.platforms[0].platform.arch) == (7, "aarch64")
 
 
@@ -109,6 +112,11 @@ def test_references_have_to_hold() -> None:
         {"platforms": [{**platform, "runtime": {**runtime, "wheels": ["loader.py"]}}]},
         {"model": {**good["model"], "sha256": digest(b"other")}},
         {"model": {**good["model"], "file": "loader.py"}},
+        {"records": {}},
+        {"records": {"loader.py": "0" * 64}},
+        {"records": {"wheels/a-1-py3-none-any.whl": "0"}},
+        {"records": {"wheels/a-1-py3-none-any.whl": 0}},
+        {"records": None},
         {"files": list(reversed(good["files"]))},
         {"files": [*good["files"], good["files"][-1]]},
         {"files": [entry("manifest.json", b""), *good["files"][1:]]},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +70,16 @@ def test_the_device_is_told_what_to_unpack_where(staging: Staging) -> None:
     assert commit["device"]["runtime"]["dists"] == dists == [f"dist{i}" for i in range(len(staging.wheels))]
     assert commit["device"]["runtime"]["installed"] == ["numpy"]
     assert staging.bytes == sum(SIZES[digest] for digest in {file.sha256 for file in staging.files + staging.wheels})
+
+
+@given(stagings())
+def test_a_pinned_device_is_asked_with_what_commit_will_say_of_the_runtime(staging: Staging) -> None:
+    """It sees the manifest and the wheels, so that it can tell its unpacked runtime; others are shown no manifest."""
+    shown = dataclasses.replace(staging, shown="{}").missing_arguments()
+    assert (shown["runtime"], shown["manifest"]) == (staging.commit_arguments()["runtime"], "{}")
+    plain = staging.missing_arguments()
+    assert "manifest" not in plain
+    assert plain["runtime"] == ({"id": "0" * 16} if staging.wheels else None)
 
 
 def test_for_people_the_fit_names_what_comes_along() -> None:

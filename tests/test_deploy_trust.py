@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pwd
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agent_client import AGENT, FakeRelease
+from agent_client import AGENT, FakeRelease, digest
 from deploying import tiny_model, tiny_target
 from pinning import commit_by_hand, make_key, refused
 from real_sshd import RealSshd
@@ -282,15 +284,114 @@ def test_a_runtime_that_was_there_before_is_not_believed(pinned: Pinned) -> None
     (planted / "evil.py").touch()
     runtime = {**release.commit_arguments()["runtime"], "id": id_}
     signature = sign(release.manifest, pinned.folder / "alice").decode()
+    wanted: dict[str, Any] = {"app": "kws", "files": [], "runtime": runtime, "release": release.release}
+    wanted |= {"manifest": release.manifest.decode(), "signature": signature}
     with pinned.session() as session:
-        assert session.request("missing", app="kws", files=[], runtime={"id": id_}).result["runtime_present"] is False
+        assert session.request("missing", **wanted).result["runtime_present"] is False
         commit_by_hand(session, release, runtime=runtime, signature=signature)
-        assert session.request("missing", app="kws", files=[], runtime={"id": id_}).result["runtime_present"] is True
+        assert session.request("missing", **wanted).result["runtime_present"] is True
     kept = json.loads((pinned.root / "apps" / "kws" / "releases" / release.release / "device.json").read_text())
     used = pinned.root / "runtimes" / kept["runtime"]["id"] / "toy"
     assert used != planted
     assert (used / "toy" / "__init__.py").exists()
     assert not (used / "evil.py").exists()
+
+
+def plant(folder: Path, how: str) -> None:
+    """What somebody who once had the account leaves in an unpacked runtime."""
+    package = folder / "toy" / "toy"
+    if how == "fitting record":
+        planted = {**TOY, "toy/__init__.py": b"answer = 'evil'\n"}
+        shutil.rmtree(folder / "toy")
+        with zipfile.ZipFile(io.BytesIO(make_wheel(planted))) as archive:
+            archive.extractall(folder / "toy")
+    elif how == "another file":
+        (package / "data.abi3.so").write_bytes(b"evil")
+    elif how == "linked":
+        (package / "more").symlink_to("/tmp", target_is_directory=True)
+    elif how == "another distribution":
+        shutil.copytree(folder / "toy", folder / "evil")
+    elif how == "compiled":
+        (package / "__pycache__").mkdir()
+        (package / "__pycache__" / "__init__.cpython-311.pyc").write_bytes(b"evil")
+
+
+PLANTS = ["fitting record", "another file", "linked", "another distribution", "compiled"]
+
+
+@pytest.mark.parametrize("how", PLANTS)
+def test_a_runtime_that_was_planted_under_the_pin_is_not_run(pinned: Pinned, how: str) -> None:
+    """A folder of the pin's own name is taken only as the signed manifest names it; else the wheel is unpacked anew."""
+    wheel, name = make_wheel(TOY), "toy-1.0-py3-none-any.whl"
+    release = FakeRelease(extra={"counter": 1}, wheels={name: (wheel, "toy")})
+    runtime = {**release.commit_arguments()["runtime"], "id": runtime_id({name: digest(wheel)})}
+    signature = sign(release.manifest, pinned.folder / "alice").decode()
+    wanted: dict[str, Any] = {"app": "kws", "files": [], "runtime": runtime, "release": release.release}
+    wanted |= {"manifest": release.manifest.decode(), "signature": signature}
+    activate: dict[str, Any] = {"app": "kws", "release": release.release, "unchecked": True}
+    with pinned.session() as session:
+        commit_by_hand(session, release, runtime=runtime, signature=signature)
+    folder = next((pinned.root / "runtimes").iterdir())
+    plant(folder, how)
+    try:
+        pinned.trust(pinned.folder / "signers", hooks=Hooks(after_activate=pinned.hook))
+        if (
+            how != "compiled"
+        ):  # a program of the owner's leaves the like: it goes, and is no reason to send wheels again
+            refused("release-damaged", lambda: edgepack.activate(**activate, **pinned.where))
+            with pinned.session() as session:
+                of = {"app": "kws", "release": release.release, "options": {}}
+                refused("release-damaged", lambda s=session, o=of: s.request("measure", **o))  # type: ignore[misc]
+        with pinned.session() as session:
+            assert session.request("missing", **wanted).result["runtime_present"] is (how == "compiled")
+            commit_by_hand(session, release, runtime=runtime, signature=signature)
+            assert session.request("missing", **wanted).result["runtime_present"] is True
+        edgepack.activate(**activate, **pinned.where)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        there = {str(path.relative_to(folder / "toy")): path.read_bytes() for path in files}
+        assert set(there) == {*TOY, "toy-1.0.dist-info/RECORD"}
+        assert there["toy/__init__.py"] == TOY["toy/__init__.py"]
+    finally:
+        pinned.forget()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"interpreter": "/tmp/evil"}, {"runtime": None}, {"dists": ["../../evil"]}, {"id": "evil"}, {"wheels": []}],
+)
+def test_a_set_up_that_was_planted_is_not_run(pinned: Pinned, changes: dict[str, Any]) -> None:
+    """device.json lies within the account's reach: where it leads elsewhere than the signed manifest, it is refused."""
+    wheel, name = make_wheel(TOY), "toy-1.0-py3-none-any.whl"
+    release = FakeRelease(extra={"counter": 1}, wheels={name: (wheel, "toy")})
+    runtime = {**release.commit_arguments()["runtime"], "id": runtime_id({name: digest(wheel)})}
+    signature = sign(release.manifest, pinned.folder / "alice").decode()
+    with pinned.session() as session:
+        commit_by_hand(session, release, runtime=runtime, signature=signature)
+    path = pinned.root / "apps" / "kws" / "releases" / release.release / "device.json"
+    device = json.loads(path.read_text())
+    of = device if changes.keys() & device.keys() else device["runtime"]
+    of.update(changes)
+    path.chmod(0o644)
+    path.write_text(json.dumps(device))
+    refused("pinned", lambda: edgepack.activate(app="kws", release=release.release, unchecked=True, **pinned.where))
+    with pinned.session() as session:
+        commit_by_hand(session, release, runtime=runtime, signature=signature)
+    edgepack.activate(app="kws", release=release.release, unchecked=True, **pinned.where)
+
+
+def test_wheels_whose_record_is_not_signed_are_refused(pinned: Pinned) -> None:
+    """A bundle of an edgepack that named no RECORDs, or a wrong one, is told as that; nothing of it is unpacked."""
+    wheel, name = make_wheel(TOY), "toy-1.0-py3-none-any.whl"
+    for records, code in [({}, "pinned"), ({f"wheels/{name}": "0" * 64}, "digest-mismatch")]:
+        release = FakeRelease(extra={"counter": 1, "records": records}, wheels={name: (wheel, "toy")})
+        runtime = {**release.commit_arguments()["runtime"], "id": runtime_id({name: digest(wheel)})}
+        signature = sign(release.manifest, pinned.folder / "alice").decode()
+        with pinned.session() as session:
+            refused(code, lambda s=session, r=release, t=runtime, w=signature: commit_by_hand(  # type: ignore[misc]
+                s, r, runtime=t, signature=w
+            ))  # fmt: skip
+        assert not list(pinned.root.glob("runtimes/*"))
+        subprocess.run(["rm", "-rf", str(pinned.root)], check=True)
 
 
 @pytest.mark.parametrize("command", [["id"], []])
@@ -522,9 +623,28 @@ def test_what_was_counted_since_the_last_trust_goes_with_the_folder(pinned: Pinn
         pinned.trust(pinned.folder / "signers")
         edgepack.push(pinned.bundle(5), **pinned.where)
         (pinned.root / "counters.json").unlink()
+        subprocess.run(["rm", "-rf", str(pinned.root / "apps")], check=True)
         assert edgepack.push(pinned.bundle(2), **pinned.where).bytes.sent > 0
     finally:
         pinned.forget()
+
+
+def test_what_is_installed_counts_where_the_counters_are_gone(pinned: Pinned) -> None:
+    """A counters.json that was deleted or set back lets nothing in that is older than a signed release beside it."""
+    older, newest = pinned.bundle(2), pinned.bundle(5)
+    edgepack.push(older, **pinned.where)
+    edgepack.push(newest, **pinned.where)
+    downgrade: dict[str, Any] = {"app": "tiny", "release": open_bundle(older).release, "unchecked": True}
+    for content in (None, '{"tiny": {"counter": 1, "release": "x"}}'):
+        (pinned.root / "counters.json").unlink()
+        if content is not None:
+            (pinned.root / "counters.json").write_text(content)
+        refused("replayed", lambda: edgepack.push(older, **pinned.where))
+        refused("replayed", lambda: edgepack.push(pinned.bundle(5, version="other"), **pinned.where))
+        refused("replayed", lambda: edgepack.activate(**downgrade, **pinned.where))
+        edgepack.push(newest, **pinned.where)
+    (pinned.root / "counters.json").unlink()
+    edgepack.push(pinned.bundle(6), **pinned.where)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "broken", "huge"])

@@ -33,6 +33,7 @@ from edgepack.bundle.manifest import (
 from edgepack.bundle.misfit import no_wheel
 from edgepack.bundle.recipe import RECIPE_NAME, make_recipe
 from edgepack.bundle.signature import require_key, sign
+from edgepack.bundle.wheelfile import record_sha256
 from edgepack.bundle.wheels import fetch_wheels, folder_wheels
 from edgepack.bundledocuments import BundleDocument, FileEntry
 from edgepack.digest import sha256_file
@@ -104,6 +105,7 @@ def build_bundle(
         provenance=provenance,
         counter=counter,
         contents=describe_model(described),
+        records={f"wheels/{filename}": record_sha256(path) for filename, path in fetched.items()} or None,
     )
     content = serialize(manifest)
     if len(content) > MAX_MANIFEST_BYTES:

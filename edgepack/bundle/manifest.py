@@ -79,6 +79,8 @@ class Manifest:
 
     ``counter`` orders the releases of an app: a device that is pinned (docs/security.md) takes no lower one again.
     ``contents`` is what the model is to a person (:mod:`edgepack.bundle.contents`), so that nobody has to parse it.
+    ``records`` is the SHA-256 of each wheel's own RECORD, by the wheel's path: by it a pinned device knows an unpacked
+    runtime again. None where there are no wheels.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Manifest:
     counter: int | None = None
     contents: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    records: Mapping[str, str] | None = None
 
 
 def check_label(value: str, what: str) -> str:
@@ -140,6 +143,7 @@ def serialize(manifest: Manifest) -> bytes:
             "counter": manifest.counter,
         }
         | ({} if manifest.contents is None else {"contents": manifest.contents})
+        | ({} if manifest.records is None else {"records": manifest.records})
     )
     return canonical_json(value)
 
@@ -219,6 +223,7 @@ def _build(value: dict[str, Any]) -> Manifest:
         provenance=None if (provenance := value.pop("provenance")) is None else table(provenance),
         counter=None if (counter := value.pop("counter")) is None else size(counter, MAX_COUNTER),
         contents=table(value.pop("contents")) if "contents" in value else None,
+        records=_texts(value.pop("records")) if "records" in value else None,
         extra=value,
     )
 
@@ -233,13 +238,13 @@ def _platform_need(entry: Any) -> PlatformNeed:
             version=text(runtime["version"]),
             wheels=tuple(text(wheel) for wheel in array(runtime["wheels"])),
             numpy=text(runtime["numpy"]),
-            enough=_versions(runtime["enough"]) if "enough" in runtime else None,
+            enough=_texts(runtime["enough"]) if "enough" in runtime else None,
         ),
     )
 
 
-def _versions(value: Any) -> dict[str, str]:
-    return {name: text(version) for name, version in table(value).items()}
+def _texts(value: Any) -> dict[str, str]:
+    return {name: text(said) for name, said in table(value).items()}
 
 
 def _fault(manifest: Manifest, schema: object) -> str:
@@ -281,4 +286,13 @@ def _references_fault(manifest: Manifest) -> str:
         digests = {wheel.removeprefix("wheels/"): files[wheel].sha256 for wheel in need.runtime.wheels}
         if need.runtime.id != runtime_id(digests):
             return f"the runtime id for {need.platform.label} does not fit its wheels"
-    return ""
+    return _records_fault(manifest)
+
+
+def _records_fault(manifest: Manifest) -> str:
+    if manifest.records is None:
+        return ""
+    if set(manifest.records) != {file.path for file in manifest.files if file.path.startswith("wheels/")}:
+        return "its records are not those of its wheels"
+    odd = [path for path, sha256 in manifest.records.items() if not _DIGEST.fullmatch(sha256)]
+    return f"{odd[0]} has no SHA-256 of its RECORD" if odd else ""

@@ -44,6 +44,18 @@ def require_wheel(path: Path) -> None:
         ) from error
 
 
+def record_sha256(path: Path) -> str:
+    """The SHA-256 of a wheel's own RECORD, which vouches for each of its files. Raises InputError "bad-wheel"."""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            records = [name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name)]
+            if len(records) != 1:
+                raise _bad(path, "it has no RECORD, or several")
+            return hashlib.sha256(_read(path, wheel, records[0]).encode("utf-8")).hexdigest()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
+        raise _bad(path, "it is no whole zip file") from error
+
+
 def _check_metadata(path: Path, wheel: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> str:
     """The name of the one .dist-info folder, whose METADATA says what the file name says."""
     names = {member.filename for member in members}

@@ -67,7 +67,7 @@ class Staging:
         return {
             "app": self.app,
             "files": [{"sha256": file.sha256, "bytes": file.bytes} for file in _once(self.files + self.wheels)],
-            "runtime": {"id": self.runtime.runtime_id} if self.wheels else None,
+            "runtime": None if not self.wheels else self._runtime() if self.shown else {"id": self.runtime.runtime_id},
             **({} if self.shown is None else shown),
         }
 
@@ -78,12 +78,13 @@ class Staging:
             "app": self.app,
             "release": self.release,
             "files": [{"path": file.path, "sha256": file.sha256, "bytes": file.bytes} for file in self.files],
-            "runtime": {"id": self.runtime.runtime_id, "wheels": [_wheel(wheel) for wheel in self.wheels]}
-            if self.wheels
-            else None,
+            "runtime": self._runtime() if self.wheels else None,
             "device": self.device_json(),
             "signature": self.signature,
         }
+
+    def _runtime(self) -> dict[str, Any]:
+        return {"id": self.runtime.runtime_id, "wheels": [_wheel(wheel) for wheel in self.wheels]}
 
     def device_json(self) -> dict[str, Any]:
         """The content of device.json: what was chosen on this device; the agent adds the interpreter."""

@@ -8,9 +8,9 @@ import os
 import platform
 import re
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .admission import pinned_device, require_admissible, take_signature
+from .admission import pinned_device, require_admissible, signed_records, take_signature
 from .arguments import take, take_list, take_name, take_path, take_size
 from .counters import note_counter
 from .disk import (
@@ -46,7 +46,7 @@ from .releases import (
 from .session import Session
 from .staging import find_content
 from .state import load_state, save_state
-from .wheels import is_runtime_whole, unpack_wheel
+from .wheels import is_runtime_whole, remove_bytecode, unpack_wheel
 from .wire import Request
 
 DOOR = "edgepack_device.py"
@@ -72,7 +72,8 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     note_counter(root, app, release, manifest[1].get("counter"), session.floor())
     reach("commit:counted")
     if args.get("runtime") is not None:
-        install_runtime(session, take(args, "runtime", dict))
+        runtime = take(args, "runtime", dict)
+        install_runtime(session, runtime, None if session.pin is None else signed_records(manifest[1], runtime))
     already = os.path.isdir(folder) and not find_damage(folder, release)
     before = setup_digest(folder)
     committed_at = commit_time(root, app, release) or now()
@@ -175,13 +176,18 @@ def require_manifest(staged: str, release: str, files: List[Dict[str, Any]]) -> 
         raise AgentError("digest-mismatch", found, "Build the bundle again.")
 
 
-def install_runtime(session: Session, runtime: Dict[str, Any]) -> None:
-    """Unpacks a runtime's wheels, each into a folder of its own, unless the runtime is here and whole."""
+def install_runtime(session: Session, runtime: Dict[str, Any], records: Optional[Mapping[str, str]]) -> None:
+    """Unpacks a runtime's wheels, each into a folder of its own, unless the runtime is here and whole.
+
+    ``records``, on a pinned device: the SHA-256 of each RECORD that was signed. What else lies there is put away whole.
+    """
     root = session.home()
     runtime_id = take_name(runtime, "id", NAME_PATTERN)
     folder = session.runtime_folder(runtime_id)
     require_executable(folder)
-    if is_runtime_whole(folder):
+    if is_runtime_whole(folder, records):
+        if records is not None:
+            remove_bytecode(folder)
         return
     make_folder(os.path.dirname(folder))
     staged = confined(root, "incoming", f"runtime-{os.urandom(8).hex()}")
@@ -193,9 +199,12 @@ def install_runtime(session: Session, runtime: Dict[str, Any]) -> None:
             archive = confined(root, "incoming", sha256)
             if find_content(session, root, {}, sha256, size) is None:
                 raise AgentError("digest-mismatch", f"The wheel {name} is not here, or not whole.", "Push again.")
-            unpack_wheel(archive, name, confined(staged, take_name(wheel, "dist", NAME_PATTERN)))
+            dist = take_name(wheel, "dist", NAME_PATTERN)
+            unpack_wheel(archive, name, confined(staged, dist), (records or {}).get(dist))
         # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
         os.sync()
+        if records is not None:
+            remove_tree(folder)  # mending would leave what nobody vouches for
         if os.path.isdir(folder):
             mend_tree(staged, folder)
         else:

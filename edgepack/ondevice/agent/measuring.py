@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, Iterable, Tuple
 
-from .admission import require_numbers, require_trusted
+from .admission import require_numbers, require_runnable
 from .arguments import take, take_name, take_seconds
 from .children import MEASURE_FOLDERS
 from .disk import confined, digest_file, make_folder, read_chunks, read_json, size_of
@@ -13,7 +13,7 @@ from .errors import MEMORY_HINT, AgentError, bad_request
 from .facts import memory_bytes
 from .limits import MANIFEST_LIMIT, NAME_PATTERN
 from .loaderrun import MeasureRun
-from .releases import named_release, read_current, require_release, require_whole, setup_digest
+from .releases import named_release, read_current, require_release, setup_digest
 from .session import Session
 from .state import load_state
 from .wire import Request
@@ -47,8 +47,7 @@ def measure(session: Session, request: Request) -> Dict[str, Any]:
     release, folder = choose_release(session, request)
     options: Dict[str, Any] = take(request.args, "options", dict)
     if session.pin is not None:
-        require_whole(root, session.known_app(request), release)
-        require_trusted(session, folder, release)
+        require_runnable(session, session.known_app(request), release)
         require_numbers(options)
     require_memory(folder)
     session.setups[folder] = setup_digest(folder)

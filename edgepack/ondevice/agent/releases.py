@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .arguments import parse_json, take_list, take_name, take_path, take_size
 from .disk import confined, is_whole, list_names, read_json, sync_folder, walk_files
@@ -84,12 +84,15 @@ def find_damage(folder: str, release: str) -> List[str]:
     ]
 
 
-def require_whole(root: str, app: str, release: str) -> str:
-    """The folder of a release whose digests, and whose runtime's, were all verified just now."""
+def require_whole(root: str, app: str, release: str, records: Optional[Mapping[str, str]] = None) -> str:
+    """The folder of a release whose digests, and whose runtime's, were all verified just now.
+
+    ``records``: what a signature vouches for of its runtime (``is_runtime_whole``).
+    """
     folder = require_release(root, app, release)
     damaged = find_damage(folder, release)
     runtime = runtime_of(folder)
-    if not damaged and runtime and not is_runtime_whole(confined(root, "runtimes", runtime)):
+    if not damaged and runtime and not is_runtime_whole(confined(root, "runtimes", runtime), records):
         damaged = [f"runtimes/{runtime}"]
     if damaged:
         raise AgentError(
@@ -145,6 +148,7 @@ def setup_digest(folder: str) -> str:
     """
     device = read_json(os.path.join(folder, "device.json"))
     device.pop("committed_at", None)
+    device.pop("reset", None)
     interpreter = str(device.get("interpreter") or "")
     device["interpreter"] = [os.path.realpath(interpreter), os.path.realpath(os.path.dirname(interpreter))]
     return hashlib.sha256(json.dumps(device, sort_keys=True).encode("ascii")).hexdigest()

@@ -8,13 +8,13 @@ import hashlib
 import os
 from typing import Any, Dict, List, Optional
 
-from .admission import require_foreseen
-from .arguments import take_list, take_name, take_size
+from .admission import require_foreseen, signed_records
+from .arguments import take, take_list, take_name, take_size
 from .disk import confined, is_whole, make_folder, remove_tree, require_executable, require_space, size_of, sync_folder
 from .errors import AgentError, bad_request
 from .failpoints import reach
 from .limits import CHUNK, DIGEST_PATTERN, NAME_PATTERN
-from .releases import index_contents
+from .releases import index_contents, parse_manifest
 from .session import Session
 from .weaving import tell_deltas
 from .wheels import is_runtime_whole
@@ -39,8 +39,19 @@ def missing(session: Session, request: Request) -> Dict[str, Any]:
     present = False
     if isinstance(runtime, dict) and runtime.get("id") is not None:
         require_executable(root)
-        present = is_runtime_whole(session.runtime_folder(take_name(runtime, "id", NAME_PATTERN)))
+        present = is_runtime_present(session, request.args, runtime)
     return {"have": have, "runtime_present": present, "delta": tell_deltas(root, have)}
+
+
+def is_runtime_present(session: Session, args: Dict[str, Any], runtime: Dict[str, Any]) -> bool:
+    """Whether ``commit`` will take the unpacked runtime that is there; a pinned device has to see the manifest."""
+    folder = session.runtime_folder(take_name(runtime, "id", NAME_PATTERN))
+    if session.pin is None:
+        return is_runtime_whole(folder)
+    if args.get("manifest") is None:
+        return False
+    text: str = take(args, "manifest", str)
+    return is_runtime_whole(folder, signed_records(parse_manifest(text.encode("utf-8", "replace")), runtime))
 
 
 def put(session: Session, request: Request) -> Dict[str, Any]:

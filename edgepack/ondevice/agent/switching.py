@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict
 
-from .admission import require_trusted
+from .admission import require_runnable, standing_floor
 from .arguments import take, take_name, take_who
 from .counters import require_newer
 from .errors import AgentError, bad_request
@@ -20,7 +20,6 @@ from .releases import (
     read_current,
     read_manifest,
     require_release,
-    require_whole,
     setup_digest,
 )
 from .session import Session
@@ -51,10 +50,10 @@ def activate(session: Session, request: Request) -> Dict[str, Any]:
             )
     release = named_release(root, app, release)
     unchecked = request.args.get("unchecked") is True
-    folder = require_whole(root, app, release)
-    require_trusted(session, folder, release)
+    folder = require_runnable(session, app, release)
     if session.pin is not None:
-        require_newer(root, app, release, read_manifest(folder)[0].get("counter"), session.pin.floor)
+        counter = read_manifest(folder)[0].get("counter")
+        require_newer(root, app, release, counter, standing_floor(root, session.pin, app))
     if not unchecked:
         require_pass(state, app, release, folder)
     return switch(session, request, app, state, release, unchecked)
@@ -79,8 +78,7 @@ def rollback(session: Session, request: Request) -> Dict[str, Any]:
                 "`edgepack status DEVICE` lists the releases; name one with --release.",
             )
     release = named_release(root, app, release)
-    folder = require_whole(root, app, release)
-    require_trusted(session, folder, release)
+    folder = require_runnable(session, app, release)
     was_active = any(entry.get("to") == release and entry.get("outcome") == "done" for entry in state["history"])
     if not was_active:
         require_pass(state, app, release, folder)

@@ -10,10 +10,10 @@ import re
 import stat
 import struct
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 
 from .arguments import take_path
-from .disk import confined, digest_file, list_names, read_text, require_space
+from .disk import confined, digest_file, list_names, read_foreign, remove_tree, require_space
 from .errors import AgentError
 from .limits import CHUNK, NAME_PATTERN
 
@@ -61,10 +61,11 @@ def wheel_error(wheel: str, message: str) -> AgentError:
     return AgentError("digest-mismatch", f"The wheel {wheel} cannot be unpacked: {message}.", "Build the bundle again.")
 
 
-def unpack_wheel(archive: str, name: str, target: str) -> None:
+def unpack_wheel(archive: str, name: str, target: str, record: Optional[str] = None) -> None:
     """Unpacks a wheel with zipfile, each file against the wheel's RECORD, none outside of the target folder.
 
-    Whatever the archive says, memory stays below 64 MiB and the disk below the sizes that its directory names.
+    ``record`` is the SHA-256 that its RECORD has to have, where somebody vouched for it. Whatever the archive says,
+    memory stays below 64 MiB and the disk below the sizes that its directory names.
     """
     # Here and not above: only a push needs them, and each import costs a slow device milliseconds.
     import zipfile
@@ -73,7 +74,7 @@ def unpack_wheel(archive: str, name: str, target: str) -> None:
     try:
         require_small_directory(archive, name)
         with zipfile.ZipFile(archive) as wheel:
-            unpack_members(wheel, name, target)
+            unpack_members(wheel, name, target, record)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise wheel_error(name, str(error)) from None
     except (zlib.error, struct.error, ValueError, OverflowError) as error:
@@ -101,7 +102,7 @@ def require_small_directory(archive: str, name: str) -> None:
         raise wheel_error(name, "its directory is larger than that of any runtime")
 
 
-def unpack_members(wheel: ZipFile, name: str, target: str) -> None:
+def unpack_members(wheel: ZipFile, name: str, target: str, record: Optional[str]) -> None:
     """Writes the files of an open wheel, each checked against its RECORD."""
     members = [info for info in wheel.infolist() if not info.filename.endswith("/")]
     size = sum(info.file_size for info in members)
@@ -114,7 +115,10 @@ def unpack_members(wheel: ZipFile, name: str, target: str) -> None:
         raise wheel_error(name, "it has no RECORD, or a huge one")
     with wheel.open(records[0]) as source:
         # With a limit: without one, zipfile inflates all that the member holds, whatever size it claims.
-        digests = read_record(source.read(RECORD_LIMIT).decode("utf-8", "replace"))
+        content = source.read(RECORD_LIMIT)
+    if record is not None and hashlib.sha256(content).hexdigest() != record:
+        raise wheel_error(name, "its RECORD is not the one that the manifest names")
+    digests = read_record(content.decode("utf-8", "replace"))
     absent = sorted(set(digests) - set(paths))
     if absent:
         raise wheel_error(name, f"its RECORD names {absent[0][:200]!r}, which it does not hold")
@@ -155,21 +159,35 @@ def unpack_member(wheel: ZipFile, info: ZipInfo, path: str, expected: Optional[s
         raise wheel_error(os.path.basename(str(wheel.filename)), shown)
 
 
-def is_runtime_whole(folder: str) -> bool:
-    """True where every file of every unpacked wheel has the digest that its RECORD names."""
+def is_runtime_whole(folder: str, records: Optional[Mapping[str, str]] = None) -> bool:
+    """True where every file of every unpacked wheel has the digest that its RECORD names.
+
+    On a pinned device ``records`` has the SHA-256 of each distribution's RECORD, which was signed: then just these lie
+    there, and no file that is in none of them but compiled Python (``remove_bytecode``).
+    """
     dists = list_names(folder, NAME_PATTERN)
-    return bool(dists) and all(is_dist_whole(os.path.join(folder, dist)) for dist in dists)
-
-
-def is_dist_whole(folder: str) -> bool:
-    """True where the files of one unpacked wheel have the digests that its RECORD names."""
-    records = [name for name in os.listdir(folder) if name.endswith(".dist-info")]
-    if len(records) != 1:
+    if records is not None and (os.path.islink(folder) or dists != sorted(records)):
         return False
+    return bool(dists) and all(is_dist_whole(os.path.join(folder, dist), (records or {}).get(dist)) for dist in dists)
+
+
+def is_dist_whole(folder: str, expected_record: Optional[str]) -> bool:
+    """True where the files of one unpacked wheel have the digests that its RECORD names, and that the expected one."""
+    infos = [name for name in os.listdir(folder) if name.endswith(".dist-info")]
+    if len(infos) != 1:
+        return False
+    record = f"{infos[0]}/RECORD"
     try:
-        digests = read_record(read_text(os.path.join(folder, records[0], "RECORD"), RECORD_LIMIT))
-    except ValueError:
+        content = read_foreign(os.path.join(folder, record), RECORD_LIMIT)
+        digests = read_record(content.decode("utf-8", "replace").replace("\0", ""))
+    except (OSError, ValueError):
         return False
+    if expected_record is not None:
+        if hashlib.sha256(content).hexdigest() != expected_record:
+            return False
+        known = {record, f"{record}.jws", f"{record}.p7s", *map(installed_path, digests)}
+        if any(path not in known for path in walk_strictly(folder)):
+            return False
     for member, expected in digests.items():
         path = installed_path(member)
         if path is None:
@@ -181,3 +199,25 @@ def is_dist_whole(folder: str) -> bool:
         if found != expected:
             return False
     return bool(digests)
+
+
+def walk_strictly(folder: str) -> Iterator[str]:
+    """The relative paths of all under a folder that is no folder itself, links to folders too, or ``.`` for a link.
+
+    Compiled Python in its ``__pycache__`` is left out: whoever runs the runtime leaves it there.
+    """
+    if os.path.islink(folder):
+        yield "."
+    for base, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(base, name))]
+        compiled = os.path.basename(base) == "__pycache__"
+        for name in [*links, *(name for name in files if not (compiled and name.endswith(".pyc")))]:
+            yield os.path.relpath(os.path.join(base, name), folder)
+
+
+def remove_bytecode(folder: str) -> None:
+    """Takes away the compiled Python under a folder: Python may believe it unseen, and makes it anew."""
+    for base, folders, _ in os.walk(folder):
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+            remove_tree(os.path.join(base, "__pycache__"))
