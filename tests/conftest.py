@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from real_sshd import RealSshd, sshd_program
+
+if TYPE_CHECKING:
+    from deploying import Device
 
 # A shell starts what runs in its background with SIGINT ignored, and children inherit that: Ctrl-C tests need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,6 +81,24 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSshd]:
     need_sshd()
     with RealSshd(tmp_path_factory.mktemp("sshd")) as running:
         yield running
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Device:
+    """An empty device: this machine."""
+    from deploying import local_device
+
+    return local_device(tmp_path / "device")
+
+
+@pytest.fixture(params=["local", pytest.param("sshd", marks=pytest.mark.sshd)])
+def device(request: pytest.FixtureRequest, tmp_path: Path) -> Device:
+    """An empty device: this machine, and a real OpenSSH sshd."""
+    from deploying import local_device, sshd_device
+
+    if request.param == "local":
+        return local_device(tmp_path / "device")
+    return sshd_device(request.getfixturevalue("sshd"), tmp_path / "device")
 
 
 def _give_empty_cache(patch: pytest.MonkeyPatch, factory: pytest.TempPathFactory) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from real_sshd import RealSshd
 
 from edgepack.bundle.build import build_bundle
 from edgepack.device import ConnectOptions, Session, connect
@@ -47,6 +48,16 @@ class Device:
     def release(self, app: str, release: str) -> Path:
         """Where a release lies on it."""
         return self.root / "apps" / app / "releases" / release
+
+
+def local_device(root: Path) -> Device:
+    """This machine as a device, its edgepack folder at ``root``."""
+    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+
+
+def sshd_device(sshd: RealSshd, root: Path) -> Device:
+    """The same behind a real OpenSSH sshd."""
+    return Device(sshd.address, dataclasses.replace(sshd.options, root=str(root)), root)
 
 
 def tiny_target(**budget: Any) -> Target:

@@ -22,7 +22,7 @@ import edgepack
 from edgepack.bundle import Manifest, ModelEntry, open_bundle
 from edgepack.bundle.build import build_bundle
 from edgepack.check.measure import Measuring, conclude, plan_check
-from edgepack.device import ConnectOptions, DeviceFacts
+from edgepack.device import DeviceFacts
 from edgepack.documents import to_json, to_json_value
 from edgepack.errors import GateFailed, InputError, IntegrityError
 from edgepack.events import Event
@@ -31,10 +31,9 @@ from edgepack.target import load_target
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Device:
+def device(here: Device) -> Device:
     """This machine as a device that holds nothing yet."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+    return here
 
 
 def test_a_dry_check_measures_and_leaves_no_verdict(device: Device, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +30,6 @@ from edgepack.events import Event
 from edgepack.tflite import buffer_regions
 
 VALUES = 48 * PIECE_BYTES // 4
-
-
-@pytest.fixture(params=["local", pytest.param("sshd", marks=pytest.mark.sshd)])
-def device(request: pytest.FixtureRequest, tmp_path: Path) -> Device:
-    """An empty device: this machine, and a real OpenSSH sshd."""
-    root = tmp_path / "device"
-    if request.param == "local":
-        return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
-    sshd: RealSshd = request.getfixturevalue("sshd")
-    return Device(sshd.address, replace(sshd.options, root=str(root)), root)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Device:
-    """An empty device: this machine."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
 
 
 def weights(seed: int = 0) -> bytearray:

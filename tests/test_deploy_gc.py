@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from deploying import Device, tiny_bundle
 
 import edgepack
-from edgepack.device import ConnectOptions
 from edgepack.errors import InputError
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Device:
+def device(here: Device) -> Device:
     """This machine as a device that holds nothing yet."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+    return here
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 9])

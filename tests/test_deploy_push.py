@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from bundle_tiny import content_of, manifest_value
 from deploying import PLATFORM, Device, tiny_bundle, tiny_target
-from real_sshd import RealSshd
 
 import edgepack
 from edgepack.bundle import open_bundle
@@ -33,23 +32,6 @@ from edgepack.errors import (
 )
 from edgepack.events import Event
 from edgepack.target import Platform
-
-
-@pytest.fixture(params=["local", pytest.param("sshd", marks=pytest.mark.sshd)])
-def device(request: pytest.FixtureRequest, tmp_path: Path) -> Device:
-    """An empty device: this machine, and a real OpenSSH sshd."""
-    root = tmp_path / "device"
-    if request.param == "local":
-        return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
-    sshd: RealSshd = request.getfixturevalue("sshd")
-    return Device(sshd.address, replace(sshd.options, root=str(root)), root)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Device:
-    """An empty device: this machine."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
 
 
 def test_a_first_push_sends_every_file_and_activates_nothing(device: Device, tmp_path: Path) -> None:

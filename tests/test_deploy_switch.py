@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,15 @@ from deploying import Device, tiny_bundle
 
 import edgepack
 from edgepack.deploy.hooks import Hooks
-from edgepack.device import ConnectOptions
 from edgepack.documents import ActivateDocument
 from edgepack.errors import EdgepackError, GateFailed, InputError, IntegrityError
 from edgepack.events import Event
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Device:
+def device(here: Device) -> Device:
     """This machine as a device that holds nothing yet."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+    return here
 
 
 def pushed(device: Device, folder: Path, version: str, name: str = "tiny", wrong: int = 0) -> str:

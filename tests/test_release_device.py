@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,9 @@ from edgepack.release import ReleasePolicy, deploy_release
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Device:
+def device(here: Device) -> Device:
     """This machine as a device that holds nothing yet."""
-    root = tmp_path / "device"
-    return Device(f"local:{root}", ConnectOptions(python=sys.executable), root)
+    return here
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ class SshChannel:
 
     Python raises Ctrl-C wherever the main thread is, and inside of paramiko that may leave a lock taken by nobody, of
     the channel or of the connection: whoever sends after that waits for it without an end. So an interrupt of a
-    sending cuts the line, and nothing is sent any more.
+    sending cuts the line, and nothing is sent any more; and the channel's own lock, which paramiko's thread takes when
+    the line ends, is freed before either side is closed.
     """
 
     def __init__(self, channel: paramiko.Channel, description: str, cut: Callable[[], None]) -> None:
@@ -52,6 +53,7 @@ class SshChannel:
 
     def finish_input(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.finish_input`."""
+        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._send(self._channel.shutdown_write)
 
@@ -78,6 +80,7 @@ class SshChannel:
 
     def close(self) -> None:
         """See :meth:`edgepack.device.transport.Channel.close`."""
+        self._free_lock()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._send(self._channel.close)
         self._stderr.join()
@@ -90,12 +93,11 @@ class SshChannel:
             return send(*arguments)
         except KeyboardInterrupt:
             self._is_cut = True
-            self._free_lock()
             self._cut()
             raise
 
     def _free_lock(self) -> None:
-        """Release the channel's lock where an interrupt left it: paramiko's thread takes it when the line ends."""
+        """Release the channel's lock where an interrupt left it taken."""
         self._channel.lock.acquire(timeout=_LOCK_TIMEOUT_S)
         self._channel.lock.release()
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from edgepack.documents import Finding, LayerError, QuantizeDocument
 from edgepack.errors import InputError, InternalError, MisfitError
 from edgepack.events import Reporter, ignore_events
+from edgepack.quantize.arrays import Port
 from edgepack.quantize.artifacts import place
+from edgepack.quantize.checking import CheckedSamples
 from edgepack.quantize.gate import BudgetGate, judge_floor, judge_size
 from edgepack.quantize.job import Job, prepare_job
 from edgepack.quantize.rangenotes import range_notes, rows_that_stretch
@@ -76,25 +78,13 @@ class Bench:
 
     def range_notes(self, candidate: Candidate) -> tuple[Finding, ...]:
         """What the calibration samples do to the ranges with which an integer candidate is made, if it can be."""
-        calibration = self._job.calibration
-        if calibration is None:
-            return ()
-        try:
-            float_model = self._run.float_model(self._shop.convert(candidate.conversion, calibration))
-        except MisfitError:
-            return ()  # the search says why
-        return range_notes(self._shop, float_model, self._run.inputs, calibration, whole=False)
+        calibrated = self._calibrated(candidate)
+        return () if calibrated is None else range_notes(self._shop, *calibrated, whole=False)
 
     def rows_that_stretch(self, candidate: Candidate) -> tuple[int, ...]:
         """The calibration rows, counted within the set, that the notes of :meth:`range_notes` name."""
-        calibration = self._job.calibration
-        if calibration is None:
-            return ()
-        try:
-            float_model = self._run.float_model(self._shop.convert(candidate.conversion, calibration))
-        except MisfitError:
-            return ()
-        return rows_that_stretch(self._shop, float_model, self._run.inputs, calibration)
+        calibrated = self._calibrated(candidate)
+        return () if calibrated is None else rows_that_stretch(self._shop, *calibrated)
 
     def layer_feeds(self, candidate: Candidate) -> dict[str, tuple[str, ...]]:
         """The layers of the float model that a candidate is quantized from, each with those that it reads."""
@@ -110,6 +100,17 @@ class Bench:
             self._job.watched.refuse_changes()
             place([files])
             return document
+
+    def _calibrated(self, candidate: Candidate) -> tuple[Path, tuple[Port, ...], CheckedSamples] | None:
+        """What a candidate is calibrated with: the float model, its inputs and the samples; None where it is not."""
+        calibration = self._job.calibration
+        if calibration is None:
+            return None
+        try:
+            converted = self._shop.convert(candidate.conversion, calibration)
+            return self._run.float_model(converted), self._run.inputs, calibration
+        except MisfitError:
+            return None  # the search says why
 
     def _goal(self, candidate: Candidate, output: Path) -> Goal:
         return Goal(_target_for(self._job.goals[0].target, candidate), output, candidate.conversion)
