@@ -187,6 +187,8 @@ def conclude(
         conditions=dict(measurement.get("conditions") or {}) | {"emulated": measured.emulated},
         budget=plan.budget.to_json(),
         seconds=round(seconds, 3),
+        gates=verdict.gates,
+        first_ms=measurement.get("first_ms"),
     )
 
 

@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgepack.documents import Accuracy
+from edgepack.documents import Accuracy, Gate
 from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
 from edgepack.target import Budget
 from edgepack.words import settled_by, shown_number
@@ -63,15 +63,6 @@ class Measured:
     samples: int = 0
     bad_outputs: int = 0
     runs_wanted: RunsWanted | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One gate's outcome ("pass", "fail", "inconclusive") and the sentence that says why, with the numbers."""
-
-    name: str
-    outcome: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
