@@ -28,6 +28,7 @@ class Accuracy:
     None where the check set holds no outputs of the float model. ``p_value`` is that of McNemar's exact test, where the
     metric is a share of right samples. ``needed_samples`` is about how many would settle whether the drop keeps to the
     budget (no more than ``samples`` where these do); None without a budget, and where no number of them would.
+    ``quantized_interval`` is that of ``quantized`` itself: Wilson's for a share, the bootstrap's for any other metric.
     """
 
     metric: str
@@ -39,6 +40,7 @@ class Accuracy:
     p_value: float | None = None
     needed_samples: int | None = None
     smaller_is_better: bool = False
+    quantized_interval: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Parity:
     ``max_steps`` is the largest difference in quantization steps of the output (None where no output is an integer);
     ``reference_agreement`` the share of samples whose top class is the float model's; ``diverging`` the first layer in
     the order of execution whose values differ beyond tolerance between device and host, None where none was looked for
-    or found.
+    or found; ``cause`` what was found when it was looked for, as the end of a sentence. ``max_share`` is the largest
+    difference as a share of the span of the host's numbers, ``tolerated`` whether two runtimes may differ so.
     """
 
     top1_agreement: float | None
@@ -96,6 +99,9 @@ class Parity:
     max_steps: float | None = None
     reference_agreement: float | None = None
     diverging: str | None = None
+    max_share: float | None = None
+    tolerated: bool = True
+    cause: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,12 +115,16 @@ class Gate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerParity:
-    """How near the device's values of one tensor are to the host's: signal to noise in dB, and the most steps apart."""
+    """How near the device's values of one tensor are to the host's: signal to noise in dB, and the most steps apart.
+
+    ``tolerated`` is whether two runtimes may differ so.
+    """
 
     name: str
     operator: str
     sqnr_db: float | None
     max_steps: float | None
+    tolerated: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

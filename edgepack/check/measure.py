@@ -246,7 +246,13 @@ def _compare(
             hint="Run the check again. If it happens again, suspect the device's disk or memory: SSH protects what it "
             "carries.",
         )
-    return compare(read_outputs(reply.payload), metric, max_drop)
+    return compare(read_outputs(reply.payload), metric, max_drop, output_scales(measurement))
+
+
+def output_scales(measurement: Mapping[str, Any]) -> dict[str, float]:
+    """One quantization step by output, of those that are integers; none from a loader that does not tell."""
+    outputs = (measurement.get("tensors") or {}).get("outputs") or ()
+    return {str(one["name"]): float(one["scale"]) for one in outputs if one.get("scale")}
 
 
 def _measured(

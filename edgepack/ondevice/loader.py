@@ -1430,6 +1430,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     warmup_runs = 1 + warm_up(runs, max_s * WARMUP_SHARE, progress)
     latency, stopped_by = measure_latency(runs, options, progress)
     runtime, delegate, threads = model.runtime_info(), model.delegate_info(), model.threads
+    tensors = {"inputs": [one.to_json() for one in model.inputs], "outputs": [one.to_json() for one in model.outputs]}
     if check.samples:
         numpy = importlib.import_module("numpy")
         path = os.path.join(output, "outputs.npz")
@@ -1451,6 +1452,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "stopped_by": stopped_by,
         "runtime": runtime,
         "delegate": delegate,
+        "tensors": tensors,
         "conditions": finished,
         "check": {"samples": check.samples} if check.samples else None,
     }

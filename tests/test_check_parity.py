@@ -1,0 +1,95 @@
+"""Parity: what the device computes against what the host computed with the same model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deploying import Device, tiny_model, tiny_target
+from hypothesis import given
+from hypothesis import strategies as st
+
+import edgepack
+from edgepack.bundle.build import build_bundle
+from edgepack.check.parity import difference, is_tolerated
+from edgepack.tflite import read_model
+
+
+def flip_a_weight(model: Path, tensor: str) -> None:
+    """Turn the top bit of every eighth weight of a constant: its sign."""
+    entry = next(one for one in read_model(model).tensors if one.constant and tensor in one.name)
+    content = bytearray(model.read_bytes())
+    for place in range(entry.offset, entry.offset + entry.bytes, 8):
+        content[place] ^= 0x80
+    model.write_bytes(content)
+
+
+def pushed(device: Device, folder: Path, model: Path, **budget: Any) -> None:
+    """Make a bundle of the model as it lies there, and push it."""
+    path = folder / f"{model.stem}.edgepack"
+    build_bundle(model, target=tiny_target(**budget), name="tiny", version="1", output=path, with_runtime=False)
+    edgepack.push(path, **device.where)
+
+
+def with_arrays(model: Path, **changes: Any) -> None:
+    """Change arrays of the check set beside a model; None takes one out; ``a__b`` is ``a/b``."""
+    path = model.with_suffix(".check.npz")
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays |= {name.replace("__", "/"): value for name, value in changes.items()}
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+def weights_of(model: Path) -> str:
+    """The name of the model's largest constant."""
+    return max((one for one in read_model(model).tensors if one.constant), key=lambda one: one.bytes).name
+
+
+def test_a_flipped_weight_fails_parity(device: Device, tmp_path: Path) -> None:
+    """Weights that are not those of the model that made the check set show in steps, here and over a real sshd."""
+    model = tiny_model(tmp_path / "flipped")
+    flip_a_weight(model, weights_of(model))
+    pushed(device, tmp_path, model)
+    found = edgepack.check(**device.where)
+    assert found.parity is not None
+    assert found.parity.max_steps is not None
+    assert found.parity.max_steps > 2
+    assert not found.parity.tolerated
+
+
+def test_a_release_for_another_preprocessing_fails_accuracy(device: Device, tmp_path: Path) -> None:
+    """Samples as another model wants them (-1 to 1) are classified wrong, and the drop says so; over an sshd too."""
+    model = tiny_model(tmp_path / "other")
+    with np.load(model.with_suffix(".check.npz")) as file:
+        images = file["input/image"]
+    with_arrays(model, input__image=1 - images * 2)
+    pushed(device, tmp_path, model, max_accuracy_drop=0.02)
+    found = edgepack.check(**device.where)
+    assert found.verdict == "fail"
+    assert [gate.name for gate in found.gates if gate.outcome == "fail"] == ["max_accuracy_drop"]
+
+
+def test_a_good_release_keeps_to_the_strictest_parity(here: Device, tmp_path: Path) -> None:
+    """The same model on the same runtime: not a step apart, all classes the same."""
+    pushed(here, tmp_path, tiny_model(tmp_path / "good"))
+    found = edgepack.check(**here.where)
+    assert found.verdict == "pass"
+    assert found.parity is not None
+    assert (found.parity.reference_agreement, found.parity.tolerated) == (1.0, True)
+
+
+@given(
+    host=st.lists(st.integers(-128, 127), min_size=1, max_size=30),
+    move=st.integers(0, 40),
+    scale=st.floats(1e-4, 10),
+)
+def test_a_difference_in_steps_is_that_of_the_integers(host: list[int], move: int, scale: float) -> None:
+    """What the integers differ by is told, whatever the scale; two steps are always tolerated."""
+    integers = np.array(host)
+    ours, theirs = ((one * np.float32(scale)).astype(np.float32) for one in (integers + move, integers))
+    found = difference(ours, theirs, scale)
+    assert found.steps == pytest.approx(move, abs=0.02)
+    assert found.is_tolerated or move > 2
+    assert is_tolerated(None, found.share) == (found.share <= 0.01)
