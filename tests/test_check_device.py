@@ -272,7 +272,8 @@ def test_a_delegate_is_loaded_with_the_options_of_its_profile(
     edgepack.push(path, **device.where)
     found = edgepack.check(**device.where)
     assert f"{toy_delegate} took 3 operators." in found.reasons
-    assert found.runtime["delegate"] == {"library": str(toy_delegate), "operators": 3}
+    whole = {"library": str(toy_delegate), "operators": 3, "share": 0.75, "file": str(toy_delegate)}
+    assert found.runtime["delegate"] == whole
 
 
 def test_a_required_delegate_that_took_nothing_fails(tmp_path: Path) -> None:
