@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 
 import edgepack
 from edgepack.bundle.build import build_bundle
+from edgepack.check.looking import SAME_BUT_OTHER
 from edgepack.check.parity import difference, is_tolerated
+from edgepack.errors import InputError
 from edgepack.tflite import read_model
 
 
@@ -57,6 +61,54 @@ def test_a_flipped_weight_fails_parity(device: Device, tmp_path: Path) -> None:
     assert found.parity.max_steps is not None
     assert found.parity.max_steps > 2
     assert not found.parity.tolerated
+
+
+def test_the_layer_with_the_flipped_weight_is_named(here: Device, tmp_path: Path) -> None:
+    """Held against the model that it should be, the device's layers are right up to the one whose weights are not."""
+    model = tiny_model(tmp_path / "flipped")
+    whole = shutil.copyfile(model, tmp_path / "whole.tflite")
+    layer = next(one for one in read_model(model).operators if one.name == "FULLY_CONNECTED")
+    flip_a_weight(model, read_model(model).tensor(0, layer.inputs[1]).name)
+    pushed(here, tmp_path, model)
+    told = edgepack.check(**here.where).parity
+    assert told is not None
+    assert (told.diverging, told.cause) == (None, SAME_BUT_OTHER)
+    found = edgepack.check(layers_of=whole, **here.where)
+    assert found.parity is not None
+    assert found.parity.diverging == read_model(whole).tensor(0, layer.outputs[0]).name
+    assert found.evidence is not None
+    named = {one.name: one for one in found.evidence.layers}
+    before = [one for one in found.evidence.layers if one.operator == "CONV_2D"]
+    assert before
+    assert all(one.max_steps == 0 and one.sqnr_db == 200 for one in before)
+    assert (named[found.parity.diverging].max_steps or 0) > 2
+
+
+def test_layers_that_agree_are_listed_when_asked_for(device: Device, tmp_path: Path) -> None:
+    """With --layers every layer's distance from the host's is told, and for that one model and some tensors travel."""
+    pushed(device, tmp_path, tiny_model(tmp_path / "good"))
+    found = edgepack.check(layers=True, **device.where)
+    assert found.evidence is not None
+    assert found.evidence.layers[0].operator == "INPUT"
+    assert {one.tolerated for one in found.evidence.layers} == {True}
+    assert found.parity is not None
+    assert (found.parity.diverging, found.parity.cause) == (None, None)
+
+
+def test_what_hinders_a_look_at_layers_is_told(here: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a runtime on this machine, or against a model of other layers, the check goes on and says why."""
+    pushed(here, tmp_path, tiny_model(tmp_path / "good"))
+    other = tmp_path / "other.tflite"
+    shutil.copyfile(Path(__file__).parent / "data" / "tiny_float.tflite", other)
+    found = edgepack.check(layers_of=other, **here.where)
+    assert found.parity is not None
+    assert "other.tflite is not built as the release's model" in (found.parity.cause or "")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    found = edgepack.check(layers=True, **here.where)
+    assert found.parity is not None
+    assert "needs ai-edge-litert, which is not installed here" in (found.parity.cause or "")
+    with pytest.raises(InputError, match="no-such"):
+        edgepack.check("nobody@device.invalid", layers_of=tmp_path / "no-such.tflite")
 
 
 def test_a_release_for_another_preprocessing_fails_accuracy(device: Device, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.check.parity import measure_parity, top_classes, worst_rows
-from edgepack.documents import Accuracy, ClassEvidence, Parity
+from edgepack.documents import Accuracy, ClassEvidence, LayerParity, Parity
 from edgepack.errors import IntegrityError, MisfitError
 from edgepack.metric import Metric, compare_accuracy, measure_drop
 from edgepack.scoring import class_numbers
@@ -39,6 +39,7 @@ class Comparison:
 
     ``drop_bound`` is the one-sided 95 % upper bound of the paired accuracy drop; None where the drop has no interval.
     ``classes`` are the class numbers where the metric is top1, ``worst`` the samples with the largest differences.
+    ``layers`` are those that were compared.
     """
 
     samples: int
@@ -48,6 +49,7 @@ class Comparison:
     parity: Parity | None
     classes: ClassEvidence | None = None
     worst: tuple[int, ...] = ()
+    layers: tuple[LayerParity, ...] = ()
 
 
 def read_outputs(content: bytes) -> dict[str, Array]:

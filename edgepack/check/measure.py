@@ -6,21 +6,22 @@ against the release id. The device runs its own loader with its own runtime; eve
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.device.opened import chosen_app, opened
-from edgepack.documents import CheckDocument, LatencyMs
+from edgepack.documents import CheckDocument, Evidence, LatencyMs
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
-from edgepack.metric import Metric, load_metric
+from edgepack.metric import load_metric
 from edgepack.statistics import MIN_RUNS, latency_summary
 from edgepack.target import Budget
+from edgepack.tflite import read_model
 
 if TYPE_CHECKING:
     from edgepack.bundle import Manifest
@@ -37,7 +38,8 @@ class Measuring:
     ``budget`` overrides limits of the release's own, the three numbers (None: as the release has it) its way to
     measure. A gated percentile always gets the runs that it needs, as far as ``max_seconds`` allows. ``metric`` is the
     name of a built-in one or ``module:function`` of (outputs, labels). ``nice`` (0 to 19, as of nice(1)) lets what else
-    runs on the device go first; latencies then grow with it.
+    runs on the device go first; latencies then grow with it. ``layers`` compares device and host layer by layer also
+    where their outputs agree; ``layers_of`` is a .tflite to hold the device against, instead of the release's own.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -46,11 +48,20 @@ class Measuring:
     min_seconds: float | None = None
     max_seconds: float | None = None
     nice: int = 0
+    layers: bool = False
+    layers_of: Path | None = None
+
+    @property
+    def wants_layers(self) -> bool:
+        """Whether somebody asked for a comparison layer by layer."""
+        return self.layers or self.layers_of is not None
 
     def refuse_unsound(self) -> None:
         """Before a device is called: raises InputError "bad-budget", "unknown-metric", "usage" (a contradiction)."""
         Budget().override(self.budget)
         load_metric(self.metric)
+        if self.layers_of is not None:
+            read_model(self.layers_of)
         least, most = self.min_seconds, self.max_seconds
         if least is not None and most is not None and least > most:
             raise InputError(
@@ -91,6 +102,8 @@ def check(
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     nice: int = 0,
+    layers: bool = False,
+    layers_of: str | Path | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
@@ -98,14 +111,23 @@ def check(
 
     With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
-    ``budget``, ``metric``, the three numbers and ``nice`` are those of :class:`Measuring`. Where ``min_runs`` is given
-    and not reached within ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a
-    result, not an error.
+    ``budget``, ``metric``, the three numbers, ``nice``, ``layers`` and ``layers_of`` are those of :class:`Measuring`.
+    Where ``min_runs`` is given and not reached within ``max_seconds``, the verdict is "inconclusive". A verdict of
+    "fail" or "inconclusive" is a result, not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
     delegate refuses), DeviceFailure (out of memory, killed).
     """
-    measuring = Measuring(budget or {}, metric, min_runs, min_seconds, max_seconds, nice)
+    measuring = Measuring(
+        budget or {},
+        metric,
+        min_runs,
+        min_seconds,
+        max_seconds,
+        nice,
+        layers=layers,
+        layers_of=None if layers_of is None else Path(layers_of),
+    )
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
 
@@ -130,7 +152,7 @@ def check_release(
             plan = plan_check(name, found, manifest, measuring)
             report(Event(STEP, f"measuring {name} {found} on {session.description}"))
             measurement = _measure(session, plan, report)
-            comparison = _compare(session, measurement, load_metric(measuring.metric), plan.budget.max_accuracy_drop)
+            comparison = _compare(session, plan, measuring, manifest, measurement, report)
             document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
             if not dry_run:
                 verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
@@ -189,6 +211,16 @@ def conclude(
         seconds=round(seconds, 3),
         gates=verdict.gates,
         first_ms=measurement.get("first_ms"),
+        evidence=_evidence(measurement, comparison),
+    )
+
+
+def _evidence(measurement: Mapping[str, Any], comparison: Comparison | None) -> Evidence:
+    return Evidence(
+        latency_ns=tuple(measurement.get("latency_ns") or ()),
+        classes=comparison.classes if comparison else None,
+        layers=comparison.layers if comparison else (),
+        drop_bound=comparison.drop_bound if comparison else None,
     )
 
 
@@ -230,23 +262,30 @@ def _teller(report: Reporter) -> Callable[[Mapping[str, Any]], None]:
 
 
 def _compare(
-    session: Session, measurement: Mapping[str, Any], metric: Metric, max_drop: float | None
+    session: Session,
+    plan: Plan,
+    measuring: Measuring,
+    manifest: Manifest,
+    measurement: Mapping[str, Any],
+    report: Reporter,
 ) -> Comparison | None:
     """The device's outputs over the check set against the host's; None where there is no check set."""
-    from edgepack.check.compare import compare, read_outputs
+    from edgepack.check.collecting import collect
+    from edgepack.check.compare import compare
+    from edgepack.check.looking import Asked, find_diverging
 
     token = measurement.get("outputs")
     if not token:
         return None
-    reply = session.request("collect", token=token)
-    if hashlib.sha256(reply.payload).hexdigest() != reply.result.get("sha256"):
-        raise IntegrityError(
-            "digest-mismatch",
-            f"The outputs that {session.description} sent did not arrive as it computed them.",
-            hint="Run the check again. If it happens again, suspect the device's disk or memory: SSH protects what it "
-            "carries.",
-        )
-    return compare(read_outputs(reply.payload), metric, max_drop, output_scales(measurement))
+    arrays, scales = collect(session, str(token)), output_scales(measurement)
+    found = compare(arrays, load_metric(measuring.metric), plan.budget.max_accuracy_drop, scales)
+    if found is None or found.bad_outputs:
+        return found
+    if measuring.wants_layers or (found.parity is not None and not found.parity.tolerated):
+        report(Event(STEP, "comparing device and host layer by layer"))
+        asked = Asked(plan.app, plan.release, manifest.model, int(plan.measure["threads"]), measuring.layers_of)
+        found = find_diverging(session, asked, found, arrays, scales, _teller(report))
+    return found
 
 
 def output_scales(measurement: Mapping[str, Any]) -> dict[str, float]:

@@ -41,6 +41,13 @@ MinSecondsOption = Annotated[float | None, typer.Option("--min-seconds", min=0.0
 MaxSecondsOption = Annotated[
     float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
 ]
+LayersOption = Annotated[
+    bool, typer.Option("--layers", help="Compare device and host layer by layer, also where their outputs agree.")
+]
+LayersOfOption = Annotated[
+    Path | None,
+    typer.Option("--layers-of", metavar="MODEL.tflite", help="Hold the device's layers against this model's."),
+]
 NiceOption = Annotated[
     int, typer.Option("--nice", min=0, max=19, help="Measure at this niceness, after what else the device does.")
 ]
@@ -122,6 +129,8 @@ def _add_push_and_check(table: Table) -> None:
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
         nice: NiceOption = 0,
+        layers: LayersOption = False,
+        layers_of: LayersOfOption = None,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -139,6 +148,8 @@ def _add_push_and_check(table: Table) -> None:
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             nice=nice,
+            layers=layers,
+            layers_of=layers_of,
             dry_run=run.dry_run,
             report=run.report,
         )

@@ -59,6 +59,7 @@ MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
 CHECK_SET_LIMIT = 512 * 1024 * 1024
 CHECK_SET_DIRECTORY_LIMIT = 256 * 1024
 CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
+KEEP_HINT = "Take a newer tflite-runtime or ai-edge-litert for this target, to look at its layers."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
 # Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
@@ -80,6 +81,9 @@ MAPS_LIMIT = 4 * CHUNK
 # The bits 0 to 3 of get_throttled: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 THROTTLED_BITS = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 HEX = r"(?:0x)?[0-9a-fA-F]{1,8}"
+# What is kept of a model's tensors, for a look at its layers.
+KEPT_BYTES = 32 * 1024 * 1024
+KEPT_ROWS = 8
 
 
 class LoaderError(Exception):
@@ -355,18 +359,25 @@ def load_delegate(runtime: Any, target: Mapping[str, Any]) -> Tuple[List[Any], O
 
 
 def open_interpreter(
-    release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]
+    release: Release, runtime: Any, threads: Optional[int], delegates: List[Any], keep: bool = False
 ) -> Tuple[Any, Optional[int]]:
     """An interpreter, and how many operators the delegates took.
 
     What the runtime refuses is LoaderError "runtime-refused". The operators are counted before the tensors are
-    allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left.
+    allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left. With ``keep`` every
+    tensor can be read after a run: the runtime's plain kernels compute them, one by one.
     """
     try:
-        interpreter = runtime.Interpreter(
-            model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
-        )
+        options: Dict[str, Any] = {"experimental_delegates": delegates or None}
+        if keep:
+            plain = runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options = {"experimental_op_resolver_type": plain, "experimental_preserve_all_tensors": True}
+        interpreter = runtime.Interpreter(model_path=release.model_path, num_threads=threads, **options)
         return interpreter, count_delegated(interpreter)
+    except (AttributeError, TypeError) as error:
+        if not keep:
+            raise
+        raise LoaderError("runtime-refused", f"This runtime keeps no tensors: {error}.", KEEP_HINT) from None
     except (ValueError, RuntimeError, ImportError, MemoryError) as error:
         raise refused(runtime, error) from None
 
@@ -623,10 +634,13 @@ class Model:
 
     ``inputs`` and ``outputs`` describe its tensors (:class:`TensorInfo`). ``threads`` is how many the runtime may use
     (None: as the target profile says), ``cautious`` refuses a model for which memory is short instead of trying (swap
-    may help, slowly). Raises :class:`LoaderError` where the release is damaged or cannot run here.
+    may help, slowly), ``keep`` lets all tensors be read (:meth:`kept`), without delegates and several times slower.
+    Raises :class:`LoaderError` where the release is damaged or cannot run here.
     """
 
-    def __init__(self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False) -> None:
+    def __init__(
+        self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False, keep: bool = False
+    ) -> None:
         self.release = Release(folder)
         self._let_go = hold(self, self.release.folder)
         started = time.perf_counter()
@@ -635,8 +649,8 @@ class Model:
         self.import_ms = (imported - started) * 1e3
         self.release.verify_model()
         self.threads = threads or self.release.threads
-        delegates, self.delegate = load_delegate(runtime, self.release.target)
-        self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
+        delegates, self.delegate = ([], None) if keep else load_delegate(runtime, self.release.target)
+        self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates, keep)
         looking = time.perf_counter()
         if cautious:
             require_memory(needed_bytes(self._interpreter), memory_available())
@@ -887,6 +901,21 @@ class Model:
         """Sets the inputs without running; only the measurement uses it, which is alone with the model."""
         for info, tensor in zip(self.inputs, tensors):
             self._interpreter.set_tensor(info.index, tensor)
+
+    def kept(self) -> Iterator[Tuple[int, Any]]:
+        """After a run with ``keep``: index and content of the inputs, then of what each operator made, in order.
+
+        Without what holds nothing: an output that nobody reads.
+        """
+        nodes = self._interpreter._get_ops_details()
+        indices = [info.index for info in self.inputs] + [int(i) for node in nodes for i in node["outputs"]]
+        for index in dict.fromkeys(i for i in indices if i >= 0):
+            with contextlib.suppress(ValueError):
+                yield index, self._interpreter.get_tensor(index)
+
+    def kept_bytes(self) -> int:
+        """What all tensors together take, in bytes; sizes that the model leaves open count as they are now."""
+        return sum(tensor_bytes(tensor) for tensor in self._interpreter.get_tensor_details())
 
     def bare_invoke(self) -> Callable[[], None]:
         """The interpreter's own ``invoke``, so that nothing of edgepack is inside the time that is measured."""
@@ -1524,6 +1553,13 @@ class CheckSet:
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
+    def batch_of(self, row: int) -> List[Any]:
+        """One sample in the model's dtypes, repeated where the model takes several at once."""
+        numpy, model = self._numpy, self._model
+        blocks = [numpy.repeat(block, model.batch_size, axis=0) for block in self._rows(row, row + 1)]
+        model.fit([block.shape for block in blocks])
+        return [model._to_tensor(i, i.accept(block)).copy() for i, block in zip(model.inputs, blocks)]
+
     def _random(self, shapes: List[Tuple[int, ...]], limit: int) -> List[List[Any]]:
         numpy = self._numpy
         random = numpy.random.RandomState(0)
@@ -1726,7 +1762,7 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
     if options.get("nice"):
         os.nice(int(options["nice"]))
     try:
-        measurement = take_measurement(output, options)
+        measurement = (keep_tensors if options.get("layers") else take_measurement)(output, options)
     except LoaderError as error:
         write_json(
             os.path.join(output, "error.json"), {"code": error.code, "message": error.message, "hint": error.hint}
@@ -1795,6 +1831,52 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "series": conditions.series,
         "check": {"samples": check.samples} if check.samples else None,
     }
+
+
+def keep_tensors(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Writes what every operator made of some samples of the check set: ``outputs.npz`` with ``tensor/<index>``.
+
+    The samples are the options ``row0``, ``row1``, ... (``layers`` of them). Arrays are [samples, *shape] in the
+    tensors' own dtypes, inputs first, then in the order of execution, together at most ``keep_bytes``: fewer samples
+    first, then fewer tensors (``left_out``).
+    """
+    numpy = importlib.import_module("numpy")
+    progress = Progress(options.get("progress_fd"))
+    model = Model(HERE, int(options["threads"]) if options.get("threads") else None, cautious=True, keep=True)
+    check = CheckSet(model, model.release.check_path)
+    rows = [int(options[f"row{number}"]) for number in range(min(int(options["layers"]), KEPT_ROWS))]
+    if not rows or not all(0 <= row < check.samples for row in rows):
+        raise LoaderError("bad-check-set", f"check.npz has no samples {rows}.", CHECK_SET_HINT)
+    check.batch_of(rows[0])  # gives open sizes those of the samples
+    require_memory(2 * model.kept_bytes(), memory_available(), "the model with all its tensors kept")
+    columns: Dict[int, List[Any]] = {}
+    left, left_out, done = int(options.get("keep_bytes", KEPT_BYTES)), 0, 0
+    for row in rows:
+        model.set_raw(check.batch_of(row))
+        model.bare_invoke()()
+        kept = list(model.kept())
+        size = sum(array.nbytes for _, array in kept)
+        if columns and size > left:
+            break
+        for index, array in kept:
+            if array.nbytes > left:
+                left_out += 1
+            else:
+                left -= array.nbytes
+                columns.setdefault(index, []).append(array)
+        done += 1
+        progress.tell("layers", done, len(rows), "samples")
+    alike = {
+        i: parts for i, parts in columns.items() if len({part.shape for part in parts}) == 1 and len(parts) == done
+    }
+    arrays = {f"tensor/{i}": numpy.stack(parts) for i, parts in alike.items()}
+    path = os.path.join(output, "outputs.npz")
+    with open(path + ".new", "wb") as file:
+        numpy.savez_compressed(file, **arrays)
+    os.replace(path + ".new", path)
+    runtime = model.runtime_info()
+    model.close()
+    return {"schema": 1, "rows": rows[:done], "left_out": left_out + len(columns) - len(alike), "runtime": runtime}
 
 
 def end_with_stdin() -> None:

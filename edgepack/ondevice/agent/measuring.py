@@ -1,4 +1,4 @@
-"""Verbs about a check: manifest, measure and collect."""
+"""Verbs about a check: manifest, model, measure and collect."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ def manifest(session: Session, request: Request) -> Tuple[Dict[str, Any], int, I
     if not 0 < size <= MANIFEST_LIMIT:
         raise AgentError("release-damaged", f"The manifest of {release} is gone.", "Push its bundle again.")
     return {"release": release}, size, read_chunks(path, size)
+
+
+def model(session: Session, request: Request) -> Tuple[Dict[str, Any], int, Iterable[bytes]]:
+    """A release's model as the payload, for a host that has no bundle of it."""
+    release, folder = choose_release(session, request)
+    path = confined(folder, "model.tflite")
+    size = size_of(path)
+    if not size:
+        raise AgentError("release-damaged", f"The model of {release} is gone.", "Push its bundle again.")
+    return {"release": release, "bytes": size}, size, read_chunks(path, size)
 
 
 def measure(session: Session, request: Request) -> Dict[str, Any]:
