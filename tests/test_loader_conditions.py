@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -221,6 +222,44 @@ def test_the_whole_record_comes_from_the_device(tmp_path: Path, monkeypatch: pyt
     assert conditions["kernel"].startswith("Linux ")
     assert conditions["looks_s"] < 1
     assert listing(tmp_path / "root") == before, "the device is left as it was"
+
+
+@pytest.mark.parametrize(
+    ("degrees", "held_down", "cool"),
+    [
+        ([54.9], False, True),
+        ([54.9], True, False),
+        ([None], False, True),
+        ([70.0], False, False),
+        ([70.0] * 15, False, True),
+        ([70.0] * 15, True, False),
+        ([80.0 - look for look in range(20)], False, False),
+        ([80.0 - look for look in range(26)], False, True),
+    ],
+)
+def test_a_device_is_cool_when_it_gets_no_cooler(degrees: list[float | None], held_down: bool, cool: bool) -> None:
+    """Nothing throttles, and it is below 55 °C, has stopped getting cooler, or does not tell its temperature."""
+    assert loader.is_cool(degrees, held_down) is cool
+
+
+def test_waiting_until_it_is_cool_has_an_end(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A throttled device is waited for, with a sign of life, until its bits are clear or the time is over."""
+    monkeypatch.setattr(loader, "COOL_LOOK_S", 0.01)
+    tell_at(board, BITS, "4")
+    assert loader.wait_until_cool(0.05, loader.Progress(None)) >= 0.05
+    looks: list[int] = []
+
+    def cools_down() -> bool:
+        looks.append(len(looks))
+        return len(looks) < 4
+
+    monkeypatch.setattr(loader, "is_held_down", cools_down)
+    read_end, write_end = os.pipe()
+    assert loader.wait_until_cool(60, loader.Progress(write_end)) < 60
+    os.close(write_end)
+    with os.fdopen(read_end) as told:
+        assert json.loads(told.readline()) == {"step": "cooling", "done": 0, "total": 60, "unit": "s"}
+    assert len(looks) == 4
 
 
 def listing(root: Path) -> set[str]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.check.asking import STEP, ask, teller
+from edgepack.check.conditions import instability, unsound
+from edgepack.check.evidence import delegated_share, evidence
 from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.device.opened import chosen_app, opened
-from edgepack.documents import CheckDocument, Evidence, LatencyMs
+from edgepack.documents import CheckDocument, LatencyMs
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.metric import load_metric
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
     from edgepack.check.compare import Comparison
     from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
 
-STEP = "check"
-
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
@@ -40,6 +41,8 @@ class Measuring:
     name of a built-in one or ``module:function`` of (outputs, labels). ``nice`` (0 to 19, as of nice(1)) lets what else
     runs on the device go first; latencies then grow with it. ``layers`` compares device and host layer by layer also
     where their outputs agree; ``layers_of`` is a .tflite to hold the device against, instead of the release's own.
+    With ``retry_when_cool`` a measurement on a throttled device is thrown away and made again once the device is cool,
+    where that comes in 10 minutes, twice at most.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +53,7 @@ class Measuring:
     nice: int = 0
     layers: bool = False
     layers_of: Path | None = None
+    retry_when_cool: bool = False
 
     @property
     def wants_layers(self) -> bool:
@@ -104,6 +108,7 @@ def check(
     nice: int = 0,
     layers: bool = False,
     layers_of: str | Path | None = None,
+    retry_when_cool: bool = False,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
@@ -111,9 +116,9 @@ def check(
 
     With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
-    ``budget``, ``metric``, the three numbers, ``nice``, ``layers`` and ``layers_of`` are those of :class:`Measuring`.
-    Where ``min_runs`` is given and not reached within ``max_seconds``, the verdict is "inconclusive". A verdict of
-    "fail" or "inconclusive" is a result, not an error.
+    ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of`` and ``retry_when_cool`` are those
+    of :class:`Measuring`. Where ``min_runs`` is given and not reached within ``max_seconds``, the verdict is
+    "inconclusive". A verdict of "fail" or "inconclusive" is a result, not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
     delegate refuses), DeviceFailure (out of memory, killed).
@@ -127,6 +132,7 @@ def check(
         nice,
         layers=layers,
         layers_of=None if layers_of is None else Path(layers_of),
+        retry_when_cool=retry_when_cool,
     )
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
@@ -151,7 +157,8 @@ def check_release(
             found, manifest = _manifest(session, name, release)
             plan = plan_check(name, found, manifest, measuring)
             report(Event(STEP, f"measuring {name} {found} on {session.description}"))
-            measurement = _measure(session, plan, report)
+            arguments = {"app": name, "release": found, "options": dict(plan.measure)}
+            measurement = ask(session, arguments, report, retry_when_cool=measuring.retry_when_cool)
             comparison = _compare(session, plan, measuring, manifest, measurement, report)
             document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
             if not dry_run:
@@ -211,16 +218,9 @@ def conclude(
         seconds=round(seconds, 3),
         gates=verdict.gates,
         first_ms=measurement.get("first_ms"),
-        evidence=_evidence(measurement, comparison),
-    )
-
-
-def _evidence(measurement: Mapping[str, Any], comparison: Comparison | None) -> Evidence:
-    return Evidence(
-        latency_ns=tuple(measurement.get("latency_ns") or ()),
-        classes=comparison.classes if comparison else None,
-        layers=comparison.layers if comparison else (),
-        drop_bound=comparison.drop_bound if comparison else None,
+        cold_load_ms=measurement.get("cold_load_ms"),
+        delegated_share=delegated_share(measurement),
+        evidence=evidence(measurement, comparison),
     )
 
 
@@ -238,27 +238,6 @@ def _manifest(session: Session, app: str, release: str | None) -> tuple[str, Man
             hint="Push the bundle again: `edgepack push FILE.edgepack DEVICE`.",
         )
     return found, manifest
-
-
-def _measure(session: Session, plan: Plan, report: Reporter) -> Mapping[str, Any]:
-    arguments: dict[str, Any] = {"app": plan.app, "release": plan.release, "options": dict(plan.measure)}
-    return session.request("measure", on_progress=_teller(report), **arguments).result
-
-
-def _teller(report: Reporter) -> Callable[[Mapping[str, Any]], None]:
-    def tell(progress: Mapping[str, Any]) -> None:
-        done, total = progress.get("done"), progress.get("total")
-        report(
-            Event(
-                STEP,
-                str(progress.get("step") or "measuring"),
-                done if isinstance(done, int) else None,
-                total if isinstance(total, int) else None,
-                str(progress.get("unit") or "runs"),
-            )
-        )
-
-    return tell
 
 
 def _compare(
@@ -284,7 +263,7 @@ def _compare(
     if measuring.wants_layers or (found.parity is not None and not found.parity.tolerated):
         report(Event(STEP, "comparing device and host layer by layer"))
         asked = Asked(plan.app, plan.release, manifest.model, int(plan.measure["threads"]), measuring.layers_of)
-        found = find_diverging(session, asked, found, arrays, scales, _teller(report))
+        found = find_diverging(session, asked, found, arrays, scales, teller(report))
     return found
 
 
@@ -313,6 +292,9 @@ def _measured(
         samples=comparison.samples if comparison else 0,
         bad_outputs=comparison.bad_outputs if comparison else 0,
         runs_wanted=plan.runs_wanted,
+        instability=instability(measurement),
+        unsound=unsound(measurement),
+        throttled_by=tuple(conditions.get("throttled_by") or ()),
     )
 
 

@@ -5,7 +5,8 @@ The rules, in this order:
 1. Each limit of the budget is one gate, and each gate says pass, fail or inconclusive with its numbers.
 2. A number that a gate needs and that was not measured, or not often enough, makes the gate inconclusive, never pass.
 3. What needs no limit fails by itself: outputs that are no numbers, and a required delegate that took no operator.
-4. Time on a throttled device, and time and memory on an emulated one, say nothing about the device: inconclusive.
+4. A clock that jumped and runs that took no time void all of it: inconclusive, whatever the limits. Time on a
+   throttled or unsteady device, and time and memory on an emulated one, say nothing about the device: inconclusive.
 5. A latency whose first half of runs keeps to the limit and whose second half does not (or the other way round) is
    unstable: inconclusive.
 6. Fewer runs than were asked for are inconclusive; fewer than the release's profile wants are said.
@@ -50,7 +51,9 @@ class Measured:
     """What the device measured: latencies in milliseconds in the order of the runs, sizes in bytes.
 
     ``bad_outputs`` counts the samples of the check set (of ``samples``) with an output that is NaN, or infinite where
-    the reference is not. ``throttled`` is None where the device cannot tell.
+    the reference is not. ``throttled`` is None where the device cannot tell, ``throttled_by`` what did it.
+    ``instability`` says in whole sentences why times of these minutes are not the device's own, ``unsound`` what voids
+    the measurement, whatever the budget asks for: a clock that jumped, runs that took no time.
     """
 
     latency_ms: tuple[float, ...]
@@ -63,6 +66,9 @@ class Measured:
     samples: int = 0
     bad_outputs: int = 0
     runs_wanted: RunsWanted | None = None
+    instability: tuple[str, ...] = ()
+    unsound: tuple[str, ...] = ()
+    throttled_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | Non
 
 
 def _sanity_gates(measured: Measured) -> list[Gate]:
-    gates = []
+    gates = [Gate("measurement", INCONCLUSIVE, reason) for reason in measured.unsound]
     if measured.bad_outputs:
         gates.append(
             Gate(
@@ -265,7 +271,11 @@ def _says_nothing(measured: Measured, shown: str, key: str) -> Gate | None:
         reason = f"{shown} on an emulated device, which says nothing about a real one."
         return Gate(key, INCONCLUSIVE, reason)
     if measured.throttled:
-        return Gate(key, INCONCLUSIVE, f"{shown} while the device was throttled: cool it or feed it, then check again.")
+        by = f" ({', '.join(measured.throttled_by)})" if measured.throttled_by else ""
+        reason = f"{shown} while the device was throttled{by}: cool it or feed it, then check again."
+        return Gate(key, INCONCLUSIVE, reason)
+    if measured.instability:
+        return Gate(key, INCONCLUSIVE, f"{shown} on an unsteady device. {' '.join(measured.instability)}")
     return None
 
 

@@ -24,6 +24,7 @@ from edgepack.cli.devices import (
     MinRunsOption,
     MinSecondsOption,
     NiceOption,
+    RetryWhenCoolOption,
 )
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import (
@@ -67,6 +68,7 @@ def add_commands(table: Table) -> None:
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
         nice: NiceOption = 0,
+        retry_when_cool: RetryWhenCoolOption = False,
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,
@@ -101,6 +103,7 @@ def add_commands(table: Table) -> None:
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             nice=nice,
+            retry_when_cool=retry_when_cool,
             unchecked=unchecked,
             sign=sign,
             counter=counter,

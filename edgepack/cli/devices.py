@@ -51,6 +51,10 @@ LayersOfOption = Annotated[
 NiceOption = Annotated[
     int, typer.Option("--nice", min=0, max=19, help="Measure at this niceness, after what else the device does.")
 ]
+RetryWhenCoolOption = Annotated[
+    bool,
+    typer.Option("--retry-when-cool", help="Where the device was throttled, wait until it is cool and measure again."),
+]
 
 
 def add_commands(table: Table) -> None:
@@ -131,6 +135,7 @@ def _add_push_and_check(table: Table) -> None:
         nice: NiceOption = 0,
         layers: LayersOption = False,
         layers_of: LayersOfOption = None,
+        retry_when_cool: RetryWhenCoolOption = False,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -150,6 +155,7 @@ def _add_push_and_check(table: Table) -> None:
             nice=nice,
             layers=layers,
             layers_of=layers_of,
+            retry_when_cool=retry_when_cool,
             dry_run=run.dry_run,
             report=run.report,
         )

@@ -70,7 +70,8 @@ WARMUP_AGREEMENT = 0.03
 WARMUP_SHARE = 0.25
 WARMUP_LIMIT = 20_000
 # With the warm-up's, 70,000 times of at most nine digits: less than 1 MB on the wire.
-MAX_RUNS = 50_000
+KEPT_RUNS = 50_000
+MAX_RUNS = 200_000
 PROGRESS_INTERVAL_S = 0.25
 SAMPLE_INTERVAL_S = 0.5
 SAMPLE_COST = 100
@@ -78,6 +79,12 @@ SERIES_LIMIT = 1000
 # What adjtimex(2) slews in a minute is a tenth of it.
 CLOCK_JUMP_S = 0.3
 MAPS_LIMIT = 4 * CHUNK
+# A Raspberry Pi slows down from 80 °C on, and at 60 °C already (bit 3) where its case is small:
+# https://www.raspberrypi.com/documentation/computers/raspberry-pi.html#frequency-management-and-thermal-control
+COOL_C = 55.0
+COOL_LOOK_S = 2.0
+COOL_LOOKS = 15
+COOL_FALL_C = 0.5
 # The bits 0 to 3 of get_throttled: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 THROTTLED_BITS = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 HEX = r"(?:0x)?[0-9a-fA-F]{1,8}"
@@ -1258,6 +1265,33 @@ def is_emulated() -> bool:
     return os.uname().machine.startswith(("aarch64", "arm")) and "vendor_id" in read_text("/proc/cpuinfo")
 
 
+def is_held_down() -> bool:
+    """Whether something throttles this device now, as far as it tells."""
+    return bool((throttled_bits() or 0) & 0xF or cooling_state() or under_voltage())
+
+
+def is_cool(degrees: List[Optional[float]], held_down: bool) -> bool:
+    """Whether a device that was looked at so often (the last look last) is as cool as it gets; pure.
+
+    It is where nothing throttles it and it is below COOL_C, or has not got cooler by COOL_FALL_C in COOL_LOOKS looks.
+    """
+    last = [each for each in degrees[-COOL_LOOKS:] if each is not None]
+    if held_down or not last or last[-1] <= COOL_C:
+        return not held_down
+    return len(last) == COOL_LOOKS and last[0] - last[-1] < COOL_FALL_C
+
+
+def wait_until_cool(limit_s: float, progress: Progress) -> float:
+    """Waits until the device is as cool as it gets, ``limit_s`` at most; the seconds that it took."""
+    started = time.monotonic()
+    degrees: List[Optional[float]] = [temperature_c()]
+    while not is_cool(degrees, is_held_down()) and time.monotonic() - started < limit_s:
+        progress.tell("cooling", int(time.monotonic() - started), int(limit_s), "s")
+        time.sleep(min(COOL_LOOK_S, limit_s))
+        degrees.append(temperature_c())
+    return time.monotonic() - started
+
+
 def memory_field(name: str) -> Optional[int]:
     """A field of /proc/meminfo in bytes."""
     found = re.search(rf"^{name}:\s+(\d+) kB", read_text("/proc/meminfo"), re.MULTILINE)
@@ -1649,21 +1683,33 @@ def without_collector() -> Iterator[None]:
 
 def measure_latency(
     runs: Iterator[int], options: Mapping[str, Any], progress: Progress, conditions: Conditions
-) -> Tuple[List[int], str]:
-    """(nanoseconds of each run, what ended it: "runs", or "seconds" where the time was up before enough were made)."""
+) -> Tuple[List[int], int, str]:
+    """(nanoseconds of the runs, of which every n-th is kept, n, what ended it).
+
+    It ends with "runs", or "seconds" where the time was up before enough were made. Of more than KEPT_RUNS every second
+    one goes, over all of the time alike, and no percentile with it.
+    """
     min_runs = min(int(options.get("min_runs", 50)), MAX_RUNS)
+    kept_runs = max(KEPT_RUNS, 2 * min_runs)
     min_s, max_s = float(options.get("min_seconds", 2.0)), float(options.get("max_seconds", 60.0))
     latency: List[int] = []
+    made, every = 0, 1
     started = time.monotonic()
     while True:
-        conditions.watch(len(latency))
-        latency.append(next(runs))
+        conditions.watch(made)
+        nanoseconds = next(runs)
+        if made % every == 0:
+            latency.append(nanoseconds)
+        made += 1
         elapsed = time.monotonic() - started
-        if (len(latency) >= min_runs and elapsed >= min(min_s, max_s)) or len(latency) >= MAX_RUNS:
-            return latency, "runs"
+        if len(latency) >= min_runs and elapsed >= min(min_s, max_s):
+            return latency, every, "runs"
         if elapsed >= max_s:
-            return latency, "seconds"
-        progress.tell("latency", len(latency), min_runs, "runs")
+            return latency, every, "seconds"
+        if len(latency) >= kept_runs:
+            del latency[1::2]
+            every *= 2
+        progress.tell("latency", made, min_runs, "runs")
 
 
 def peak_rss_bytes() -> Optional[int]:
@@ -1782,6 +1828,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     progress = Progress(options.get("progress_fd"))
     release = Release(HERE)
     threads = int(options["threads"]) if options.get("threads") else None
+    cooled_s = wait_until_cool(float(options["cool_s"]), progress) if options.get("cool_s") else None
     pinned = pin_to_fastest(threads or release.threads or 1) if options.get("pin", True) else None
     progress.tell("load", 0, None, "")
     cold_load_ms = measure_cold(release, threads, output)
@@ -1794,8 +1841,8 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     max_s = float(options.get("max_seconds", 60.0))
     with without_collector():
         warmup = warm_up(runs, max_s * WARMUP_SHARE, progress, conditions)
-        latency, stopped_by = measure_latency(runs, options, progress, conditions)
-    finished = conditions.finish(len(latency))
+        latency, every, stopped_by = measure_latency(runs, options, progress, conditions)
+    finished = conditions.finish(len(latency) * every)
     ran = {
         "runtime": model.runtime_info(),
         "delegate": model.delegate_use(),
@@ -1816,6 +1863,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "schema": 1,
         "latency_ns": latency,
+        "every": every,
         "warmup_ns": warmup,
         "warmup_runs": len(warmup),
         "import_ms": model.import_ms,
@@ -1827,7 +1875,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "stopped_by": stopped_by,
         "inputs": "check set" if check.samples >= model.batch_size else "random",
         **ran,
-        "conditions": finished,
+        "conditions": {**finished, "cooled_s": cooled_s},
         "series": conditions.series,
         "check": {"samples": check.samples} if check.samples else None,
     }
