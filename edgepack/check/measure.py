@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.check.against import InTurns, ratios, read_in_turns
 from edgepack.check.asking import STEP, ask, teller
 from edgepack.check.conditions import instability, unsound
 from edgepack.check.evidence import delegated_share, evidence
@@ -43,6 +44,7 @@ class Measuring:
     where their outputs agree; ``layers_of`` is a .tflite to hold the device against, instead of the release's own.
     With ``retry_when_cool`` a measurement on a throttled device is thrown away and made again once the device is cool,
     where that comes in 10 minutes, twice at most.
+    ``against`` is the release that it is compared with, in turns: an id, or "current" for the active one.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class Measuring:
     layers: bool = False
     layers_of: Path | None = None
     retry_when_cool: bool = False
+    against: str | None = None
 
     @property
     def wants_layers(self) -> bool:
@@ -92,6 +95,7 @@ class Plan:
     budget: Budget
     delegate: Mapping[str, Any]
     runs_wanted: RunsWanted
+    against: str | None = None
 
 
 def check(
@@ -109,6 +113,7 @@ def check(
     layers: bool = False,
     layers_of: str | Path | None = None,
     retry_when_cool: bool = False,
+    against: str | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
@@ -116,12 +121,16 @@ def check(
 
     With ``dry_run`` it keeps nothing. An inconclusive check takes no PASS away from the release that is active.
 
+    With ``against`` ("current" or a release's id) that release runs in turns with the checked one, and ``ratio`` says
+    how the two compare; ``max_seconds`` is then for both.
+
     ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of`` and ``retry_when_cool`` are those
     of :class:`Measuring`. Where ``min_runs`` is given and not reached within ``max_seconds``, the verdict is
     "inconclusive". A verdict of "fail" or "inconclusive" is a result, not an error.
 
-    Raises InputError (no such app, release, metric or limit; labels that are none), MisfitError (the runtime or the
-    delegate refuses), DeviceFailure (out of memory, killed).
+    Raises InputError (no such app, release, metric or limit; labels that are none; "no-current" and "same-release":
+    nothing to compare with), MisfitError (the runtime or the delegate refuses; "no-turns": one of the two releases, or
+    a pinned device's agent, is too old to be compared), DeviceFailure (out of memory, killed).
     """
     measuring = Measuring(
         budget or {},
@@ -133,6 +142,7 @@ def check(
         layers=layers,
         layers_of=None if layers_of is None else Path(layers_of),
         retry_when_cool=retry_when_cool,
+        against=against,
     )
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
@@ -157,10 +167,13 @@ def check_release(
             found, manifest = _manifest(session, name, release)
             plan = plan_check(name, found, manifest, measuring)
             report(Event(STEP, f"measuring {name} {found} on {session.description}"))
-            arguments = {"app": name, "release": found, "options": dict(plan.measure)}
+            arguments: dict[str, Any] = {"app": name, "release": found, "options": dict(plan.measure)}
+            if plan.against is not None:
+                arguments["against"] = plan.against
             measurement = ask(session, arguments, report, retry_when_cool=measuring.retry_when_cool)
             comparison = _compare(session, plan, measuring, manifest, measurement, report)
-            document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started)
+            rival = read_in_turns(measurement, session.description) if plan.against is not None else None
+            document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started, rival)
             if not dry_run:
                 verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
                 session.request("record", op=op, app=name, release=found, verdict=verdict)
@@ -190,13 +203,27 @@ def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring)
         "check": True,
         "nice": measuring.nice,
     }
-    return Plan(app, release, manifest.model.bytes, measure, limits, manifest.target.get("delegate") or {}, runs)
+    return Plan(
+        app,
+        release,
+        manifest.model.bytes,
+        measure,
+        limits,
+        manifest.target.get("delegate") or {},
+        runs,
+        measuring.against,
+    )
 
 
 def conclude(
-    plan: Plan, measurement: Mapping[str, Any], comparison: Comparison | None, facts: DeviceFacts, seconds: float
+    plan: Plan,
+    measurement: Mapping[str, Any],
+    comparison: Comparison | None,
+    facts: DeviceFacts,
+    seconds: float,
+    rival: InTurns | None = None,
 ) -> CheckDocument:
-    """The document of a finished measurement, its verdict included; pure."""
+    """The document of a finished measurement, its verdict included; pure. ``rival`` ran in turns with the release."""
     measured = _measured(plan, measurement, comparison, facts)
     accuracy = comparison.accuracy if comparison else None
     verdict = judge(measured, accuracy, comparison.drop_bound if comparison else None, plan.budget)
@@ -217,10 +244,11 @@ def conclude(
         budget=plan.budget.to_json(),
         seconds=round(seconds, 3),
         gates=verdict.gates,
+        ratio=next(iter(ratios(rival)), None) if rival is not None else None,
         first_ms=measurement.get("first_ms"),
         cold_load_ms=measurement.get("cold_load_ms"),
         delegated_share=delegated_share(measurement),
-        evidence=evidence(measurement, comparison),
+        evidence=evidence(measurement, comparison, rival),
     )
 
 

@@ -18,6 +18,7 @@ from edgepack.cli.bundles import (
     WithoutRuntimeOption,
 )
 from edgepack.cli.devices import (
+    AgainstOption,
     BudgetOption,
     DeviceArgument,
     MaxSecondsOption,
@@ -69,6 +70,7 @@ def add_commands(table: Table) -> None:
         max_seconds: MaxSecondsOption = None,
         nice: NiceOption = 0,
         retry_when_cool: RetryWhenCoolOption = False,
+        against: AgainstOption = None,
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,
@@ -104,6 +106,7 @@ def add_commands(table: Table) -> None:
             max_seconds=max_seconds,
             nice=nice,
             retry_when_cool=retry_when_cool,
+            against=against,
             unchecked=unchecked,
             sign=sign,
             counter=counter,

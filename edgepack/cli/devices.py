@@ -9,7 +9,7 @@ import typer
 
 from edgepack.cli import render_device
 from edgepack.cli.bundles import AllowedSignersOption
-from edgepack.cli.complete import device_names
+from edgepack.cli.complete import against_names, device_names
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import MetricOption
 from edgepack.cli.output import write_document
@@ -54,6 +54,15 @@ NiceOption = Annotated[
 RetryWhenCoolOption = Annotated[
     bool,
     typer.Option("--retry-when-cool", help="Where the device was throttled, wait until it is cool and measure again."),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="current|ID",
+        help="Run another release in turns, and tell the ratio.",
+        autocompletion=against_names,
+    ),
 ]
 
 
@@ -136,6 +145,7 @@ def _add_push_and_check(table: Table) -> None:
         layers: LayersOption = False,
         layers_of: LayersOfOption = None,
         retry_when_cool: RetryWhenCoolOption = False,
+        against: AgainstOption = None,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -156,6 +166,7 @@ def _add_push_and_check(table: Table) -> None:
             layers=layers,
             layers_of=layers_of,
             retry_when_cool=retry_when_cool,
+            against=against,
             dry_run=run.dry_run,
             report=run.report,
         )

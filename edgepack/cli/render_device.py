@@ -43,6 +43,7 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
         *(["", reason] for reason in document.reasons),
         ["release", f"{document.app} {document.release}"],
         ["latency", _percentiles(document.latency_ms)],
+        *([["against", against(document.ratio)]] if document.ratio else []),
         ["load", milliseconds(document.load_ms)],
         ["peak memory", size(document.peak_rss_bytes)],
         [
@@ -79,6 +80,12 @@ def _conditions(conditions: Mapping[str, Any]) -> str:
 def _percentiles(latency: documents.LatencyMs) -> str:
     shown = (f"{name} {milliseconds(getattr(latency, name))}" for name in ("p50", "p90", "p95", "p99"))
     return f"{', '.join(shown)} over {latency.n} runs"
+
+
+def against(ratio: documents.Ratio) -> str:
+    """How the release compares with the one that ran in turns with it."""
+    between = f"{ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f}, {ratio.pairs} pairs of blocks"
+    return f"{ratio.statistic} is {ratio.estimate:.3f} times that of {ratio.release} ({between})"
 
 
 def parity(value: documents.Parity) -> str:

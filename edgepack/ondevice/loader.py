@@ -37,6 +37,7 @@ import io
 import json
 import operator
 import os
+import queue
 import re
 import resource
 import shlex
@@ -91,6 +92,8 @@ HEX = r"(?:0x)?[0-9a-fA-F]{1,8}"
 # What is kept of a model's tensors, for a look at its layers.
 KEPT_BYTES = 32 * 1024 * 1024
 KEPT_ROWS = 8
+USUAL_RUNS = 3  # what a run takes, so that the agent can say how many make a turn
+SETTLING_S = 0.005  # at the beginning of each turn: caches and clock are those of the other process
 
 
 class LoaderError(Exception):
@@ -1358,6 +1361,7 @@ class Conditions:
         self.watch(0)
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self._busy = busy_s()
+        self._left_out_s = 0.0
         self._before = {
             "load1": os.getloadavg()[0],
             "memory_available_bytes": memory_available(),
@@ -1441,13 +1445,23 @@ class Conditions:
             "looks_s": round(self._cost_s, 6),
         }
 
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """While another release has its turn, what it takes of the cores is not taken from this one."""
+        started, before = time.monotonic(), busy_s()
+        yield
+        after = busy_s()
+        if self._busy is not None and before is not None and after is not None:
+            self._busy += after - before
+        self._left_out_s += time.monotonic() - started
+
     def _shared(self) -> Dict[str, Any]:
         """What other programs took since the start: of all cores' time, and how often they broke into this process."""
         usage, busy = resource.getrusage(resource.RUSAGE_SELF), busy_s()
         own = sum(getattr(usage, key) - getattr(self._usage, key) for key in ("ru_utime", "ru_stime"))
         share = None
         if busy is not None and self._busy is not None and not is_emulated():
-            elapsed = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+            elapsed = (time.monotonic() - self._started - self._left_out_s) * (os.cpu_count() or 1)
             share = round(min(max((busy - self._busy - own) / elapsed, 0.0), 1.0), 4)
         return {
             "others_cpu_share": share,
@@ -1472,9 +1486,13 @@ class Progress:
         if self._descriptor is None or (now - self._told_at < PROGRESS_INTERVAL_S and not last):
             return
         self._told_at = now
-        line = json.dumps({"step": step, "done": done, "total": total, "unit": unit}).encode("ascii") + b"\n"
-        with contextlib.suppress(OSError):
-            os.write(self._descriptor, line)
+        self.say({"step": step, "done": done, "total": total, "unit": unit})
+
+    def say(self, report: Mapping[str, Any]) -> None:
+        """Sends the agent one report, now."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, json.dumps(report).encode("ascii") + b"\n")
 
 
 def read_check_set(path: str, numpy: Any) -> Dict[str, Any]:
@@ -1712,6 +1730,32 @@ def measure_latency(
         progress.tell("latency", made, min_runs, "runs")
 
 
+def measure_in_turns(
+    runs: Iterator[int], turns: queue.SimpleQueue[int], progress: Progress, conditions: Conditions
+) -> Tuple[List[int], int, str]:
+    """As :func:`measure_latency`, but so many runs at a time as the agent asks for, until it asks for none.
+
+    Another release's process has the device in between, and its data the caches: each turn begins with runs that do not
+    count. ``ready`` tells the agent what a run takes, ``turn`` that one is over.
+    """
+    latency: List[int] = []
+    progress.say({"ready": median([next(runs) for _ in range(USUAL_RUNS)])})
+    while True:
+        with conditions.left_out():
+            count = turns.get()
+        if not count:
+            return latency, 1, "turns"
+        settled_at = time.monotonic() + SETTLING_S
+        next(runs)
+        while time.monotonic() < settled_at:
+            next(runs)
+        for _ in range(min(count, MAX_RUNS - len(latency))):
+            conditions.watch(len(latency))
+            latency.append(next(runs))
+            progress.tell("latency", len(latency), None, "runs")
+        progress.say({"turn": len(latency)})
+
+
 def peak_rss_bytes() -> Optional[int]:
     """The most memory this process has had resident: the kernel's VmHWM, which, unlike ru_maxrss, begins at exec."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status"), re.MULTILINE)
@@ -1803,12 +1847,16 @@ def cached_bytes(path: str) -> Optional[int]:
 
 def measure(output: str, options: Mapping[str, Any]) -> int:
     """Writes ``measurement.json`` and, with a check set, ``outputs.npz`` into ``output``; or ``error.json``."""
+    turns: queue.SimpleQueue[int] = queue.SimpleQueue()
     if options.get("watch_stdin"):
-        threading.Thread(target=end_with_stdin, daemon=True).start()
+        threading.Thread(target=follow_stdin, args=(turns,), daemon=True).start()
     if options.get("nice"):
         os.nice(int(options["nice"]))
     try:
-        measurement = (keep_tensors if options.get("layers") else take_measurement)(output, options)
+        if options.get("layers"):
+            measurement = keep_tensors(output, options)
+        else:
+            measurement = take_measurement(output, options, turns)
     except LoaderError as error:
         write_json(
             os.path.join(output, "error.json"), {"code": error.code, "message": error.message, "hint": error.hint}
@@ -1823,7 +1871,7 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+def take_measurement(output: str, options: Mapping[str, Any], turns: queue.SimpleQueue[int]) -> Dict[str, Any]:
     """What :func:`measure` writes down."""
     progress = Progress(options.get("progress_fd"))
     release = Release(HERE)
@@ -1831,7 +1879,8 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     cooled_s = wait_until_cool(float(options["cool_s"]), progress) if options.get("cool_s") else None
     pinned = pin_to_fastest(threads or release.threads or 1) if options.get("pin", True) else None
     progress.tell("load", 0, None, "")
-    cold_load_ms = measure_cold(release, threads, output)
+    latency_only = bool(options.get("latency_only"))
+    cold_load_ms = None if latency_only else measure_cold(release, threads, output)
     release.verify_model()  # which leaves the model in the file cache
     conditions = Conditions(pinned)
     model = Model(HERE, threads, cautious=True)
@@ -1841,7 +1890,10 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     max_s = float(options.get("max_seconds", 60.0))
     with without_collector():
         warmup = warm_up(runs, max_s * WARMUP_SHARE, progress, conditions)
-        latency, every, stopped_by = measure_latency(runs, options, progress, conditions)
+        if options.get("turns"):
+            latency, every, stopped_by = measure_in_turns(runs, turns, progress, conditions)
+        else:
+            latency, every, stopped_by = measure_latency(runs, options, progress, conditions)
     finished = conditions.finish(len(latency) * every)
     ran = {
         "runtime": model.runtime_info(),
@@ -1853,7 +1905,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
             "outputs": [one.to_json() for one in model.outputs],
         },
     }
-    if check.samples:
+    if check.samples and not latency_only:
         numpy = importlib.import_module("numpy")
         path = os.path.join(output, "outputs.npz")
         with open(path + ".new", "wb") as file:
@@ -1870,7 +1922,7 @@ def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         "load_ms": model.load_ms,
         "cold_load_ms": cold_load_ms,
         "first_ms": warmup[0] / 1e6,
-        "peak_rss_bytes": measure_peak(model, output),
+        "peak_rss_bytes": None if latency_only else measure_peak(model, output),
         "runs": len(latency),
         "stopped_by": stopped_by,
         "inputs": "check set" if check.samples >= model.batch_size else "random",
@@ -1927,11 +1979,14 @@ def keep_tensors(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     return {"schema": 1, "rows": rows[:done], "left_out": left_out + len(columns) - len(alike), "runtime": runtime}
 
 
-def end_with_stdin() -> None:
-    """Ends this process when its standard input does: the agent that started it is gone."""
+def follow_stdin(turns: queue.SimpleQueue[int]) -> None:
+    """Ends this process when its standard input does: the agent that started it is gone. Its lines say what to run."""
+    pending = b""
     with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            continue
+        for data in iter(lambda: os.read(0, 4096), b""):
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                turns.put(int(line) if line.isdigit() else 0)
     os._exit(9)
 
 
