@@ -19,7 +19,6 @@ SCRIPTS = (
     "matrix.py",
     "closeness.py",
     "predict.py",
-    "latency.py",
     "bundle.py",
     "fuzz.py",
     "speed.py",

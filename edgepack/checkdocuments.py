@@ -144,7 +144,7 @@ class Evidence:
     ``blocks`` the order in which both ran: ("candidate" or "current", runs) one after the other. ``series`` are the
     device's conditions over time: ``at_s`` since the start, ``run``, and what could be read of ``temperature_c``,
     ``clock_khz``, ``throttled_bits``. ``operators`` is the time by operator, where the runtime tells. ``drop_bound`` is
-    the one-sided 95 % upper bound of the accuracy drop. ``every`` is n where ``latency_ns`` holds every n-th run only.
+    the one-sided 95 % upper bound of the accuracy drop.
     """
 
     latency_ns: tuple[int, ...]
@@ -157,7 +157,6 @@ class Evidence:
     layers: tuple[LayerParity, ...] = ()
     drop_bound: float | None = None
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    every: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
