@@ -19,6 +19,7 @@ SCRIPTS = (
     "matrix.py",
     "closeness.py",
     "predict.py",
+    "latency.py",
     "bundle.py",
     "fuzz.py",
     "speed.py",

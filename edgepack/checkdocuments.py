@@ -67,6 +67,16 @@ class LatencyIntervals:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Outliers:
+    """How many of the timed runs lie far out, ``above`` high_ms and ``below`` low_ms. They are never dropped."""
+
+    above: int
+    below: int
+    low_ms: float
+    high_ms: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ratio:
     """Latency of the checked release over that of ``release``, run in turns in the same minutes (1.05 = 5 % slower).
 
@@ -144,7 +154,7 @@ class Evidence:
     ``blocks`` the order in which both ran: ("candidate" or "current", runs) one after the other. ``series`` are the
     device's conditions over time: ``at_s`` since the start, ``run``, and what could be read of ``temperature_c``,
     ``clock_khz``, ``throttled_bits``. ``operators`` is the time by operator, where the runtime tells. ``drop_bound`` is
-    the one-sided 95 % upper bound of the accuracy drop.
+    the one-sided 95 % upper bound of the accuracy drop. ``every`` is n where ``latency_ns`` holds every n-th run only.
     """
 
     latency_ns: tuple[int, ...]
@@ -157,6 +167,7 @@ class Evidence:
     layers: tuple[LayerParity, ...] = ()
     drop_bound: float | None = None
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    every: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,6 +176,8 @@ class CheckDocument:
 
     ``load_ms`` is with warm file caches, ``cold_load_ms`` without them (None where the device does not let them be
     dropped), ``first_ms`` the first inference after loading. ``evidence`` is what the verdict is computed from again.
+    ``warmup_left`` says how many of the timed runs, at their start, still were warm-up: 0 where the device had settled,
+    None where it never did or where the runs are too few to tell.
     """
 
     verdict: str
@@ -189,3 +202,5 @@ class CheckDocument:
     cold_load_ms: float | None = None
     delegated_share: float | None = None
     evidence: Evidence | None = None
+    outliers: Outliers | None = None
+    warmup_left: int | None = None

@@ -30,6 +30,7 @@ from edgepack.checkdocuments import Interval as Interval
 from edgepack.checkdocuments import LatencyIntervals as LatencyIntervals
 from edgepack.checkdocuments import LatencyMs as LatencyMs
 from edgepack.checkdocuments import LayerParity as LayerParity
+from edgepack.checkdocuments import Outliers as Outliers
 from edgepack.checkdocuments import Parity as Parity
 from edgepack.checkdocuments import Ratio as Ratio
 from edgepack.jsonvalues import SCHEMA as SCHEMA

@@ -26,7 +26,7 @@ from edgepack.device import DeviceFacts
 from edgepack.documents import to_json, to_json_value
 from edgepack.errors import GateFailed, InputError, IntegrityError
 from edgepack.events import Event
-from edgepack.statistics import MIN_RUNS
+from edgepack.statistics import MIN_RUNS, latency_intervals
 from edgepack.target import load_target
 
 
@@ -57,6 +57,7 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     edgepack.push(path, **device.where)
     events: list[Event] = []
     found = edgepack.check(report=events.append, **device.where)
+    assert found.evidence is not None
     assert (found.verdict, len(found.reasons)) == ("pass", 4)
     assert found.reasons[-1].startswith(f"Warning: {SAMPLES} samples do not settle the drop")
     assert (found.app, found.release) == ("tiny", bundle.release)
@@ -65,6 +66,8 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     assert latency.p50 is not None
     assert latency.p95 is not None
     assert 0 < latency.p50 <= latency.p95 < 50
+    assert found.intervals == latency_intervals([ns / 1e6 for ns in found.evidence.latency_ns])
+    assert found.outliers is not None
     assert found.load_ms is not None
     assert found.peak_rss_bytes is not None
     assert found.peak_rss_bytes > 1_000_000

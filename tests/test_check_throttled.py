@@ -16,6 +16,7 @@ from real_sshd import RealSshd
 import edgepack
 from edgepack.cli.main import run
 from edgepack.events import Event
+from edgepack.ondevice import loader
 
 BITS = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
@@ -85,3 +86,65 @@ def test_a_throttled_device_is_measured_again_once_it_is_cool(
     assert cool.conditions["cooled_s"] > 0
     assert any("was throttled; waiting until it is cool, 10 minutes at most" in message for message in said)
     assert said.count(f"measuring tiny {cool.release} on {here.address}") == 1
+
+
+LOADER = """
+import json, os, signal, sys
+output = sys.argv[2]
+def finish(**found):
+    with open(os.path.join(output, "measurement.json"), "w") as file:
+        json.dump({"latency_ns": [1000] * 64, **found}, file)
+def refuse(code):
+    with open(os.path.join(output, "error.json"), "w") as file:
+        json.dump({"code": code, "message": "The runtime does not take this model.", "hint": ""}, file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("finish()", 0, "pass"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 7, "killed"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 7, "out-of-memory"),
+        ("print('{' * 100_000); sys.exit(1)", 7, "measure-failed"),
+        ("finish(latency_ns='fast')", 7, "measure-failed"),
+        ("finish(latency_ns=[float('nan')])", 7, "measure-failed"),
+        ("open(os.path.join(output, 'measurement.json'), 'w').write('[[[')", 7, "measure-failed"),
+        ("refuse('runtime-refused')", 5, "runtime-refused"),
+        ("finish(latency_ns=[0] * 64)", 3, "took no time at all"),
+        ("finish(latency_ns=[])", 3, "Not a single run"),
+        ("finish(conditions={'clock_jump_s': 3600.0})", 3, "clock was set by +3600.0 s"),
+        ("finish(conditions={'slept_s': 60.0})", 3, "slept for 60.0 s"),
+    ],
+)
+def test_every_way_to_misbehave_has_a_reason_and_an_exit_code(
+    here: Device, tmp_path: Path, body: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loader that crashes, is killed, writes rubbish, or measures on a clock that jumps never gives a PASS."""
+    pushed = edgepack.push(tiny_bundle(tmp_path, budget={"p50_ms": 500.0}, check_set=False)[0], **here.where)
+    path = here.release("tiny", pushed.release) / "loader.py"
+    path.chmod(0o644)
+    path.write_text(LOADER + body)
+    assert run(["check", here.address, "--python", sys.executable, "--json"]) == code
+    answer = capsys.readouterr().out
+    assert said in answer
+    assert json.loads(answer).get("verdict") == {0: "pass", 3: "inconclusive"}.get(code)
+    recorded = edgepack.status(**here.where).releases[0]["verdict"]
+    assert recorded == {0: "pass", 3: "inconclusive"}.get(code)
+
+
+def test_a_measurement_is_less_than_a_megabyte(here: Device, tmp_path: Path) -> None:
+    """The most times and looks that a loader keeps, of nine digits each, reach the host in less than 1 MB."""
+    pushed = edgepack.push(tiny_bundle(tmp_path, check_set=False)[0], **here.where)
+    path = here.release("tiny", pushed.release) / "loader.py"
+    path.chmod(0o644)
+    look = {"at_s": 9999.999, "run": 99999, "temperature_c": 71.234, "clock_khz": 1500000, "throttled_bits": 327685}
+    kept = [loader.KEPT_RUNS, loader.WARMUP_LIMIT, loader.SERIES_LIMIT]
+    body = f"finish(latency_ns=[123456789] * {kept[0]}, warmup_ns=[123456789] * {kept[1]}, series=[{look}] * {kept[2]})"
+    path.write_text(LOADER + body)
+    with here.session(lock=True, app="tiny") as session:
+        before = session.bytes_received
+        found = edgepack.check(session, dry_run=True)
+        assert session.bytes_received - before < 1_000_000
+    assert found.evidence is not None
+    assert [len(found.evidence.latency_ns), len(found.evidence.warmup_ns), len(found.evidence.series)] == kept

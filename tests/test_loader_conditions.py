@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -292,3 +294,39 @@ def test_a_file_that_stays_in_memory_has_no_cold_load() -> None:
     finally:
         path.unlink(missing_ok=True)
     assert loader.cached_bytes(str(path)) is None
+
+
+class Dawdling:
+    """A model of which everything but the invoke takes long."""
+
+    def set_raw(self, tensors: list[object]) -> None:
+        """Takes its input in five milliseconds."""
+        time.sleep(0.005)
+
+    def bare_invoke(self) -> Callable[[], None]:
+        """Runs in no time."""
+        return lambda: None
+
+
+def test_nothing_of_edgepack_is_inside_a_time(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting the inputs, looking at the device and telling how far it is are left out of every time."""
+    monkeypatch.setattr(loader, "throttled_bits", lambda: time.sleep(0.005))
+    conditions, progress = loader.Conditions(), loader.Progress(None)
+    runs = loader.timed_runs(Dawdling(), [[]])
+    options = {"min_runs": 20, "min_seconds": 0, "max_seconds": 60}
+    found, every, stopped_by = loader.measure_latency(runs, options, progress, conditions)
+    assert (len(found), every, stopped_by) == (20, 1, "runs")
+    assert sorted(found)[10] < 1_000_000
+
+
+def test_of_many_runs_every_second_goes_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than can be kept are thinned over all of the time alike; asking for many keeps that many."""
+    monkeypatch.setattr(loader, "KEPT_RUNS", 16)
+    conditions, progress = loader.Conditions(), loader.Progress(None)
+    options = {"min_runs": 5, "min_seconds": 0.02, "max_seconds": 60}
+    found, every, _ = loader.measure_latency(iter(range(100_000_000)), options, progress, conditions)
+    assert 8 <= len(found) <= 16
+    assert every > 1
+    assert found == [run * every for run in range(len(found))]
+    options = {"min_runs": 500, "min_seconds": 0, "max_seconds": 60}
+    assert loader.measure_latency(itertools.count(), options, progress, conditions)[:2] == (list(range(500)), 1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.statistics import MIN_RUNS, paired_ratio
-from edgepack.statistics.student import student_quantile
+from edgepack.statistics.distributions import student_quantile
 
 Pairs = list[tuple[list[float], list[float]]]
 

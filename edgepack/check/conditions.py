@@ -127,6 +127,7 @@ _KINDS: Mapping[tuple[str, str], tuple[str, Callable[[object], bool]]] = {
     ("", "series"): ("looks at the device", _are_looks),
     **{("", key): _NUMBER for key in ("load_ms", "cold_load_ms", "first_ms", "import_ms")},
     ("", "peak_rss_bytes"): _COUNT,
+    ("", "every"): _COUNT,
     ("conditions.", "throttled"): ("true or false", lambda value: isinstance(value, bool)),
     ("conditions.", "throttled_by"): ("a list of words", _are_words),
     **{("conditions.", key): _NUMBER for key in ("clock_jump_s", "slept_s", "temperature_c", "load1")},

@@ -28,6 +28,7 @@ def evidence(measurement: Mapping[str, Any], comparison: Comparison | None, riva
         classes=comparison.classes if comparison else None,
         layers=comparison.layers if comparison else (),
         drop_bound=comparison.drop_bound if comparison else None,
+        every=measurement.get("every") or 1,
     )
 
 

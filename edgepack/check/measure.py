@@ -23,7 +23,7 @@ from edgepack.documents import CheckDocument, LatencyMs
 from edgepack.errors import InputError, IntegrityError
 from edgepack.events import Event, Reporter, ignore_events
 from edgepack.metric import load_metric
-from edgepack.statistics import MIN_RUNS, latency_summary
+from edgepack.statistics import MIN_RUNS, find_outliers, latency_intervals, latency_summary, warmup_runs
 from edgepack.target import Budget
 from edgepack.tflite import read_model
 
@@ -244,11 +244,14 @@ def conclude(
         budget=plan.budget.to_json(),
         seconds=round(seconds, 3),
         gates=verdict.gates,
+        intervals=latency_intervals(measured.latency_ms),
         ratio=next(iter(ratios(rival)), None) if rival is not None else None,
         first_ms=measurement.get("first_ms"),
         cold_load_ms=measurement.get("cold_load_ms"),
         delegated_share=delegated_share(measurement),
         evidence=evidence(measurement, comparison, rival),
+        outliers=find_outliers(measured.latency_ms),
+        warmup_left=warmup_runs(measured.latency_ms),
     )
 
 

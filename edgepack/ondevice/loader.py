@@ -1157,9 +1157,16 @@ def system_numbers(pattern: str) -> List[int]:
     return [int(text) for text in system_texts(pattern).values() if re.fullmatch(r"-?\d{1,18}", text)]
 
 
+@functools.lru_cache(maxsize=1)
+def find_vcgencmd() -> Optional[str]:
+    """A Raspberry Pi's program that asks the firmware; none where there is none."""
+    folders = os.environ.get("PATH", "") + ":/usr/bin:/opt/vc/bin"
+    return None if is_emulated() else shutil.which("vcgencmd", path=folders)
+
+
 def ask_vcgencmd(*words: str) -> str:
     """What a Raspberry Pi's firmware answers after the ``=``; empty where there is none to ask."""
-    program = None if is_emulated() else shutil.which("vcgencmd")
+    program = find_vcgencmd()
     if program:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             answer = subprocess.run([program, *words], stdout=subprocess.PIPE, timeout=5, check=False)
@@ -1712,22 +1719,24 @@ def measure_latency(
     min_s, max_s = float(options.get("min_seconds", 2.0)), float(options.get("max_seconds", 60.0))
     latency: List[int] = []
     made, every = 0, 1
-    started = time.monotonic()
+    started = now = due = time.monotonic()
     while True:
-        conditions.watch(made)
+        if now >= due:
+            conditions.watch(made)
+            progress.tell("latency", made, min_runs, "runs")
+            due = now + PROGRESS_INTERVAL_S
         nanoseconds = next(runs)
         if made % every == 0:
             latency.append(nanoseconds)
         made += 1
-        elapsed = time.monotonic() - started
-        if len(latency) >= min_runs and elapsed >= min(min_s, max_s):
+        now = time.monotonic()
+        if len(latency) >= min_runs and now - started >= min(min_s, max_s):
             return latency, every, "runs"
-        if elapsed >= max_s:
+        if now - started >= max_s:
             return latency, every, "seconds"
         if len(latency) >= kept_runs:
             del latency[1::2]
             every *= 2
-        progress.tell("latency", made, min_runs, "runs")
 
 
 def measure_in_turns(

@@ -1,11 +1,13 @@
 """Statistics: percentiles, intervals, ratios, and what it takes to settle a question. Pure functions of plain values.
 
-Each module imports the ones above it at most: ``percentiles`` (LoadGen's early stopping), ``shares`` (accuracies and
-their drops), ``student`` (Student's t), ``paired`` (two releases in turns).
+``distributions`` (binomial, Student's t), ``percentiles`` (LoadGen's early stopping), ``dependence`` (of neighbouring
+runs), ``intervals`` (of percentiles), ``traces`` (warm-up, outliers), ``paired`` (two releases in turns), ``shares``
+(accuracies and their drops).
 """
 
+from edgepack.statistics.intervals import effective_runs, latency_intervals, runs_to_settle
 from edgepack.statistics.paired import RatioEstimate, paired_ratio
-from edgepack.statistics.percentiles import MIN_RUNS, latency_summary, percentile
+from edgepack.statistics.percentiles import MIN_RUNS, latency_summary, least_runs, percentile
 from edgepack.statistics.shares import (
     DROP_ROUNDING,
     FEWEST_RESAMPLES,
@@ -21,6 +23,7 @@ from edgepack.statistics.shares import (
     samples_to_settle,
     table_drop_interval,
 )
+from edgepack.statistics.traces import find_outliers, warmup_runs
 
 __all__ = [
     "DROP_ROUNDING",
@@ -30,7 +33,11 @@ __all__ = [
     "RESAMPLES",
     "RatioEstimate",
     "bootstrap_drops",
+    "effective_runs",
+    "find_outliers",
+    "latency_intervals",
     "latency_summary",
+    "least_runs",
     "mcnemar_p",
     "pair_table",
     "paired_drop_interval",
@@ -38,7 +45,9 @@ __all__ = [
     "percentile",
     "percentile_interval",
     "proportion_interval",
+    "runs_to_settle",
     "samples_to_narrow",
     "samples_to_settle",
     "table_drop_interval",
+    "warmup_runs",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgepack.statistics.distributions import student_quantile
 from edgepack.statistics.percentiles import MIN_RUNS
 from edgepack.statistics.shares import RESAMPLES
-from edgepack.statistics.student import student_quantile
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,13 +6,37 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from edgepack.documents import LatencyMs
+from edgepack.statistics.distributions import at_most
 
-MIN_RUNS = {50: 11, 90: 64, 95: 130, 99: 662}
-"""Runs that a percentile needs before it may be claimed: MLPerf LoadGen's early stopping.
+EARLY_STOPPING_RISK = 0.01
+"""LoadGen's confidence is 0.99, its tolerance 0 (mlcommons/inference, loadgen/results.cc, ``EarlyStopping``)."""
 
-The smallest n at which at most one run above the percentile would be seen with a probability of at most 1 %
-(https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc, "Early Stopping").
-"""
+
+def least_runs(p: int, over: int = 1) -> int:
+    """The fewest runs that prove a p-th percentile when ``over`` of them lie above it.
+
+    LoadGen's early stopping (mlcommons/inference, loadgen/early_stopping.cc, ``MinPassingQueriesFinder``): the smallest
+    n at which, were the true share of runs above it ``1 - p / 100``, so few or fewer would be seen with a probability
+    of less than 1 %. LoadGen counts the runs that are not above (h) and those that are (t) apart; n is h + t.
+    Its single-stream estimate wants ``t = 1``. Raises ValueError with p outside 1..99 or ``over`` below 0.
+    """
+    if not 0 < p < 100 or over < 0:
+        raise ValueError(f"no percentile {p} with {over} runs above it")
+
+    def proven(n: int) -> bool:
+        return at_most(over, n, 1 - p / 100) < EARLY_STOPPING_RISK
+
+    low, high = over, over + 1
+    while not proven(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if proven(middle) else (middle, high)
+    return high
+
+
+MIN_RUNS = {p: least_runs(p) for p in (50, 90, 95, 99)}
+"""Runs that a percentile needs before it may be claimed, by :func:`least_runs`: 11, 64, 130 and 662."""
 
 
 def percentile(samples_ms: Sequence[float], p: int) -> float:

@@ -134,8 +134,7 @@ def measure_both(
         one = start("candidate", candidate)
         ones_ns = one.ready(report)
         try:
-            # Each with the threads of its own profile; the device got cool for the first, where it was to.
-            other = start("current", current, latency_only=True, threads=None, cool_s=None)
+            other = start("current", current, latency_only=True)
         except AgentError as error:
             raise rivals_failure(current[0], error) from None
         blocks, stopped_by = alternate(one, other, (ones_ns, other.ready(report)), options, report)
