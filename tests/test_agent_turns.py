@@ -53,6 +53,7 @@ def compare(root: Path, candidate: FakeRelease, current: FakeRelease, **more: An
 def test_two_releases_run_in_turns(tmp_path: Path) -> None:
     """A B B A: both make the same runs, each in its own loader's process, and the candidate's result is a whole one."""
     current, candidate = model_release("tiny_float"), model_release()
+    current.extra["target"] = {"measure": {"threads": 2}}
     result = compare(tmp_path / "root", candidate, current)
     names = [name for name, _ in result["blocks"]]
     assert names[:8] == ["candidate", "current", "current", "candidate"] * 2
@@ -61,6 +62,7 @@ def test_two_releases_run_in_turns(tmp_path: Path) -> None:
         assert sum(count for found, count in result["blocks"] if found == name) == len(runs) >= QUICK["min_runs"]
         assert all(nanoseconds > 0 for nanoseconds in runs)
     assert (result["release"], result["against"]["release"]) == (candidate.release, current.release)
+    assert (result["threads"], result["against"]["threads"]) == (1, 2), "each as its own profile says"
     assert result["stopped_by"] == "runs"
     assert result["peak_rss_bytes"] > 1e6
     assert not list((tmp_path / "root" / "incoming").iterdir())

@@ -173,8 +173,10 @@ def test_the_whole_job_works_with_signed_and_newer_bundles(pinned: Pinned) -> No
     hooks = Hooks(after_activate=pinned.hook)
     edgepack.activate(app="tiny", hooks=hooks, **pinned.where)
     assert (pinned.folder / "hooked").exists()
-    deployed = edgepack.deploy(pinned.sshd.address, second, options=pinned.options)
+    deployed = edgepack.deploy(pinned.sshd.address, second, against="current", options=pinned.options)
     assert deployed.activate is not None
+    assert deployed.check is not None
+    assert deployed.check.ratio is not None
     status = edgepack.status(pinned.sshd.address, options=replace(pinned.options, transport="openssh"))
     assert (status.current, status.counter) == (open_bundle(second).release, 2)
     edgepack.rollback(app="tiny", **pinned.where)
@@ -542,6 +544,7 @@ def test_what_was_installed_before_is_not_run(pinned: Pinned) -> None:
     refused("unsigned", lambda: edgepack.activate(unchecked=True, **pinned.where))
     edgepack.activate(pinned.sshd.address, unchecked=True, options=owner)
     edgepack.push(pinned.bundle(2), **pinned.where)
+    refused("unsigned", lambda: edgepack.check(against="current", **pinned.where))
     edgepack.activate(unchecked=True, **pinned.where)
     refused("unsigned", lambda: edgepack.rollback(**pinned.where))
 

@@ -134,7 +134,8 @@ def measure_both(
         one = start("candidate", candidate)
         ones_ns = one.ready(report)
         try:
-            other = start("current", current, latency_only=True)
+            # Each with the threads of its own profile; the device got cool for the first, where it was to.
+            other = start("current", current, latency_only=True, threads=None, cool_s=None)
         except AgentError as error:
             raise rivals_failure(current[0], error) from None
         blocks, stopped_by = alternate(one, other, (ones_ns, other.ready(report)), options, report)
