@@ -35,6 +35,7 @@ import importlib
 import importlib.util
 import io
 import json
+import math
 import operator
 import os
 import queue
@@ -47,7 +48,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHUNK = 1024 * 1024
@@ -63,11 +64,13 @@ CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
 KEEP_HINT = "Take a newer tflite-runtime or ai-edge-litert for this target, to look at its layers."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
-# Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
-# windows in a row agree, and ends at the latest after this share of the time for measuring.
-WARMUP_WINDOW_S = 0.05
-WARMUP_WINDOW_RUNS = 5
-WARMUP_AGREEMENT = 0.03
+# Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until its own times show
+# where it ended (settled_at), and ends at the latest after this share of the time for measuring. A governor takes tens
+# of milliseconds to raise the clock, however many runs that are.
+WARMUP_BATCH = 5
+WARMUP_BATCHES = 8
+WARMUP_AGREEMENT = math.log(1.03)
+WARMUP_LEAST_S = 0.15
 WARMUP_SHARE = 0.25
 WARMUP_LIMIT = 20_000
 # With the warm-up's, 70,000 times of at most nine digits: less than 1 MB on the wire.
@@ -1653,7 +1656,7 @@ class CheckSet:
         return {**outputs, **kept}
 
 
-def median(values: List[int]) -> float:
+def median(values: Sequence[float]) -> float:
     """The middle value."""
     ordered = sorted(values)
     half = len(ordered) // 2
@@ -1671,26 +1674,54 @@ def timed_runs(model: Model, batches: List[List[Any]]) -> Iterator[int]:
             yield clock() - start
 
 
-def warm_up(runs: Iterator[int], limit_s: float, progress: Progress, conditions: Conditions) -> List[int]:
-    """Runs until the medians of three windows in a row agree, at most ``limit_s``; the nanoseconds of each run."""
-    deadline = time.monotonic() + limit_s
-    medians: List[float] = []
-    taken = [next(runs)]
-    while len(taken) < WARMUP_LIMIT:
-        window: List[int] = []
-        window_end = time.monotonic() + WARMUP_WINDOW_S
-        while len(window) < WARMUP_WINDOW_RUNS or time.monotonic() < window_end:
-            conditions.watch(0)
-            window.append(next(runs))
-            if time.monotonic() > deadline:
-                return taken + window
-        taken += window
-        medians.append(median(window))
-        last = medians[-3:]
-        progress.tell("warm-up", len(taken), None, "runs")
-        if len(last) == 3 and max(last) <= min(last) * (1 + WARMUP_AGREEMENT):
-            break
-    return taken
+def settled_at(times: List[int]) -> Optional[int]:
+    """How many runs at the start are warm-up; None where the times never settle, or are too few to tell (40).
+
+    The rule is that of edgepack.statistics.warmup_runs, which holds it against synthetic traces: the level is the
+    median of the last half of the logarithms of the medians of five runs each, the spread its normal-consistent MAD.
+    It is steady where the medians of its two halves differ by at most 3 %, or the spread; the warm-up ends before the
+    first batch within 3 %, or three spreads, of the level that one of the next two confirms, in the first half.
+    """
+    starts = range(0, len(times) - WARMUP_BATCH + 1, WARMUP_BATCH)
+    if len(starts) < WARMUP_BATCHES or min(times) <= 0:
+        return None
+    batches = [math.log(sorted(times[start : start + WARMUP_BATCH])[WARMUP_BATCH // 2]) for start in starts]
+    half = len(batches) // 2
+    last = batches[half:]
+    level = median(last)
+    spread = 1.4826 * median([abs(batch - level) for batch in last])
+    quarter = len(last) // 2
+    if abs(median(last[:quarter]) - median(last[quarter:])) > max(WARMUP_AGREEMENT, spread):
+        return None
+    near = [abs(batch - level) <= max(WARMUP_AGREEMENT, 3 * spread) for batch in batches]
+    settled = next((i for i in range(half) if near[i] and (near[i + 1] or near[i + 2])), None)
+    return None if settled is None else settled * WARMUP_BATCH
+
+
+def warm_up(runs: Iterator[int], limit_s: float, progress: Progress, conditions: Conditions) -> Tuple[List[int], int]:
+    """Runs until the times have settled, at most ``limit_s``: (the nanoseconds, the first run's first; how many runs).
+
+    Of more than WARMUP_LIMIT every second one goes.
+    """
+    started = now = time.monotonic()
+    taken: List[int] = []
+    made, every, look_again = 0, 1, WARMUP_BATCH * WARMUP_BATCHES
+    while not taken or now - started <= limit_s:
+        conditions.watch(0)
+        nanoseconds = next(runs)
+        if made % every == 0:
+            taken.append(nanoseconds)
+        made += 1
+        progress.tell("warm-up", made, None, "runs")
+        now = time.monotonic()
+        if made >= look_again and now - started >= WARMUP_LEAST_S:
+            if settled_at(taken) is not None:
+                break
+            look_again = made + made // 2
+        if len(taken) >= WARMUP_LIMIT:
+            del taken[1::2]
+            every *= 2
+    return taken, made
 
 
 @contextlib.contextmanager
@@ -1898,7 +1929,7 @@ def take_measurement(output: str, options: Mapping[str, Any], turns: queue.Simpl
     runs = timed_runs(model, batches)
     max_s = float(options.get("max_seconds", 60.0))
     with without_collector():
-        warmup = warm_up(runs, max_s * WARMUP_SHARE, progress, conditions)
+        warmup, warmup_runs = warm_up(runs, max_s * WARMUP_SHARE, progress, conditions)
         if options.get("turns"):
             latency, every, stopped_by = measure_in_turns(runs, turns, progress, conditions)
         else:
@@ -1926,7 +1957,7 @@ def take_measurement(output: str, options: Mapping[str, Any], turns: queue.Simpl
         "latency_ns": latency,
         "every": every,
         "warmup_ns": warmup,
-        "warmup_runs": len(warmup),
+        "warmup_runs": warmup_runs,
         "import_ms": model.import_ms,
         "load_ms": model.load_ms,
         "cold_load_ms": cold_load_ms,
