@@ -20,6 +20,7 @@ SCRIPTS = (
     "closeness.py",
     "predict.py",
     "latency.py",
+    "claims.py",
     "bundle.py",
     "fuzz.py",
     "speed.py",

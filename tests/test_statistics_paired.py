@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from traces import Pairs, in_turns
 
 from edgepack.statistics import MIN_RUNS, paired_ratio
 from edgepack.statistics.distributions import student_quantile
-
-Pairs = list[tuple[list[float], list[float]]]
-
-
-def in_turns(random: Any, slowdown: float, *, quads: int = 6, runs: int = 20, drift: float = 0.12) -> Pairs:
-    """Blocks A B B A of ``runs`` runs around 5 ms under a steady drift and 2 % noise; A is slower by ``slowdown``."""
-    level = 5 * (1 + drift * np.linspace(0, 1, quads * 4 * runs))
-    blocks = (level * np.exp(0.02 * random.randn(level.size))).reshape(quads, 4, runs)
-    return [
-        pair
-        for a, b, b_again, a_again in blocks
-        for pair in (((a * slowdown).tolist(), b.tolist()), ((a_again * slowdown).tolist(), b_again.tolist()))
-    ]
 
 
 def test_identical_releases_are_not_called_slower_while_the_device_warms_up() -> None:

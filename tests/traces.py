@@ -11,6 +11,7 @@ import numpy as np
 
 Quantile = Callable[[float], float]
 Trace = tuple[Callable[[Any, int], Any], Quantile]
+Pairs = list[tuple[list[float], list[float]]]
 
 
 def normal(share: float) -> float:
@@ -45,3 +46,32 @@ TRACES: dict[str, Trace] = {
     "AR(1) 0.5": autoregressive(0.5),
     "AR(1) 0.8": autoregressive(0.8),
 }
+
+DRIFTS: dict[str, Callable[[Any], Any]] = {
+    "steady": lambda time: time,
+    "settling": lambda time: 1 - np.exp(-4 * time),
+    "waves": lambda time: (1 + np.sin(4 * np.pi * time)) / 2,
+    "step": lambda time: time > 0.43,
+}
+"""How a device's level changes over a measurement, from 0 to 1."""
+
+
+def in_turns(
+    random: Any,
+    slowdown: float,
+    *,
+    quads: int = 6,
+    runs: int = 20,
+    drift: float = 0.12,
+    shape: str = "steady",
+    memory: float = 0.0,
+) -> Pairs:
+    """Blocks A B B A of ``runs`` runs around 5 ms under a drift and 2 % noise; A is slower by ``slowdown``."""
+    noise = (autoregressive(memory)[0](random, quads * 4 * runs) - 10) / 0.2 * 0.02
+    level = 5 * (1 + drift * DRIFTS[shape](np.linspace(0, 1, noise.size)))
+    blocks = (level * np.exp(noise)).reshape(quads, 4, runs)
+    return [
+        pair
+        for a, b, b_again, a_again in blocks
+        for pair in (((a * slowdown).tolist(), b.tolist()), ((a_again * slowdown).tolist(), b_again.tolist()))
+    ]
