@@ -178,6 +178,8 @@ class CheckDocument:
     dropped), ``first_ms`` the first inference after loading. ``evidence`` is what the verdict is computed from again.
     ``warmup_left`` says how many of the timed runs, at their start, still were warm-up: 0 where the device had settled,
     None where it never did or where the runs are too few to tell.
+    ``check_set`` is the set that went to the device in pieces, if one did: ``name``, ``samples``, ``pieces``,
+    ``sent_bytes``, ``received_bytes``.
     """
 
     verdict: str
@@ -204,3 +206,4 @@ class CheckDocument:
     evidence: Evidence | None = None
     outliers: Outliers | None = None
     warmup_left: int | None = None
+    check_set: Mapping[str, Any] | None = None

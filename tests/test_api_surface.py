@@ -50,6 +50,7 @@ RENAMED: dict[tuple[str, str], str | None] = {
 # What only Python takes, and why: values that a command line reads from edgepack.toml, or that no text can name.
 ONLY_IN_PYTHON = {
     "activate": {"hooks"},
+    "check": {"preprocessing"},
     "deploy": {"project"},
     "quantize": {"budget", "executor", "preprocessing"},
     "rollback": {"hooks"},

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.check.parity import measure_parity, top_classes, worst_rows
+from edgepack.check.parity import measure_parity, row_pieces, top_classes, worst_rows
 from edgepack.documents import Accuracy, ClassEvidence, LayerParity, Parity
 from edgepack.errors import IntegrityError, MisfitError
 from edgepack.metric import Metric, compare_accuracy, measure_drop
@@ -79,11 +79,13 @@ def compare(
     metric: Metric,
     max_drop: float | None = None,
     scales: Mapping[str, float] | None = None,
+    *,
+    where: str = "The release's check set",
 ) -> Comparison | None:
     """Hold the device's outputs against labels and the host's outputs; None where the device gave none.
 
     ``max_drop`` is the budget's limit of the accuracy drop, if it has one. ``scales`` is one quantization step by
-    output, for those that are integers.
+    output, for those that are integers. ``where`` the labels stand is told where they are none.
 
     Raises IntegrityError "bad-outputs" where the device's arrays do not belong together, MisfitError "other-outputs"
     where the check set's are of another shape, InputError where the metric fails or the labels are none for it.
@@ -104,7 +106,7 @@ def compare(
     if labels is not None:
         if len(labels) != samples:
             raise _misfit(f"{samples} outputs, {len(labels)} labels")
-        metric.refuse_labels([array.shape for array in device.values()], labels, "The release's check set")
+        metric.refuse_labels([array.shape for array in device.values()], labels, where)
         accuracy, bound = _accuracy(metric, reference, device, labels, max_drop)
         classes = _classes(metric, reference, device, labels)
     parity = measure_parity(device, host, reference, scales or {}) if host else None
@@ -143,10 +145,11 @@ def _accuracy(
 def _bad_rows(device: Mapping[str, Array], host: Mapping[str, Array], samples: int) -> int:
     bad = np.zeros(samples, bool)
     for name, array in device.items():
-        wrong = np.isnan(array)
-        allowed = np.isinf(host[name]) if name in host else np.zeros(array.shape, bool)
-        wrong |= np.isinf(array) & ~allowed
-        bad |= wrong.reshape(samples, -1).any(axis=1)
+        for part in row_pieces(array):
+            ours = array[part]
+            allowed = np.isinf(host[name][part]) if name in host else np.zeros(ours.shape, bool)
+            wrong = np.isnan(ours) | (np.isinf(ours) & ~allowed)
+            bad[part] |= wrong.reshape(len(ours), -1).any(axis=1)
     return int(bad.sum())
 
 

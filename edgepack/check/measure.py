@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from edgepack.tflite import read_model
 if TYPE_CHECKING:
     from edgepack.bundle import Manifest
     from edgepack.check.compare import Comparison
+    from edgepack.check.streaming import SampleStream
     from edgepack.device import ConnectOptions, DeviceAddress, DeviceFacts, Session
 
 
@@ -45,6 +47,8 @@ class Measuring:
     With ``retry_when_cool`` a measurement on a throttled device is thrown away and made again once the device is cool,
     where that comes in 10 minutes, twice at most.
     ``against`` is the release that it is compared with, in turns: an id, or "current" for the active one.
+    ``check_set`` is a set of samples on this machine that goes to the device in pieces: accuracy is then that over its
+    labels. ``preprocessing`` is the ``[samples]`` table of edgepack.toml, for it.
     """
 
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +61,8 @@ class Measuring:
     layers_of: Path | None = None
     retry_when_cool: bool = False
     against: str | None = None
+    check_set: str | None = None
+    preprocessing: Mapping[str, Any] | None = None
 
     @property
     def wants_layers(self) -> bool:
@@ -114,6 +120,8 @@ def check(
     layers_of: str | Path | None = None,
     retry_when_cool: bool = False,
     against: str | None = None,
+    check_set: str | Path | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     report: Reporter = ignore_events,
 ) -> CheckDocument:
@@ -124,9 +132,9 @@ def check(
     With ``against`` ("current" or a release's id) that release runs in turns with the checked one, and ``ratio`` says
     how the two compare; ``max_seconds`` is then for both.
 
-    ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of`` and ``retry_when_cool`` are those
-    of :class:`Measuring`. Where ``min_runs`` is given and not reached within ``max_seconds``, the verdict is
-    "inconclusive". A verdict of "fail" or "inconclusive" is a result, not an error.
+    ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of``, ``retry_when_cool``, ``check_set``
+    and ``preprocessing`` are those of :class:`Measuring`. Where ``min_runs`` is given and not reached within
+    ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a result, not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none; "no-current" and "same-release":
     nothing to compare with), MisfitError (the runtime or the delegate refuses; "no-turns": one of the two releases, or
@@ -143,6 +151,8 @@ def check(
         layers_of=None if layers_of is None else Path(layers_of),
         retry_when_cool=retry_when_cool,
         against=against,
+        check_set=None if check_set is None else str(check_set),
+        preprocessing=preprocessing,
     )
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
@@ -160,7 +170,10 @@ def check_release(
     """What :func:`check` does, with its way to measure as one value."""
     started = time.monotonic()
     measuring.refuse_unsound()
-    with opened(device, options, app=app, lock=not dry_run, report=report) as session:
+    with (
+        _streamed(measuring) as stream,
+        opened(device, options, app=app, lock=not dry_run, report=report) as session,
+    ):
         name, op = chosen_app(session, app), secrets.token_hex(8)
 
         def measured() -> CheckDocument:
@@ -172,8 +185,12 @@ def check_release(
                 arguments["against"] = plan.against
             measurement = ask(session, arguments, report, retry_when_cool=measuring.retry_when_cool)
             comparison = _compare(session, plan, measuring, manifest, measurement, report)
+            if stream is not None:
+                comparison = _compare_streamed(session, plan, measuring, stream, measurement, comparison, report)
             rival = read_in_turns(measurement, session.description) if plan.against is not None else None
             document = conclude(plan, measurement, comparison, session.facts, time.monotonic() - started, rival)
+            if stream is not None:
+                document = replace(document, check_set=stream.told())
             if not dry_run:
                 verdict = {"verdict": document.verdict, "reasons": list(document.reasons)}
                 session.request("record", op=op, app=name, release=found, verdict=verdict)
@@ -288,6 +305,8 @@ def _compare(
     if not token:
         return None
     arrays, scales = collect(session, str(token)), output_scales(measurement)
+    if measuring.check_set is not None:
+        arrays.pop("labels", None)  # accuracy is that over the other set's
     found = compare(arrays, load_metric(measuring.metric), plan.budget.max_accuracy_drop, scales)
     if found is None or found.bad_outputs:
         return found
@@ -296,6 +315,42 @@ def _compare(
         asked = Asked(plan.app, plan.release, manifest.model, int(plan.measure["threads"]), measuring.layers_of)
         found = find_diverging(session, asked, found, arrays, scales, teller(report))
     return found
+
+
+def _streamed(measuring: Measuring) -> AbstractContextManager[SampleStream | None]:
+    if measuring.check_set is None:
+        return nullcontext()
+    from edgepack.check.streaming import streamed
+
+    return streamed(measuring.check_set, measuring.preprocessing)
+
+
+def _compare_streamed(
+    session: Session,
+    plan: Plan,
+    measuring: Measuring,
+    stream: SampleStream,
+    measurement: Mapping[str, Any],
+    own: Comparison | None,
+    report: Reporter,
+) -> Comparison | None:
+    """What the device says to the samples of this machine; parity from the release's own set where they have none."""
+    from edgepack.check.compare import compare
+
+    where = {"app": plan.app, "release": plan.release}
+    arrays = stream.run(session, where, measurement, measuring.nice, report)
+    metric, limit = load_metric(measuring.metric), plan.budget.max_accuracy_drop
+    found = compare(arrays, metric, limit, output_scales(measurement), where=stream.samples.place)
+    if found is None or own is None:
+        return found or own
+    return replace(
+        found,
+        samples=found.samples + (own.samples if own.bad_outputs else 0),
+        bad_outputs=found.bad_outputs + own.bad_outputs,
+        parity=own.parity if found.parity is None else found.parity,
+        worst=own.worst,
+        layers=own.layers,
+    )
 
 
 def output_scales(measurement: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ model, another kernel, or an accelerator that computes something else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from edgepack.documents import Parity
 
 Array = np.ndarray[Any, Any]
+
+_PIECE_BYTES = 16 << 20
 
 TOLERATED_STEPS = 2.0
 """Quantization steps: one of rounding in a layer, and one that it becomes further down."""
@@ -50,12 +52,23 @@ def difference(ours: Array, theirs: Array, scale: float | None) -> Difference:
 
     An infinity has no distance from another, and is left out.
     """
-    finite = np.isfinite(ours) & np.isfinite(theirs)
-    found, wanted = ours[finite].astype(np.float64), theirs[finite].astype(np.float64)
-    largest = float(np.max(np.abs(found - wanted), initial=0.0))
-    span = float(wanted.max() - wanted.min()) if wanted.size else 0.0
+    ours, theirs = np.atleast_1d(ours), np.atleast_1d(theirs)
+    largest, low, high = 0.0, np.inf, -np.inf
+    for part in row_pieces(ours):
+        finite = np.isfinite(ours[part]) & np.isfinite(theirs[part])
+        found, wanted = (side[part][finite].astype(np.float64) for side in (ours, theirs))
+        if wanted.size:
+            largest = max(largest, float(np.abs(found - wanted).max()))
+            low, high = min(low, float(wanted.min())), max(high, float(wanted.max()))
+    span = max(high - low, 0.0)
     steps = None if not scale else round(largest / scale, 2)
     return Difference(largest, steps, _share(largest, span))
+
+
+def row_pieces(array: Array) -> Iterator[slice]:
+    """Rows at a time that are small enough to compute with: an array may be larger than the memory."""
+    rows = max(1, _PIECE_BYTES // max(1, array[:1].nbytes))
+    return (slice(start, start + rows) for start in range(0, len(array), rows))
 
 
 def _share(largest: float, span: float) -> float:
@@ -94,11 +107,17 @@ def worst_rows(device: Mapping[str, Array], host: Mapping[str, Array], count: in
     distance = np.zeros(_rows(device))
     for name, ours in device.items():
         theirs = host[name]
-        with np.errstate(invalid="ignore"):
-            apart = np.nan_to_num(np.abs(ours.astype(np.float64) - theirs), nan=0.0, posinf=0.0)
-        finite = theirs[np.isfinite(theirs)]
-        span = float(finite.max() - finite.min()) if finite.size else 0.0
-        distance = np.maximum(distance, apart.reshape(len(apart), -1).max(axis=1, initial=0.0) / (span or 1.0))
+        largest = np.zeros(len(ours))
+        low, high = np.inf, -np.inf
+        for part in row_pieces(ours):
+            wanted = theirs[part].astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                apart = np.nan_to_num(np.abs(ours[part] - wanted), nan=0.0, posinf=0.0)
+            largest[part] = apart.reshape(len(apart), -1).max(axis=1, initial=0.0)
+            finite = wanted[np.isfinite(wanted)]
+            if finite.size:
+                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        distance = np.maximum(distance, largest / (high - low if high > low else 1.0))
     return tuple(int(row) for row in np.argsort(-distance, kind="stable")[:count])
 
 

@@ -48,6 +48,12 @@ LayersOfOption = Annotated[
     Path | None,
     typer.Option("--layers-of", metavar="MODEL.tflite", help="Hold the device's layers against this model's."),
 ]
+StreamedSetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--check-set", metavar="SAMPLES", help="Samples of this machine, sent in pieces [those of the release]."
+    ),
+]
 NiceOption = Annotated[
     int, typer.Option("--nice", min=0, max=19, help="Measure at this niceness, after what else the device does.")
 ]
@@ -146,6 +152,7 @@ def _add_push_and_check(table: Table) -> None:
         layers_of: LayersOfOption = None,
         retry_when_cool: RetryWhenCoolOption = False,
         against: AgainstOption = None,
+        check_set: StreamedSetOption = None,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
@@ -167,6 +174,8 @@ def _add_push_and_check(table: Table) -> None:
             layers_of=layers_of,
             retry_when_cool=retry_when_cool,
             against=against,
+            check_set=check_set,
+            preprocessing=run.project.samples if run.project and check_set else None,
             dry_run=run.dry_run,
             report=run.report,
         )

@@ -1895,6 +1895,8 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
     try:
         if options.get("layers"):
             measurement = keep_tensors(output, options)
+        elif options.get("samples"):
+            measurement = answer_samples(output, options)
         else:
             measurement = take_measurement(output, options, turns)
     except LoaderError as error:
@@ -1971,6 +1973,23 @@ def take_measurement(output: str, options: Mapping[str, Any], turns: queue.Simpl
         "series": conditions.series,
         "check": {"samples": check.samples} if check.samples else None,
     }
+
+
+def write_arrays(path: str, arrays: Mapping[str, Any]) -> None:
+    """Writes an .npz whole or not at all."""
+    numpy = importlib.import_module("numpy")
+    with open(path + ".new", "wb") as file:
+        numpy.savez(file, **arrays)
+    os.replace(path + ".new", path)
+
+
+def answer_samples(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Writes the model's outputs for ``samples.npz`` (inputs as in a check set) into ``outputs.npz``; times nothing."""
+    model = Model(HERE, int(options["threads"]) if options.get("threads") else None, cautious=True)
+    check = CheckSet(model, os.path.join(output, "samples.npz"))
+    write_arrays(os.path.join(output, "outputs.npz"), check.run(Progress(options.get("progress_fd"))))
+    model.close()
+    return {"schema": 1, "check": {"samples": check.samples}}
 
 
 def keep_tensors(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Optional
 
+from .answering import answer as answer_samples
 from .children import end_agent, end_on_signal
 from .cleaning import gc
 from .committing import commit
@@ -46,6 +47,7 @@ VERBS: Dict[str, Callable[[Session, Request], Any]] = {
     "manifest": manifest,
     "model": model,
     "measure": measure,
+    "answer": answer_samples,
     "collect": collect,
     "record": record,
     "gc": gc,
