@@ -71,6 +71,28 @@ def test_throttling_in_mid_run_is_seen_and_named(
     ]
 
 
+def test_the_firmware_is_asked_where_no_file_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the kernel's file vcgencmd answers for a Raspberry Pi, the true clock too; one that fails does not."""
+    program = tmp_path / "vcgencmd"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(loader, "system_roots", lambda: [str(tmp_path / "nothing")])
+    for said, bits, true_khz in (
+        (
+            'case $1 in get_throttled) echo throttled=0x50005;; *) echo "frequency(48)=1500398464";; esac',
+            0x50005,
+            1500398,
+        ),
+        ('echo "VCHI initialization failed"; exit 255', None, None),
+        ("kill -9 $$", None, None),
+    ):
+        program.write_text(f"#!/bin/sh\n{said}\n")
+        program.chmod(0o755)
+        loader.find_vcgencmd.cache_clear()
+        assert loader.throttled_bits() == bits
+        assert loader.frequencies()["true_khz"] == true_khz
+    loader.find_vcgencmd.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("folder", "told", "becomes", "by"),
     [

@@ -45,7 +45,8 @@ class Measuring:
     runs on the device go first; latencies then grow with it. ``layers`` compares device and host layer by layer also
     where their outputs agree; ``layers_of`` is a .tflite to hold the device against, instead of the release's own.
     With ``retry_when_cool`` a measurement on a throttled device is thrown away and made again once the device is cool,
-    where that comes in 10 minutes, twice at most.
+    where that comes in 10 minutes, twice at most. With ``random_inputs`` the timed runs take random inputs in the sizes
+    of the check set's; accuracy and parity are those of its samples all the same.
     ``against`` is the release that it is compared with, in turns: an id, or "current" for the active one.
     ``check_set`` is a set of samples on this machine that goes to the device in pieces: accuracy is then that over its
     labels. ``preprocessing`` is the ``[samples]`` table of edgepack.toml, for it.
@@ -63,6 +64,7 @@ class Measuring:
     against: str | None = None
     check_set: str | None = None
     preprocessing: Mapping[str, Any] | None = None
+    random_inputs: bool = False
 
     @property
     def wants_layers(self) -> bool:
@@ -119,6 +121,7 @@ def check(
     layers: bool = False,
     layers_of: str | Path | None = None,
     retry_when_cool: bool = False,
+    random_inputs: bool = False,
     against: str | None = None,
     check_set: str | Path | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -132,9 +135,10 @@ def check(
     With ``against`` ("current" or a release's id) that release runs in turns with the checked one, and ``ratio`` says
     how the two compare; ``max_seconds`` is then for both.
 
-    ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of``, ``retry_when_cool``, ``check_set``
-    and ``preprocessing`` are those of :class:`Measuring`. Where ``min_runs`` is given and not reached within
-    ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive" is a result, not an error.
+    ``budget``, ``metric``, the three numbers, ``nice``, ``layers``, ``layers_of``, ``retry_when_cool``,
+    ``random_inputs``, ``check_set`` and ``preprocessing`` are those of :class:`Measuring`. Where ``min_runs`` is
+    given and not reached within ``max_seconds``, the verdict is "inconclusive". A verdict of "fail" or "inconclusive"
+    is a result, not an error.
 
     Raises InputError (no such app, release, metric or limit; labels that are none; "no-current" and "same-release":
     nothing to compare with), MisfitError (the runtime or the delegate refuses; "no-turns": one of the two releases, or
@@ -153,6 +157,7 @@ def check(
         against=against,
         check_set=None if check_set is None else str(check_set),
         preprocessing=preprocessing,
+        random_inputs=random_inputs,
     )
     return check_release(device, measuring, app=app, release=release, options=options, dry_run=dry_run, report=report)
 
@@ -219,6 +224,7 @@ def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring)
         "max_seconds": most,
         "check": True,
         "nice": measuring.nice,
+        "random_inputs": measuring.random_inputs,
     }
     return Plan(
         app,

@@ -70,6 +70,9 @@ AgainstOption = Annotated[
         autocompletion=against_names,
     ),
 ]
+RandomInputsOption = Annotated[
+    bool, typer.Option("--random-inputs", help="Time the model on random inputs, not on the check set's.")
+]
 
 
 def add_commands(table: Table) -> None:
@@ -151,6 +154,7 @@ def _add_push_and_check(table: Table) -> None:
         layers: LayersOption = False,
         layers_of: LayersOfOption = None,
         retry_when_cool: RetryWhenCoolOption = False,
+        random_inputs: RandomInputsOption = False,
         against: AgainstOption = None,
         check_set: StreamedSetOption = None,
     ) -> int:
@@ -173,6 +177,7 @@ def _add_push_and_check(table: Table) -> None:
             layers=layers,
             layers_of=layers_of,
             retry_when_cool=retry_when_cool,
+            random_inputs=random_inputs,
             against=against,
             check_set=check_set,
             preprocessing=run.project.samples if run.project and check_set else None,

@@ -60,6 +60,10 @@ PUSH_HINT = "Push the bundle again."
 MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
 CHECK_SET_LIMIT = 512 * 1024 * 1024
 CHECK_SET_DIRECTORY_LIMIT = 256 * 1024
+# Timed runs take their inputs from so many batches, in memory before the first of them.
+INPUT_BATCHES = 256
+INPUT_BYTES = 32 * 1024 * 1024
+RANDOM_BATCHES = 8
 CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
 KEEP_HINT = "Take a newer tflite-runtime or ai-edge-litert for this target, to look at its layers."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
@@ -1599,17 +1603,23 @@ class CheckSet:
             blocks.append(block)
         return blocks
 
-    def tensors(self, limit: int) -> List[List[Any]]:
-        """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
+    def tensors(self, random: bool = False) -> List[List[Any]]:
+        """Batches of real samples in the model's dtypes, INPUT_BATCHES or INPUT_BYTES of them at most.
+
+        Random ones where there is no check set, or where ``random`` ones are asked for, in the samples' sizes then.
+        """
         model = self._model
         size = model.batch_size
         if self.samples < size:
-            return self._random([tensor.shape for tensor in model.zeros()], limit)
+            return self._random([tensor.shape for tensor in model.zeros()])
         try:
             model.fit([(size, *array.shape[1:]) for array in self.inputs])
         except InputMismatch as error:
             raise LoaderError("bad-check-set", f"check.npz does not fit: {error.message}", CHECK_SET_HINT) from None
-        batches = []
+        if random:
+            return self._random(model.shapes)
+        batches: List[List[Any]] = []
+        limit = max(1, min(INPUT_BATCHES, INPUT_BYTES // max(1, sum(tensor.nbytes for tensor in model.zeros()))))
         for start in range(0, min(self.samples - size + 1, limit * size), size):
             blocks = [info.accept(a) for info, a in zip(model.inputs, self._rows(start, start + size))]
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
@@ -1622,11 +1632,11 @@ class CheckSet:
         model.fit([block.shape for block in blocks])
         return [model._to_tensor(i, i.accept(block)).copy() for i, block in zip(model.inputs, blocks)]
 
-    def _random(self, shapes: List[Tuple[int, ...]], limit: int) -> List[List[Any]]:
+    def _random(self, shapes: List[Tuple[int, ...]]) -> List[List[Any]]:
         numpy = self._numpy
         random = numpy.random.RandomState(0)
         batches = []
-        for _ in range(min(limit, 8)):
+        for _ in range(RANDOM_BATCHES):
             batch = []
             for info, shape in zip(self._model.inputs, shapes):
                 if info.dtype.kind == "f":
@@ -1927,7 +1937,8 @@ def take_measurement(output: str, options: Mapping[str, Any], turns: queue.Simpl
     conditions = Conditions(pinned)
     model = Model(HERE, threads, cautious=True)
     check = CheckSet(model, release.check_path if options.get("check", True) else "")
-    batches = check.tensors(limit=256)
+    real = check.samples >= model.batch_size and not options.get("random_inputs")
+    batches = check.tensors(random=not real)
     runs = timed_runs(model, batches)
     max_s = float(options.get("max_seconds", 60.0))
     with without_collector():
@@ -1967,7 +1978,7 @@ def take_measurement(output: str, options: Mapping[str, Any], turns: queue.Simpl
         "peak_rss_bytes": None if latency_only else measure_peak(model, output),
         "runs": len(latency),
         "stopped_by": stopped_by,
-        "inputs": "check set" if check.samples >= model.batch_size else "random",
+        "inputs": "check set" if real else "random",
         **ran,
         "conditions": {**finished, "cooled_s": cooled_s},
         "series": conditions.series,
