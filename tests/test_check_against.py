@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deploying import Device, local_device, sshd_device, tiny_bundle
+from deploying import Device, sshd_device, tiny_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 from test_agent_measure import wait_until
@@ -18,7 +19,8 @@ from test_agent_turns import loaders_of
 
 import edgepack
 from edgepack.bundle import build
-from edgepack.check.against import InTurns, ratios, read_in_turns
+from edgepack.check.against import InTurns, pairs_to_settle, ratios, read_in_turns
+from edgepack.checkdocuments import Ratio
 from edgepack.device.embedded import EmbeddedDevice
 from edgepack.errors import DeviceFailure, InputError, MisfitError
 from edgepack.events import Event
@@ -51,39 +53,58 @@ def sleeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sleeping:
     return make
 
 
-@pytest.fixture(params=["local", pytest.param("sshd", marks=pytest.mark.sshd), "embedded"])
+@pytest.fixture(params=[pytest.param("sshd", marks=pytest.mark.sshd), "embedded"])
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
-    """An empty device: this machine, a real OpenSSH sshd, and the loopback device of the demo."""
-    root = tmp_path / "device"
-    if request.param == "embedded":
-        with EmbeddedDevice(tmp_path / "embedded") as running:
-            options = dataclasses.replace(running.options, python=sys.executable)
-            yield Device(running.address, options, running.home / ".edgepack")
-    elif request.param == "sshd":
-        yield sshd_device(request.getfixturevalue("sshd"), root)
-    else:
-        yield local_device(root)
+    """An empty device: a real OpenSSH sshd, and the loopback device of the demo."""
+    if request.param == "sshd":
+        yield sshd_device(request.getfixturevalue("sshd"), tmp_path / "device")
+        return
+    with EmbeddedDevice(tmp_path / "embedded") as running:
+        options = dataclasses.replace(running.options, python=sys.executable)
+        yield Device(running.address, options, running.home / ".edgepack")
 
 
-def test_a_release_that_is_30_percent_slower_is_told_by_its_ratio(device: Device, sleeping: Sleeping) -> None:
-    """An injected sleep makes each run 30 % longer: the ratio says so; the same model again is as fast."""
+def test_a_release_that_is_30_percent_slower_fails_against_the_current_one(device: Device, sleeping: Sleeping) -> None:
+    """An injected sleep makes each run 30 % longer: FAIL, with the ratio in the reason; the same model again passes."""
     path, current = sleeping("1", 1000)
     edgepack.push(path, **device.where)
     edgepack.activate(unchecked=True, **device.where)
-    ratios_found = []
+    found = {}
     for version, sleep_us in (("2", 1300), ("3", 1000)):
         edgepack.push(sleeping(version, sleep_us)[0], **device.where)
-        found = edgepack.check(against="current", max_seconds=2.0, **device.where)
-        assert found.ratio is not None
-        assert (found.ratio.statistic, found.ratio.release) == ("p50", current)
-        assert found.ratio.pairs >= 16
-        assert found.evidence is not None
-        assert sum(runs for _, runs in found.evidence.blocks) == found.latency_ms.n + len(found.evidence.current_ns)
-        ratios_found.append(found.ratio)
-    slower, same = ratios_found
-    assert 1.2 < slower.low <= slower.estimate <= slower.high < 1.4
-    assert 0.95 < same.low <= 1 <= same.high < 1.05
+        limits = {"max_p50_ratio": 1.1, "gate": "confident"}
+        found[version] = edgepack.check(against="current", budget=limits, max_seconds=1.2, **device.where)
+    for document in found.values():
+        ratio, evidence = document.ratio, document.evidence
+        assert ratio is not None
+        assert (ratio.statistic, ratio.release) == ("p50", current)
+        assert ratio.pairs >= 16
+        assert evidence is not None
+        assert sum(runs for _, runs in evidence.blocks) == document.latency_ms.n + len(evidence.current_ns)
+    slower, same = found["2"], found["3"]
+    assert slower.ratio is not None
+    assert 1.2 < slower.ratio.low <= slower.ratio.estimate <= slower.ratio.high < 1.4
+    assert (slower.verdict, same.verdict) == ("fail", "pass")
+    assert f"times that of {current} (99% interval" in slower.reasons[0]
+    verdicts = {known["version"]: known["verdict"] for known in edgepack.status(**device.where).releases}
+    assert verdicts == {"1": None, "2": "fail", "3": "pass"}
     assert not loaders_of(device.root)
+
+
+def test_a_budget_with_a_ratio_compares_unasked(here: Device, tmp_path: Path) -> None:
+    """A bundle whose budget limits the ratio deploys first without it, which is said, and then only within it."""
+    said: list[str] = []
+    limits = {"max_p95_ratio": 900.0}
+    first, second = (tiny_bundle(tmp_path, version=v, check_set=False, budget=limits)[0] for v in ("1", "2"))
+    alone = edgepack.deploy(source=first, report=lambda event: said.append(event.message), **here.where)
+    assert alone.check is not None
+    assert (alone.check.verdict, alone.check.ratio, alone.check.budget["max_p95_ratio"]) == ("pass", None, None)
+    assert "there is no other active release: the budget's ratio to it is left out" in said
+    edgepack.push(second, **here.where)
+    found = edgepack.check(**here.where)
+    assert found.ratio is not None
+    assert (found.verdict, found.ratio.statistic, found.ratio.release) == ("pass", "p95", alone.push.release)
+    assert edgepack.check(budget={"max_p95_ratio": 0.001}, **here.where).verdict == "fail"
 
 
 def test_without_an_active_release_there_is_nothing_to_compare_with(here: Device, tmp_path: Path) -> None:
@@ -202,3 +223,11 @@ def test_the_gated_statistic_comes_first() -> None:
     assert {(found.estimate, found.release, found.pairs) for found in ratios(runs)} == {(1.1, "1-0", 24)}
     few = InTurns("1-0", (110,) * 48, (100,) * 48, tuple((name, 2) for name, _ in blocks))
     assert [found.statistic for found in ratios(few)] == ["p50", "mean"]
+
+
+def test_the_pairs_that_would_settle_a_ratio_grow_with_its_nearness_to_the_limit() -> None:
+    """Half as far from the limit takes four times the pairs; at the limit no number of them settles it."""
+    ratio = Ratio(1.04, 1.04 / 1.02, 1.04 * 1.02, 0.99, "p50", 24, "1-0")
+    assert pairs_to_settle(ratio, 1.04 * 1.02) == pytest.approx(24, abs=1)
+    assert pairs_to_settle(ratio, 1.04 * math.sqrt(1.02)) == pytest.approx(96, abs=1)
+    assert pairs_to_settle(ratio, 1.04) is None

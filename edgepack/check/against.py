@@ -6,13 +6,14 @@ comes as often as the other: what a device's clock or temperature does over minu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.checkdocuments import Ratio
+from edgepack.checkdocuments import Interval, Ratio
 from edgepack.errors import DeviceFailure, MisfitError
-from edgepack.statistics import paired_ratio
+from edgepack.statistics import paired_ratio, samples_to_narrow
 
 CURRENT = "current"
 """What ``against`` says for the release that is active on the device."""
@@ -94,3 +95,12 @@ def ratios(found: InTurns, gated: Sequence[str] = ()) -> tuple[Ratio, ...]:
         for told in estimates
         if told is not None
     )
+
+
+def pairs_to_settle(ratio: Ratio, limit: float) -> int | None:
+    """About how many pairs of blocks would settle on which side of ``limit`` a ratio lies; None where none would.
+
+    As :func:`edgepack.statistics.samples_to_narrow`, on logarithms: there the interval reaches as far up as down.
+    """
+    interval = Interval(math.log(ratio.low), math.log(ratio.high), ratio.confidence)
+    return samples_to_narrow(math.log(ratio.estimate), interval, ratio.pairs, math.log(limit))

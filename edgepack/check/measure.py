@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.check.against import InTurns, ratios, read_in_turns
+from edgepack.check.against import CURRENT, InTurns, ratios, read_in_turns
 from edgepack.check.asking import STEP, ask, teller
 from edgepack.check.conditions import instability, unsound
 from edgepack.check.evidence import delegated_share, evidence
+from edgepack.check.ratiogates import ratio_limits
 from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.device.opened import chosen_app, opened
 from edgepack.documents import CheckDocument, LatencyMs
@@ -94,7 +95,10 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one check does: on which release, how it measures (the loader's options), against which limits."""
+    """What one check does: on which release, how it measures (the loader's options), against which limits.
+
+    ``against`` runs in turns with it; ``uncompared`` says that limits were left out for want of an active release.
+    """
 
     app: str
     release: str
@@ -104,6 +108,7 @@ class Plan:
     delegate: Mapping[str, Any]
     runs_wanted: RunsWanted
     against: str | None = None
+    uncompared: bool = False
 
 
 def check(
@@ -183,7 +188,10 @@ def check_release(
 
         def measured() -> CheckDocument:
             found, manifest = _manifest(session, name, release)
-            plan = plan_check(name, found, manifest, measuring)
+            current = ((session.hello.get("apps") or {}).get(name) or {}).get("current")
+            plan = plan_check(name, found, manifest, measuring, current)
+            if plan.uncompared:
+                report(Event(STEP, "there is no other active release: the budget's ratio to it is left out"))
             report(Event(STEP, f"measuring {name} {found} on {session.description}"))
             arguments: dict[str, Any] = {"app": name, "release": found, "options": dict(plan.measure)}
             if plan.against is not None:
@@ -206,9 +214,19 @@ def check_release(
     return document
 
 
-def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring) -> Plan:
-    """What to measure, and against what; pure. Raises InputError "bad-budget"."""
+def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring, current: str | None = None) -> Plan:
+    """What to measure, and against what; pure. Raises InputError "bad-budget".
+
+    A budget that limits a ratio to the active release (``current``) compares with it unasked; where there is none, or
+    it is the checked release itself, those limits are left out.
+    """
     limits = Budget().override(manifest.target.get("budget") or {}).override(measuring.budget)
+    against = measuring.against
+    uncompared = limits.wants_current and against is None and current in (None, release)
+    if uncompared:
+        limits = limits.override({"max_p50_ratio": None, "max_p95_ratio": None})
+    elif limits.wants_current and against is None:
+        against = CURRENT
     policy = dict(manifest.target.get("measure") or {})
     asked = {key: getattr(measuring, key) for key in ("min_runs", "min_seconds", "max_seconds")}
     policy |= {key: value for key, value in asked.items() if value is not None}
@@ -234,7 +252,8 @@ def plan_check(app: str, release: str, manifest: Manifest, measuring: Measuring)
         limits,
         manifest.target.get("delegate") or {},
         runs,
-        measuring.against,
+        against,
+        uncompared,
     )
 
 
@@ -247,7 +266,7 @@ def conclude(
     rival: InTurns | None = None,
 ) -> CheckDocument:
     """The document of a finished measurement, its verdict included; pure. ``rival`` ran in turns with the release."""
-    measured = _measured(plan, measurement, comparison, facts)
+    measured = _measured(plan, measurement, comparison, facts, rival)
     accuracy = comparison.accuracy if comparison else None
     verdict = judge(measured, accuracy, comparison.drop_bound if comparison else None, plan.budget)
     return CheckDocument(
@@ -268,7 +287,7 @@ def conclude(
         seconds=round(seconds, 3),
         gates=verdict.gates,
         intervals=latency_intervals(measured.latency_ms),
-        ratio=next(iter(ratios(rival)), None) if rival is not None else None,
+        ratio=next(iter(measured.ratios), None),
         first_ms=measurement.get("first_ms"),
         cold_load_ms=measurement.get("cold_load_ms"),
         delegated_share=delegated_share(measurement),
@@ -366,7 +385,11 @@ def output_scales(measurement: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _measured(
-    plan: Plan, measurement: Mapping[str, Any], comparison: Comparison | None, facts: DeviceFacts
+    plan: Plan,
+    measurement: Mapping[str, Any],
+    comparison: Comparison | None,
+    facts: DeviceFacts,
+    rival: InTurns | None,
 ) -> Measured:
     conditions = measurement.get("conditions") or {}
     taken = measurement.get("delegate") or {}
@@ -387,6 +410,7 @@ def _measured(
         instability=instability(measurement),
         unsound=unsound(measurement),
         throttled_by=tuple(conditions.get("throttled_by") or ()),
+        ratios=ratios(rival, list(ratio_limits(plan.budget))) if rival is not None else (),
     )
 
 

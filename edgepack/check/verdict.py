@@ -12,7 +12,8 @@ The rules, in this order:
 6. Fewer runs than were asked for are inconclusive; fewer than the release's profile wants are said.
 7. A drop that keeps to the limit by its point estimate alone, while its 95 % upper bound does not, passes with a
    warning.
-8. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
+8. A ratio to the active release is held as :mod:`edgepack.check.ratiogates` says.
+9. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgepack.documents import Accuracy, Gate
+from edgepack.check.ratiogates import ratio_gates
+from edgepack.documents import Accuracy, Gate, Ratio
 from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
 from edgepack.target import Budget
 from edgepack.words import settled_by, shown_number
@@ -53,7 +55,8 @@ class Measured:
     ``bad_outputs`` counts the samples of the check set (of ``samples``) with an output that is NaN, or infinite where
     the reference is not. ``throttled`` is None where the device cannot tell, ``throttled_by`` what did it.
     ``instability`` says in whole sentences why times of these minutes are not the device's own, ``unsound`` what voids
-    the measurement, whatever the budget asks for: a clock that jumped, runs that took no time.
+    the measurement, whatever the budget asks for: a clock that jumped, runs that took no time. ``ratios`` are the
+    latencies over those of a release that ran in turns, one for each statistic.
     """
 
     latency_ms: tuple[float, ...]
@@ -69,6 +72,7 @@ class Measured:
     instability: tuple[str, ...] = ()
     unsound: tuple[str, ...] = ()
     throttled_by: tuple[str, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | Non
     gates = [
         *_sanity_gates(measured),
         *_latency_gates(measured, budget),
+        *ratio_gates(measured.ratios, budget, lambda shown, key: _says_nothing(measured, shown, key)),
         *_resource_gates(measured, budget),
         *_accuracy_gates(accuracy, drop_bound, budget),
     ]

@@ -12,6 +12,7 @@ from edgepack.strict_toml import Number, Table, Text, find_faults, refuse_faults
 from edgepack.target.platform import Platform, version_tuple
 
 _LIMIT_MS = Number(0.001, 3_600_000)
+_LIMIT_RATIO = Number(0.001, 1000)
 BUDGET = Table(
     {
         "p50_ms": _LIMIT_MS,
@@ -24,6 +25,8 @@ BUDGET = Table(
         "load_ms": _LIMIT_MS,
         "peak_rss_bytes": Number(1, integer=True),
         "gate": Text(("point", "confident")),
+        "max_p50_ratio": _LIMIT_RATIO,
+        "max_p95_ratio": _LIMIT_RATIO,
     }
 )
 """The schema of a ``[budget]`` table, in a profile and in edgepack.toml."""
@@ -98,8 +101,9 @@ class Quantization:
 class Budget:
     """What a release must keep to on the device; None gates nothing.
 
-    Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points). ``gate`` "point"
-    holds the measured drop against the budget, "confident" its one-sided 95 % bound.
+    Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points), ratios to the active
+    release (1.05 = 5 % slower). ``gate`` "point" holds the measured drop against the budget, "confident" its one-sided
+    95 % bound; of a ratio the estimate, and its interval.
     """
 
     p50_ms: float | None = None
@@ -112,11 +116,24 @@ class Budget:
     load_ms: float | None = None
     peak_rss_bytes: int | None = None
     gate: str = "point"
+    max_p50_ratio: float | None = None
+    max_p95_ratio: float | None = None
 
     @property
     def gated_percentile(self) -> int | None:
         """The highest latency percentile that has a limit; it decides how many runs a check needs."""
-        return max((p for p in (50, 90, 95, 99) if getattr(self, f"p{p}_ms") is not None), default=None)
+        limits = {
+            50: (self.p50_ms, self.max_p50_ratio),
+            90: (self.p90_ms,),
+            95: (self.p95_ms, self.max_p95_ratio),
+            99: (self.p99_ms,),
+        }
+        return max((p for p, found in limits.items() if any(one is not None for one in found)), default=None)
+
+    @property
+    def wants_current(self) -> bool:
+        """Whether a limit is one to the active release, which has to run beside the one that is checked."""
+        return self.max_p50_ratio is not None or self.max_p95_ratio is not None
 
     def override(self, values: Mapping[str, Any]) -> Budget:
         """A budget with ``values`` (of edgepack.toml or of flags) on top of these; None lifts a limit.
