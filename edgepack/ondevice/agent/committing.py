@@ -203,6 +203,7 @@ def install_runtime(session: Session, runtime: Dict[str, Any], records: Optional
             unpack_wheel(archive, name, confined(staged, dist), (records or {}).get(dist))
         # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
         os.sync()
+        reach("runtime:unpacked")
         if records is not None:
             remove_tree(folder)  # mending would leave what nobody vouches for
         if os.path.isdir(folder):
@@ -210,6 +211,7 @@ def install_runtime(session: Session, runtime: Dict[str, Any], records: Optional
         else:
             os.rename(staged, folder)
             sync_folder(os.path.dirname(folder))
+        reach("runtime:placed")
     finally:
         remove_tree(staged)
 

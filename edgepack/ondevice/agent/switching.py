@@ -195,4 +195,5 @@ def record(session: Session, request: Request) -> Dict[str, Any]:
     state["verdicts"][release] = found
     state["operations"][request.args["op"]] = {"result": {}}
     save_state(root, app, state)
+    reach("record:noted")
     return {}
