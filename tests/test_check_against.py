@@ -21,6 +21,8 @@ import edgepack
 from edgepack.bundle import build
 from edgepack.check.against import InTurns, pairs_to_settle, ratios, read_in_turns
 from edgepack.checkdocuments import Ratio
+from edgepack.cli.complete import against_names
+from edgepack.cli.main import run
 from edgepack.device.embedded import EmbeddedDevice
 from edgepack.errors import DeviceFailure, InputError, MisfitError
 from edgepack.events import Event
@@ -117,6 +119,23 @@ def test_without_an_active_release_there_is_nothing_to_compare_with(here: Device
             edgepack.check(against=against, **here.where)
         assert (caught.value.code, bool(caught.value.hint)) == (code, True)
     assert edgepack.status(**here.where) == before
+
+
+def test_a_script_reads_the_ratio(here: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check --against current --json` tells estimate, low and high; nothing to compare with is exit 2, as JSON too."""
+    first, second = (tiny_bundle(tmp_path, version=version, check_set=False)[0] for version in ("1", "2"))
+    edgepack.push(first, **here.where)
+    line = ["check", here.address, "--python", sys.executable, "--max-seconds", "1", "--against", "current", "--json"]
+    assert run(line) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-current"
+    edgepack.activate(unchecked=True, **here.where)
+    edgepack.push(second, **here.where)
+    capsys.readouterr()
+    assert run([*line, "--budget", "max_p50_ratio=900"]) == 0
+    ratio = json.loads(capsys.readouterr().out)["ratio"]
+    assert 0 < ratio["low"] <= ratio["estimate"] <= ratio["high"]
+    assert run([*line, "--budget", "max_p50_ratio=0.001"]) == 1
+    assert against_names("cur") == ["current"]
 
 
 def test_deploying_compares_from_the_second_release_on(here: Device, tmp_path: Path) -> None:
