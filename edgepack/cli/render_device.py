@@ -44,7 +44,7 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
         ["release", f"{document.app} {document.release}"],
         ["latency", _percentiles(document.latency_ms)],
         *([["against", against(document.ratio)]] if document.ratio else []),
-        ["load", milliseconds(document.load_ms)],
+        ["load", _loading(document)],
         ["peak memory", size(document.peak_rss_bytes)],
         [
             "accuracy",
@@ -59,6 +59,13 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
         ["conditions", _conditions(document.conditions)],
     ]
     return table(rows)
+
+
+def _loading(document: documents.CheckDocument) -> str:
+    """With warm file caches, and what more is known of the start."""
+    more = (("from the disk", document.cold_load_ms), ("the first run", document.first_ms))
+    told = (f"{name} {milliseconds(value)}" for name, value in more if value is not None)
+    return ", ".join([milliseconds(document.load_ms), *told])
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
