@@ -76,8 +76,8 @@ WARMUP_BATCHES = 8
 WARMUP_AGREEMENT = math.log(1.03)
 WARMUP_LEAST_S = 0.15
 WARMUP_SHARE = 0.25
-WARMUP_LIMIT = 20_000
-# With the warm-up's, 70,000 times of at most nine digits: less than 1 MB on the wire.
+WARMUP_LIMIT = 4_000
+# With the warm-up's, 54,000 times of nine digits at most: less than 1 MB on the wire.
 KEPT_RUNS = 50_000
 MAX_RUNS = 200_000
 PROGRESS_INTERVAL_S = 0.25
@@ -1795,9 +1795,9 @@ def measure_in_turns(
             count = turns.get()
         if not count:
             return latency, 1, "turns"
-        settled_at = time.monotonic() + SETTLING_S
+        warm_from = time.monotonic() + SETTLING_S
         next(runs)
-        while time.monotonic() < settled_at:
+        while time.monotonic() < warm_from:
             next(runs)
         for _ in range(min(count, MAX_RUNS - len(latency))):
             conditions.watch(len(latency))
