@@ -17,7 +17,10 @@ import edgepack
 from edgepack.bundle.build import build_bundle
 from edgepack.check.looking import SAME_BUT_OTHER
 from edgepack.check.parity import difference, is_tolerated
+from edgepack.check.paritygates import parity_gates
+from edgepack.documents import Parity
 from edgepack.errors import InputError
+from edgepack.target import Budget
 from edgepack.tflite import read_model
 
 
@@ -52,15 +55,19 @@ def weights_of(model: Path) -> str:
 
 
 def test_a_flipped_weight_fails_parity(device: Device, tmp_path: Path) -> None:
-    """Weights that are not those of the model that made the check set show in steps, here and over a real sshd."""
+    """Weights that are not those of the model that made the check set: exit 1 with the steps, here and over an sshd."""
     model = tiny_model(tmp_path / "flipped")
     flip_a_weight(model, weights_of(model))
-    pushed(device, tmp_path, model)
+    pushed(device, tmp_path, model, max_parity_steps=2)
     found = edgepack.check(**device.where)
     assert found.parity is not None
     assert found.parity.max_steps is not None
     assert found.parity.max_steps > 2
     assert not found.parity.tolerated
+    assert found.verdict == "fail"
+    assert [gate.name for gate in found.gates if gate.outcome == "fail"] == ["max_parity_steps"]
+    assert f"{found.parity.max_steps:g} quantization steps apart over 40 samples, more than 2: " in found.reasons[-1]
+    assert SAME_BUT_OTHER in found.reasons[-1]
 
 
 def test_the_layer_with_the_flipped_weight_is_named(here: Device, tmp_path: Path) -> None:
@@ -125,11 +132,14 @@ def test_a_release_for_another_preprocessing_fails_accuracy(device: Device, tmp_
 
 def test_a_good_release_keeps_to_the_strictest_parity(here: Device, tmp_path: Path) -> None:
     """The same model on the same runtime: not a step apart, all classes the same."""
-    pushed(here, tmp_path, tiny_model(tmp_path / "good"))
+    pushed(here, tmp_path, tiny_model(tmp_path / "good"), max_parity_steps=1, min_top1_agreement=1.0)
     found = edgepack.check(**here.where)
     assert found.verdict == "pass"
     assert found.parity is not None
     assert (found.parity.reference_agreement, found.parity.tolerated) == (1.0, True)
+    assert found.evidence is not None
+    assert found.evidence.classes is not None
+    assert found.evidence.classes.labels == found.evidence.classes.device == found.evidence.classes.reference
 
 
 @given(
@@ -145,3 +155,58 @@ def test_a_difference_in_steps_is_that_of_the_integers(host: list[int], move: in
     assert found.steps == pytest.approx(move, abs=0.02)
     assert found.is_tolerated or move > 2
     assert is_tolerated(None, found.share) == (found.share <= 0.01)
+
+
+def test_a_difference_without_a_limit_is_told(here: Device, tmp_path: Path) -> None:
+    """Where the budget says nothing of parity, outputs that no rounding explains are a warning among the reasons."""
+    model = tiny_model(tmp_path / "noisy", noise=0.2)
+    pushed(here, tmp_path, model)
+    found = edgepack.check(**here.where)
+    assert found.verdict == "pass"
+    assert any(one.startswith("Warning: device and host are up to") for one in found.reasons)
+
+
+def test_every_lack_of_a_check_set_has_a_reason_of_its_own(here: Device, tmp_path: Path) -> None:
+    """No check set, no labels, no outputs of the host's: each is inconclusive in its own words, none a pass."""
+    limits = {"max_accuracy_drop": 0.02, "max_parity_steps": 2.0}
+    reasons = []
+    for name in ("none", "unlabelled", "labelled"):
+        model = tiny_model(tmp_path / name)
+        if name == "none":
+            model.with_suffix(".check.npz").unlink()
+        elif name == "unlabelled":
+            with_arrays(model, labels=None)
+        else:
+            output = next(one for one in np.load(model.with_suffix(".check.npz")).files if one.startswith("quantized/"))
+            with_arrays(model, **{output.replace("/", "__"): None})
+        shutil.move(model, model := model.with_name(f"{name}.tflite"))
+        beside = model.with_name("tiny.check.npz")
+        if beside.exists():
+            shutil.move(beside, model.with_suffix(".check.npz"))
+        pushed(here, tmp_path, model, **limits)
+        found = edgepack.check(**here.where)
+        assert found.verdict == "inconclusive"
+        reasons += [gate.reason for gate in found.gates if gate.outcome == "inconclusive"]
+    assert [one.partition(": ")[2] for one in reasons] == [
+        "there is no check set.",
+        "there is no check set.",
+        "the 40 samples asked have no labels.",
+        "the 40 samples asked have no outputs of the host's.",
+    ]
+
+
+def test_a_limit_on_parity_is_checked_as_any_other() -> None:
+    """A limit that is no number of steps is refused before any device is asked."""
+    with pytest.raises(InputError) as caught:
+        edgepack.check("nobody@device.invalid", budget={"max_parity_steps": -1})
+    assert caught.value.code == "bad-budget"
+    assert "max_parity_steps" in str(caught.value)
+
+
+def test_parity_that_is_not_known_never_passes() -> None:
+    """A float output has no steps, several outputs have no class: a limit on either is inconclusive."""
+    budget = Budget(max_parity_steps=2.0, min_top1_agreement=0.9)
+    assert {gate.outcome for gate in parity_gates(Parity(None, 0.0, 9), "", budget)} == {"inconclusive"}
+    assert {gate.outcome for gate in parity_gates(None, "there is none", budget)} == {"inconclusive"}
+    assert [gate.outcome for gate in parity_gates(Parity(0.8, 0.1, 9, 3.0), "", budget)] == ["fail", "fail"]
+    assert [gate.outcome for gate in parity_gates(Parity(0.9, 0.1, 9, 2.0), "", budget)] == ["pass", "pass"]

@@ -405,6 +405,7 @@ def _measured(
         if library
         else None,
         samples=comparison.samples if comparison else 0,
+        parity=comparison.parity if comparison else None,
         bad_outputs=comparison.bad_outputs if comparison else 0,
         runs_wanted=plan.runs_wanted,
         instability=instability(measurement),

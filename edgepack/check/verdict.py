@@ -13,7 +13,8 @@ The rules, in this order:
 7. A drop that keeps to the limit by its point estimate alone, while its 95 % upper bound does not, passes with a
    warning.
 8. A ratio to the active release is held as :mod:`edgepack.check.ratiogates` says.
-9. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
+9. A limit on parity is held as :mod:`edgepack.check.paritygates` says; more than a rounding is a warning without one.
+10. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgepack.check.paritygates import parity_gates
 from edgepack.check.ratiogates import ratio_gates
-from edgepack.documents import Accuracy, Gate, Ratio
+from edgepack.documents import Accuracy, Gate, Parity, Ratio
 from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
 from edgepack.target import Budget
 from edgepack.words import settled_by, shown_number
@@ -73,6 +75,7 @@ class Measured:
     unsound: tuple[str, ...] = ()
     throttled_by: tuple[str, ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    parity: Parity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | Non
         *_latency_gates(measured, budget),
         *ratio_gates(measured.ratios, budget, lambda shown, key: _says_nothing(measured, shown, key)),
         *_resource_gates(measured, budget),
-        *_accuracy_gates(accuracy, drop_bound, budget),
+        *_accuracy_gates(accuracy, drop_bound, budget, _none(measured, "labels")),
+        *parity_gates(measured.parity, _none(measured, "outputs of the host's"), budget),
     ]
     if not gates:
         runs = len(measured.latency_ms)
@@ -204,23 +208,30 @@ def _memory_gate(measured: Measured, limit: int) -> Gate:
     return _at_most("peak_rss_bytes", f"Peak memory is {value:,} bytes", value, limit, f"{limit:,} bytes")
 
 
-def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget) -> list[Gate]:
+def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget, why_none: str) -> list[Gate]:
     gates = []
     limit = budget.max_accuracy_drop
     if limit is not None:
-        gate = _drop_gate(accuracy, bound, limit, confident=budget.gate == "confident")
+        gate = _drop_gate(accuracy, bound, limit, why_none, confident=budget.gate == "confident")
         gates.append(gate)
         if gate.outcome == PASS and accuracy is not None and bound is not None and bound > limit + DROP_ROUNDING:
             gates.append(Gate("accuracy_samples", PASS, _unsettled(accuracy, bound, limit)))
     if budget.min_accuracy is not None:
-        gates.append(_floor_gate(accuracy, budget.min_accuracy))
+        gates.append(_floor_gate(accuracy, budget.min_accuracy, why_none))
     return gates
 
 
-def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, confident: bool) -> Gate:
+def _none(measured: Measured, what: str) -> str:
+    """Why there is nothing to hold the device's outputs against, where there is nothing."""
+    if measured.bad_outputs:
+        return "some of the device's outputs are no numbers"
+    return f"the {measured.samples} samples asked have no {what}" if measured.samples else "there is no check set"
+
+
+def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, why_none: str, *, confident: bool) -> Gate:
     key = "max_accuracy_drop"
     if accuracy is None or accuracy.samples < 1:
-        reason = f"The accuracy drop is not known (limit {limit:g}): the release carries no labelled check set."
+        reason = f"The accuracy drop is not known (limit {limit:g}): {why_none}."
         return Gate(key, INCONCLUSIVE, reason)
     if accuracy.drop is None or not math.isfinite(accuracy.drop):
         reason = f"The accuracy drop is not known (limit {limit:g}): the check set holds no outputs of the float model."
@@ -256,9 +267,9 @@ def _unsettled(accuracy: Accuracy, bound: float, limit: float) -> str:
     )
 
 
-def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
+def _floor_gate(accuracy: Accuracy | None, floor: float, why_none: str) -> Gate:
     if accuracy is None or accuracy.samples < 1 or not math.isfinite(accuracy.quantized):
-        reason = f"Accuracy is not known (at least {floor:g} is asked): the release carries no labelled check set."
+        reason = f"Accuracy is not known (at least {floor:g} is asked): {why_none}."
         return Gate("min_accuracy", INCONCLUSIVE, reason)
     value = shown_number(round(accuracy.quantized, 9), 4, floor)
     shown = f"{accuracy.metric} is {value} over {accuracy.samples} samples"

@@ -25,6 +25,8 @@ BUDGET = Table(
         "load_ms": _LIMIT_MS,
         "peak_rss_bytes": Number(1, integer=True),
         "gate": Text(("point", "confident")),
+        "max_parity_steps": Number(0, 65_535),
+        "min_top1_agreement": Number(0, 1),
         "max_p50_ratio": _LIMIT_RATIO,
         "max_p95_ratio": _LIMIT_RATIO,
     }
@@ -104,6 +106,8 @@ class Budget:
     Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points), ratios to the active
     release (1.05 = 5 % slower). ``gate`` "point" holds the measured drop against the budget, "confident" its one-sided
     95 % bound; of a ratio the estimate, and its interval.
+    ``max_parity_steps`` are quantization steps of the output between device and host, ``min_top1_agreement`` is the
+    share of samples in which both name the same class.
     """
 
     p50_ms: float | None = None
@@ -118,6 +122,8 @@ class Budget:
     gate: str = "point"
     max_p50_ratio: float | None = None
     max_p95_ratio: float | None = None
+    max_parity_steps: float | None = None
+    min_top1_agreement: float | None = None
 
     @property
     def gated_percentile(self) -> int | None:
