@@ -31,13 +31,13 @@ def bits(tmp_path: Path) -> Path:
 
 
 def throttle_in_mid_run(events: Path, bits: Path) -> None:
-    """Throttles the device once its timed runs have begun, for three quarters of a second."""
+    """Throttles the device once its timed runs have begun; afterwards its bits say that this was since boot."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (events.exists() and '"latency"' in events.read_text()):
         time.sleep(0.02)
     bits.write_text("4\n")
-    time.sleep(0.75)
-    bits.write_text("0\n")
+    time.sleep(0.5)
+    bits.write_text("40000\n")
 
 
 @pytest.mark.sshd
@@ -53,15 +53,14 @@ def test_throttling_in_mid_run_is_exit_3(bits: Path, tmp_path: Path, capsys: pyt
         meddler = threading.Thread(target=throttle_in_mid_run, args=(events, bits))
         meddler.start()
         try:
-            code = run(["check", "device", *where, "--min-seconds", "2", "--events", str(events), "--json"])
+            code = run(["check", "device", *where, "--min-seconds", "1.5", "--events", str(events), "--json"])
         finally:
             meddler.join()
     found = json.loads(capsys.readouterr().out)
     assert (code, found["verdict"]) == (3, "inconclusive")
     assert "while the device was throttled (throttled)" in found["reasons"][0]
-    conditions, seen = found["conditions"], [look["throttled_bits"] for look in found["evidence"]["series"]]
-    assert (conditions["throttled_before"], conditions["throttled_after"]) == (0, 0)
-    assert (seen[0], max(seen), seen[-1]) == (0, 4, 0)
+    looks = [look.get("throttled_bits") for look in found["evidence"]["series"]]
+    assert (looks[0], looks[-1] in (4, 0x40000)) == (0, True)
 
 
 def test_a_throttled_device_is_measured_again_once_it_is_cool(
