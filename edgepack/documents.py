@@ -351,11 +351,16 @@ class TrustDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HistoryDocument:
-    """What was activated and rolled back, oldest first; ``state_broken`` as in :class:`StatusDocument`."""
+    """What was activated and rolled back, oldest first; ``state_broken`` as in :class:`StatusDocument`.
+
+    ``events`` are the pushes, checks (with their verdict) and gcs, oldest first. Each entry of both says when (``at``,
+    by the device's clock), who (``by``) and from which address (``origin``, empty on the device itself).
+    """
 
     app: str
     history: tuple[Mapping[str, Any], ...]
     state_broken: bool = False
+    events: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

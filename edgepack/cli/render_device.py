@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -165,19 +166,36 @@ def trusted(document: documents.TrustDocument, *, dry_run: bool) -> str:
 
 
 def history(document: documents.HistoryDocument) -> str:
-    """What was activated and rolled back."""
+    """What was pushed, checked, activated, rolled back and collected, oldest first."""
+    # Merged, not sorted: a device's clock jumps, and what happened one after the other stays so.
+    entries = heapq.merge(document.history, map(_as_entry, document.events), key=lambda entry: str(entry.get("at")))
     rows = [
-        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
-        + [", ".join(filter(None, ["unchecked" if entry.get("unchecked") else "", _evidence(entry)]))]
-        for entry in document.history
+        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")] + [_remarks(entry)]
+        for entry in entries
     ]
     if document.state_broken:
         return _STATE_BROKEN
     return (
         table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
         if rows
-        else printable(f"{document.app}: no activation yet.")
+        else printable(f"{document.app}: nothing happened yet.")
     )
+
+
+def _as_entry(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A push, a check or a gc in the columns of an activation."""
+    outcome = event.get("verdict") or ("there already" if event.get("already") else "done")
+    if event.get("verb") == "gc":
+        freed = event.get("bytes")
+        outcome = (
+            f"removed {event.get('releases')}, freed {size(freed) if isinstance(freed, int) else 'an unknown size'}"
+        )
+    return {**event, "to": event.get("release"), "outcome": outcome}
+
+
+def _remarks(entry: Mapping[str, Any]) -> str:
+    origin = f"from {entry['origin']}" if entry.get("origin") else ""
+    return ", ".join(filter(None, [origin, "unchecked" if entry.get("unchecked") else "", _evidence(entry)]))
 
 
 def _evidence(entry: Mapping[str, Any]) -> str:

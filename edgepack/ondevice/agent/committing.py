@@ -45,7 +45,7 @@ from .releases import (
 )
 from .session import Session
 from .staging import find_content
-from .state import load_state, save_state
+from .state import load_state, note_event, save_state
 from .wheels import is_runtime_whole, remove_bytecode, unpack_wheel
 from .wire import Request
 
@@ -91,6 +91,7 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     install_door(root, folder)
     result = {"release": release, "already": already}
     state["candidate"] = release
+    note_event(state, "push", session.holder, release=release, already=already)
     state["operations"][args["op"]] = {"result": result}
     save_state(root, app, state)
     reach("commit:noted")
