@@ -20,6 +20,7 @@ from edgepack.check.parity import difference, is_tolerated
 from edgepack.check.paritygates import parity_gates
 from edgepack.documents import Parity
 from edgepack.errors import InputError
+from edgepack.hostruntime import HostModel
 from edgepack.target import Budget
 from edgepack.tflite import read_model
 
@@ -100,6 +101,23 @@ def test_layers_that_agree_are_listed_when_asked_for(device: Device, tmp_path: P
     assert {one.tolerated for one in found.evidence.layers} == {True}
     assert found.parity is not None
     assert (found.parity.diverging, found.parity.cause) == (None, None)
+
+
+def test_kernels_that_work_in_place_are_no_difference(here: Device, data: Path, tmp_path: Path) -> None:
+    """A ResNet's ADD writes over its input in some runtimes; what is lost so is left out, and no difference."""
+    model = tmp_path / "resnet.tflite"
+    shutil.copyfile(data / "image" / "pretrainedResnet.tflite", model)
+    ((name, tensor),) = read_model(model).named_inputs
+    images = np.random.default_rng(0).uniform(0, 255, (3, *tensor.shape[1:])).astype(np.float32)
+    output = next(name for name, _ in read_model(model).named_outputs)
+    host = HostModel(model)
+    scores = np.concatenate([host.run({name: images[row : row + 1]})[output] for row in range(3)])
+    np.savez(model.with_suffix(".check.npz"), **{f"input/{name}": images, f"quantized/{output}": scores})
+    pushed(here, tmp_path, model)
+    found = edgepack.check(layers=True, **here.where)
+    assert found.evidence is not None
+    assert {one.operator for one in found.evidence.layers} >= {"CONV_2D", "ADD", "SOFTMAX"}
+    assert all(one.tolerated for one in found.evidence.layers)
 
 
 def test_what_hinders_a_look_at_layers_is_told(here: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ INPUT = "INPUT"
 """The operator of a model's inputs, which both sides have from the device."""
 
 _NO_NOISE_DB = 200.0
+# Their output is their input in another shape.
+_COPIES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class LayerLook:
     """Every layer's parity in the order of execution, and how far the host's own outputs lie from the check set's.
 
     ``host`` is None where the check set holds no outputs of the host's; ``left_out`` counts tensors that were not
-    compared, because the device sent none or because they hold nothing after a run.
+    compared, because the device sent none, or because they hold nothing or another layer's output after a run.
     """
 
     layers: tuple[LayerParity, ...]
@@ -69,13 +71,32 @@ def look_at_layers(
             values = kept.held(index)
             if values is not None:
                 ours.setdefault(index, []).append(np.array(values))
+    host = {index: np.stack(parts) for index, parts in ours.items() if len(parts) == len(device[index])}
+    gone = _overwritten(described, device) | _overwritten(described, host)
     layers = []
     for name, operator, index in _layers(described):
-        if index not in device or len(ours.get(index, ())) != len(device[index]):
+        if index in host and index not in gone:
+            layers.append(_compare(described, index, name, operator, device[index], host[index]))
+        else:
             left_out += 1
-            continue
-        layers.append(_compare(described, index, name, operator, device[index], np.stack(ours[index])))
     return LayerLook(tuple(layers), _host_difference(model, inputs, stored, scales), left_out)
+
+
+def _overwritten(model: TfliteModel, tensors: Mapping[int, Array]) -> set[int]:
+    """The tensors that an operator wrote its output over: some runtimes' kernels work in place, although all is kept.
+
+    Such a tensor is bit for bit the output of an operator that reads it, which is not one that only copies.
+    """
+    found = set()
+    for operator in model.operators:
+        if operator.subgraph or operator.name in _COPIES:
+            continue
+        for index in set(operator.inputs) & tensors.keys():
+            for output in set(operator.outputs) & tensors.keys():
+                one, other = tensors[index], tensors[output]
+                if one.nbytes == other.nbytes and one.tobytes() == other.tobytes():
+                    found.add(index)
+    return found
 
 
 def _of_input(device: Mapping[int, Array], model: TfliteModel, name: str, index: int) -> Array:

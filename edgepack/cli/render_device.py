@@ -51,6 +51,7 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
             "accuracy",
             "not measured: no labelled check set" if document.accuracy is None else accuracy(document.accuracy),
         ],
+        *([["check set", _streamed(document.check_set)]] if document.check_set else []),
         ["parity", "not measured: no check set" if document.parity is None else parity(document.parity)],
         ["device", _device(document.device)],
         [
@@ -99,7 +100,19 @@ def against(ratio: documents.Ratio) -> str:
 def parity(value: documents.Parity) -> str:
     """The device's outputs against the host's."""
     agreement = "" if value.top1_agreement is None else f"top-1 agrees on {value.top1_agreement:.2%}, "
-    return f"{agreement}largest difference {value.max_abs_error:.3g} over {value.samples} samples"
+    steps = "" if value.max_steps is None else f" ({value.max_steps:g} quantization steps)"
+    layer = f"; the first layer that differs is {value.diverging}" if value.diverging else ""
+    cause = f"; {value.cause}" if value.cause else ""
+    apart = f"largest difference {value.max_abs_error:.3g}{steps} over {value.samples} samples"
+    return f"{agreement}{apart}{layer}{cause}"
+
+
+def _streamed(told: Mapping[str, Any]) -> str:
+    """What went over the line of a set that is not the release's own."""
+    return (
+        f"{told['samples']:,} samples of {told['name']} in {told['pieces']} pieces: {size(told['sent_bytes'])} sent,"
+        f" {size(told['received_bytes'])} came back"
+    )
 
 
 def _device(device: Mapping[str, Any]) -> str:

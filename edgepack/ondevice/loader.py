@@ -920,12 +920,12 @@ class Model:
             self._interpreter.set_tensor(info.index, tensor)
 
     def kept(self) -> Iterator[Tuple[int, Any]]:
-        """After a run with ``keep``: index and content of the inputs, then of what each operator made, in order.
+        """After a run with ``keep``: index and content of what each operator made, in order.
 
-        Without what holds nothing: an output that nobody reads.
+        Without what holds nothing: an output that nobody reads. Where a kernel works in place, as ADD does in some
+        runtimes, its input holds what it made.
         """
-        nodes = self._interpreter._get_ops_details()
-        indices = [info.index for info in self.inputs] + [int(i) for node in nodes for i in node["outputs"]]
+        indices = [int(i) for node in self._interpreter._get_ops_details() for i in node["outputs"]]
         for index in dict.fromkeys(i for i in indices if i >= 0):
             with contextlib.suppress(ValueError):
                 yield index, self._interpreter.get_tensor(index)
@@ -2022,9 +2022,10 @@ def keep_tensors(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
     columns: Dict[int, List[Any]] = {}
     left, left_out, done = int(options.get("keep_bytes", KEPT_BYTES)), 0, 0
     for row in rows:
-        model.set_raw(check.batch_of(row))
+        batch = check.batch_of(row)
+        model.set_raw(batch)
         model.bare_invoke()()
-        kept = list(model.kept())
+        kept = [*((info.index, block) for info, block in zip(model.inputs, batch)), *model.kept()]
         size = sum(array.nbytes for _, array in kept)
         if columns and size > left:
             break
