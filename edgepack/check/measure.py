@@ -19,6 +19,7 @@ from edgepack.check.asking import STEP, ask, teller
 from edgepack.check.conditions import instability, unsound
 from edgepack.check.evidence import delegated_share, evidence
 from edgepack.check.ratiogates import ratio_limits
+from edgepack.check.rejudging import evidence_of
 from edgepack.check.verdict import DelegateUse, Measured, RunsWanted, judge
 from edgepack.device.opened import chosen_app, opened
 from edgepack.documents import CheckDocument, LatencyMs
@@ -288,10 +289,10 @@ def conclude(
         gates=verdict.gates,
         intervals=latency_intervals(measured.latency_ms),
         ratio=next(iter(measured.ratios), None),
-        first_ms=measurement.get("first_ms"),
-        cold_load_ms=measurement.get("cold_load_ms"),
-        delegated_share=delegated_share(measurement),
-        evidence=evidence(measurement, comparison, rival),
+        first_ms=measured.first_ms,
+        cold_load_ms=measured.cold_load_ms,
+        delegated_share=measured.delegated_share,
+        evidence=replace(evidence(measurement, comparison, rival), measured=evidence_of(measured)),
         outliers=find_outliers(measured.latency_ms),
         warmup_left=warmup_runs(measured.latency_ms),
     )
@@ -412,6 +413,9 @@ def _measured(
         unsound=unsound(measurement),
         throttled_by=tuple(conditions.get("throttled_by") or ()),
         ratios=ratios(rival, list(ratio_limits(plan.budget))) if rival is not None else (),
+        first_ms=measurement.get("first_ms"),
+        cold_load_ms=measurement.get("cold_load_ms"),
+        delegated_share=delegated_share(measurement),
     )
 
 

@@ -29,6 +29,9 @@ BUDGET = Table(
         "min_top1_agreement": Number(0, 1),
         "max_p50_ratio": _LIMIT_RATIO,
         "max_p95_ratio": _LIMIT_RATIO,
+        "first_ms": _LIMIT_MS,
+        "cold_load_ms": _LIMIT_MS,
+        "min_delegated_share": Number(0, 1),
     }
 )
 """The schema of a ``[budget]`` table, in a profile and in edgepack.toml."""
@@ -105,7 +108,7 @@ class Budget:
 
     Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points), ratios to the active
     release (1.05 = 5 % slower). ``gate`` "point" holds the measured drop against the budget, "confident" its one-sided
-    95 % bound; of a ratio the estimate, and its interval.
+    95 % bound; of a ratio the estimate, and its interval; of a latency the percentile, and its interval's upper end.
     ``max_parity_steps`` are quantization steps of the output between device and host, ``min_top1_agreement`` is the
     share of samples in which both name the same class.
     """
@@ -124,6 +127,9 @@ class Budget:
     max_p95_ratio: float | None = None
     max_parity_steps: float | None = None
     min_top1_agreement: float | None = None
+    first_ms: float | None = None
+    cold_load_ms: float | None = None
+    min_delegated_share: float | None = None
 
     @property
     def gated_percentile(self) -> int | None:
