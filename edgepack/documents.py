@@ -240,10 +240,12 @@ class BrokenBudget:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportDocument:
-    """A page that ``report`` wrote, and its size."""
+    """What ``report`` wrote: a page and its size, summaries for CI; None is what was not asked for."""
 
-    path: str
-    bytes: int
+    path: str | None
+    bytes: int | None
+    junit: str | None = None
+    markdown: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from edgepack.cli import render_device
 from edgepack.cli.bundles import AllowedSignersOption
 from edgepack.cli.complete import against_names, device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import MetricOption
+from edgepack.cli.model import JunitOption, MarkdownOption, MetricOption, ReportOption
 from edgepack.cli.output import write_document
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
@@ -145,6 +145,9 @@ def _add_push_and_check(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Also write the document here.")
         ] = None,
+        report_file: ReportOption = None,
+        junit: JunitOption = None,
+        markdown: MarkdownOption = None,
         metric: MetricOption = "top1",
         budget: BudgetOption = None,
         min_runs: MinRunsOption = None,
@@ -161,8 +164,7 @@ def _add_push_and_check(table: Table) -> None:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
 
-        if output is not None:
-            check_output(output, "what `check -o` writes", lambda path: is_document(path, "verdict", "reasons"))
+        _check_places(output, report_file, junit, markdown)
         document = check_release(
             device,
             app=run.app_name,
@@ -186,11 +188,27 @@ def _add_push_and_check(table: Table) -> None:
         )
         if output is not None:
             write_document(output, document)
+        if report_file is not None or junit is not None or markdown is not None:
+            from edgepack.report import write_reports
+
+            write_reports(document, report_file, junit, markdown)
         return run.answer(
             document,
             render_device.checked(document, dry_run=run.dry_run),
             render_device.EXIT_CODE_OF_VERDICT[document.verdict],
         )
+
+
+def _check_places(output: Path | None, page: Path | None, junit: Path | None, markdown: Path | None) -> None:
+    """Refuse places that cannot be written to before the device is called. Raises InputError "bad-output"."""
+    if output is not None:
+        check_output(output, "what `check -o` writes", lambda path: is_document(path, "verdict", "reasons"))
+    if page is not None or junit is not None or markdown is not None:
+        from edgepack.report import check_report_places, refuse_shared
+
+        check_report_places(page, junit, markdown)
+        named = (("--output", output), ("--report", page), ("--junit", junit), ("--markdown", markdown))
+        refuse_shared((option, place) for option, place in named if place is not None)
 
 
 def _add_switching_commands(table: Table) -> None:
