@@ -110,8 +110,8 @@ def parity(value: documents.Parity) -> str:
 def _streamed(told: Mapping[str, Any]) -> str:
     """What went over the line of a set that is not the release's own."""
     return (
-        f"{told['samples']:,} samples of {told['name']} in {told['pieces']} pieces: {size(told['sent_bytes'])} sent,"
-        f" {size(told['received_bytes'])} came back"
+        f"{told.get('samples', 0):,} samples of {told.get('name')} in {told.get('pieces')} pieces:"
+        f" {size(told.get('sent_bytes'))} sent, {size(told.get('received_bytes'))} came back"
     )
 
 
