@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,13 @@ def time_line(bench: Bench, line: str, mib: int, runs: int) -> list[dict[str, An
     return rows
 
 
+def need_rivals() -> None:
+    """End in plain words where a program that is compared with is missing."""
+    lacking = [name for name in ("ssh", "scp", "rsync") if shutil.which(name) is None]
+    if lacking:
+        sys.exit(f"This needs {', '.join(lacking)} (Debian: sudo apt install openssh-client rsync).")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,6 +66,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="where both ends' files lie [the system's temporary folder]")
     arguments = parser.parse_args()
+    need_rivals()
     rows = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)

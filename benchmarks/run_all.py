@@ -19,6 +19,8 @@ SCRIPTS = (
     "matrix.py",
     "closeness.py",
     "predict.py",
+    "latency.py",
+    "claims.py",
     "bundle.py",
     "fuzz.py",
     "speed.py",

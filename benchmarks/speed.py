@@ -24,6 +24,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from links import need_rivals
+
 import edgepack
 
 
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--ansible", help="the folder that holds ansible-playbook [the PATH]")
     parser.add_argument("--folder", help="where both ends' files lie [the system's temporary folder]")
     arguments = parser.parse_args()
+    need_rivals()
     few = ["--runs", "1"] if arguments.quick else []
     scripts = {
         "push": [*few, *(["--mib", "4", "40"] if arguments.quick else [])],

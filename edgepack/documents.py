@@ -1,6 +1,7 @@
 """The schema of every JSON document that edgepack prints; the one place where a field gets its name.
 
 Those of bundles stand in :mod:`edgepack.bundledocuments`: ``inspect`` does not wait for all the others to be made.
+Those of checks stand in :mod:`edgepack.checkdocuments`.
 
 Each document is a frozen dataclass whose field names are the JSON keys; :func:`to_json_value` adds ``"schema": 1``. The
 Python functions return these values, the commands print them. Numbers carry their unit in the name; a number that was
@@ -20,42 +21,23 @@ from edgepack.bundledocuments import FileEntry as FileEntry
 from edgepack.bundledocuments import SignatureInfo as SignatureInfo
 from edgepack.bundledocuments import TensorInfo as TensorInfo
 from edgepack.bundledocuments import VerifyDocument as VerifyDocument
+from edgepack.checkdocuments import Accuracy as Accuracy
+from edgepack.checkdocuments import CheckDocument as CheckDocument
+from edgepack.checkdocuments import ClassEvidence as ClassEvidence
+from edgepack.checkdocuments import Evidence as Evidence
+from edgepack.checkdocuments import Gate as Gate
+from edgepack.checkdocuments import Interval as Interval
+from edgepack.checkdocuments import LatencyIntervals as LatencyIntervals
+from edgepack.checkdocuments import LatencyMs as LatencyMs
+from edgepack.checkdocuments import LayerParity as LayerParity
+from edgepack.checkdocuments import Outliers as Outliers
+from edgepack.checkdocuments import Parity as Parity
+from edgepack.checkdocuments import Ratio as Ratio
 from edgepack.jsonvalues import SCHEMA as SCHEMA
 from edgepack.jsonvalues import canonical_json as canonical_json
 from edgepack.jsonvalues import nests_deeper as nests_deeper
 from edgepack.jsonvalues import to_json as to_json
 from edgepack.jsonvalues import to_json_value as to_json_value
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Interval:
-    """A two-sided confidence interval, ``low <= high``, at ``confidence`` (0.95 = 95 %)."""
-
-    low: float
-    high: float
-    confidence: float = 0.95
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Accuracy:
-    """A metric of the float reference and of the quantized model over the same labelled samples.
-
-    ``drop`` says how much worse the quantized model is: ``reference - quantized``, and ``quantized - reference`` for an
-    error, of which less is better (``smaller_is_better``). ``interval`` is that of the paired drop. ``reference`` is
-    None where the check set holds no outputs of the float model. ``p_value`` is that of McNemar's exact test, where the
-    metric is a share of right samples. ``needed_samples`` is about how many would settle whether the drop keeps to the
-    budget (no more than ``samples`` where these do); None without a budget, and where no number of them would.
-    """
-
-    metric: str
-    reference: float | None
-    quantized: float
-    drop: float | None
-    samples: int
-    interval: Interval | None
-    p_value: float | None = None
-    needed_samples: int | None = None
-    smaller_is_better: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -258,10 +240,12 @@ class BrokenBudget:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportDocument:
-    """A page that ``report`` wrote, and its size."""
+    """What ``report`` wrote: a page and its size, summaries for CI; None is what was not asked for."""
 
-    path: str
-    bytes: int
+    path: str | None
+    bytes: int | None
+    junit: str | None = None
+    markdown: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -308,49 +292,6 @@ class PushDocument:
     seconds: float
     already_present: bool
     signature: SignatureInfo | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LatencyMs:
-    """Latency percentiles in milliseconds over ``n`` runs; None where too few runs were made for the percentile."""
-
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    mean: float | None
-    min: float | None
-    n: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Parity:
-    """The device's outputs against the host's quantized outputs on the same samples, as floats."""
-
-    top1_agreement: float | None
-    max_abs_error: float
-    samples: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CheckDocument:
-    """A verdict ("pass", "fail", "inconclusive") on one release on one device, with what it rests on."""
-
-    verdict: str
-    reasons: tuple[str, ...]
-    app: str
-    release: str
-    latency_ms: LatencyMs
-    load_ms: float | None
-    peak_rss_bytes: int | None
-    model_bytes: int
-    accuracy: Accuracy | None
-    parity: Parity | None
-    device: Mapping[str, Any]
-    runtime: Mapping[str, Any]
-    conditions: Mapping[str, Any]
-    budget: Mapping[str, Any]
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -412,11 +353,16 @@ class TrustDocument:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HistoryDocument:
-    """What was activated and rolled back, oldest first; ``state_broken`` as in :class:`StatusDocument`."""
+    """What was activated and rolled back, oldest first; ``state_broken`` as in :class:`StatusDocument`.
+
+    ``events`` are the pushes, checks (with their verdict) and gcs, oldest first. Each entry of both says when (``at``,
+    by the device's clock), who (``by``) and from which address (``origin``, empty on the device itself).
+    """
 
     app: str
     history: tuple[Mapping[str, Any], ...]
     state_broken: bool = False
+    events: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

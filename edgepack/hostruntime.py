@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+def require_runtime() -> None:
+    """Raises InputError "no-host-runtime" where this machine cannot run a .tflite."""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401 (only whether it is there)
+    except ImportError as fault:
+        raise InputError(
+            "no-host-runtime",
+            "Running a .tflite on this machine needs ai-edge-litert, which is not installed here.",
+            hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
+        ) from fault
+
+
 class HostModel:
     """A .tflite in LiteRT's interpreter. Names are those of the source model where the file has a signature.
 
@@ -34,14 +46,9 @@ class HostModel:
         keep_all: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter, OpResolverType
-        except ImportError as fault:
-            raise InputError(
-                "no-host-runtime",
-                "Running a .tflite on this machine needs ai-edge-litert, which is not installed here.",
-                hint="Install it, in edgepack's checkout: pip install '.[quantize]'",
-            ) from fault
+        require_runtime()
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
         self._path = path
         try:
             kept = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_all else OpResolverType.AUTO
@@ -89,10 +96,28 @@ class HostModel:
         empty, or hold what another layer wrote over them.
         """
         self._invoke(batch)
-        held = ((index, self._held(index)) for index in indices)
+        held = ((index, self.held(index)) for index in indices)
         return {index: dequantize(values, self._all[index]) for index, values in held if values is not None}
 
-    def _held(self, index: int) -> Array | None:
+    def run_stored(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One run of inputs as they lie in memory on a device; float32 arrays by output name.
+
+        Raises MisfitError "runtime-refused", also where an input is of another type or shape than the model's.
+        """
+        try:
+            self._resize({index: inputs[name].shape for name, index in self._inputs.items()})
+            for name, index in self._inputs.items():
+                self._interpreter.set_tensor(index, inputs[name])
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as fault:
+            raise _refused(self._path, fault) from fault
+        return {
+            name: dequantize(self._interpreter.get_tensor(index), self._details[index])
+            for name, index in self._outputs.items()
+        }
+
+    def held(self, index: int) -> Array | None:
+        """As :meth:`stored`; None for what holds nothing after a run: a loop's output that nobody reads."""
         try:
             values: Array = self._interpreter.get_tensor(index)
         except ValueError:  # "Tensor data is null"

@@ -20,6 +20,7 @@ from edgepack.statistics import (
     mcnemar_p,
     pair_table,
     percentile_interval,
+    proportion_interval,
     samples_to_narrow,
     samples_to_settle,
     table_drop_interval,
@@ -212,7 +213,8 @@ class Drop:
 
     ``table`` counts the rows that both models have right, only the reference, only the quantized model, and neither,
     where the metric is a share; else ``resampled`` holds the drops of resamples, sorted (none where the metric
-    refuses a resample, one that lacks a class, say, or where none were wanted).
+    refuses a resample, one that lacks a class, say, or where none were wanted). ``own_interval`` is that of the
+    quantized model's metric.
     """
 
     metric: Metric
@@ -221,6 +223,7 @@ class Drop:
     n: int
     table: tuple[int, int, int, int] | None = None
     resampled: tuple[float, ...] = ()
+    own_interval: Interval | None = None
 
     @property
     def value(self) -> float:
@@ -256,6 +259,7 @@ class Drop:
             p_value=None if self.table is None else mcnemar_p(self.table[1], self.table[2]),
             needed_samples=None if max_drop is None else self.needed_samples(max_drop),
             smaller_is_better=self.metric.smaller_is_better,
+            quantized_interval=self.own_interval,
         )
 
 
@@ -268,22 +272,47 @@ def measure_drop(metric: Metric, reference: Mapping[str, Array], quantized: Mapp
     both = (_as_given(reference), _as_given(quantized))
     if metric.hits is not None:
         before, after = (metric.hits(outputs, labels) for outputs in both)
-        return replace(found, table=pair_table(before, after))
+        own = proportion_interval(float(after.sum()), found.n)
+        return replace(found, table=pair_table(before, after), own_interval=own)
     if metric.errors is not None:
         before, after = (metric.errors(outputs, labels) for outputs in both)
         grown = after - before
         drops = bootstrap_drops(lambda rows: float(grown[rows].mean()), [range(found.n)], metric.resamples)
-        return replace(found, resampled=drops)
+        return replace(found, resampled=drops, own_interval=_own_interval(metric, quantized, labels))
+    values: list[float] = []
 
     def drop_over(rows: Array) -> float:
         chosen = labels[rows]
-        return metric.measure(_rows(reference, rows), chosen) - metric.measure(_rows(quantized, rows), chosen)
+        values.append(metric.measure(_rows(quantized, rows), chosen))
+        return metric.measure(_rows(reference, rows), chosen) - values[-1]
 
-    groups = _groups(labels) if metric.by_class else [range(found.n)]
     try:
-        return replace(found, resampled=bootstrap_drops(drop_over, groups, metric.resamples))
+        drops = bootstrap_drops(drop_over, _members(metric, labels), metric.resamples)
     except InputError:
         return found
+    return replace(found, resampled=drops, own_interval=percentile_interval(sorted(values)) if values else None)
+
+
+def _own_interval(metric: Metric, outputs: Mapping[str, Array], labels: Array) -> Interval | None:
+    """The interval of one model's metric by itself."""
+    if metric.hits is not None:
+        return proportion_interval(float(metric.hits(_as_given(outputs), labels).sum()), len(labels))
+    if metric.errors is not None:
+        errors = metric.errors(_as_given(outputs), labels)
+        found = bootstrap_drops(lambda rows: float(errors[rows].mean()), [range(len(labels))], metric.resamples)
+        return percentile_interval(found) if found else None
+    try:
+        found = bootstrap_drops(
+            lambda rows: metric.measure(_rows(outputs, rows), labels[rows]), _members(metric, labels), metric.resamples
+        )
+    except InputError:
+        return None
+    return percentile_interval(found) if found else None
+
+
+def _members(metric: Metric, labels: Array) -> Sequence[Any]:
+    """What resamples are drawn from."""
+    return _groups(labels) if metric.by_class else [range(len(labels))]
 
 
 def compare_accuracy(
@@ -297,7 +326,16 @@ def compare_accuracy(
     if reference is not None:
         return measure_drop(metric, reference, quantized, labels).accuracy(max_drop)
     value = metric.measure(quantized, labels)
-    return Accuracy(metric.name, None, value, None, len(labels), None, smaller_is_better=metric.smaller_is_better)
+    return Accuracy(
+        metric.name,
+        None,
+        value,
+        None,
+        len(labels),
+        None,
+        smaller_is_better=metric.smaller_is_better,
+        quantized_interval=_own_interval(metric, quantized, labels),
+    )
 
 
 def _groups(labels: Array) -> list[Array]:

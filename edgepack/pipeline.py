@@ -68,6 +68,8 @@ def deploy(
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     nice: int = 0,
+    retry_when_cool: bool = False,
+    against: str | None = None,
     unchecked: bool = False,
     sign: str | Path | None = None,
     counter: int | None = None,
@@ -88,7 +90,7 @@ def deploy(
     device's lock: where the target does not fit, or somebody else is at work there, nothing is built. A check that does
     not pass ends the deployment before ``activate``, which is then None; the release stays the candidate.
 
-    ``calibration`` to ``metric`` are those of :func:`edgepack.quantize`, ``metric`` to ``nice`` those of
+    ``calibration`` to ``metric`` are those of :func:`edgepack.quantize`, ``metric`` to ``against`` those of
     :func:`edgepack.check`; ``budget`` goes before the project's. With any of the latter, a release that is active and
     has passed is checked again.
 
@@ -139,7 +141,9 @@ def deploy(
         brought = _require_packing(order)
         _require_signing(order, signers)
     limits = {**(own_settings(project, app, "budget") or {}), **(budget or {})}
-    measuring = Measuring(limits, metric, min_runs, min_seconds, max_seconds, nice)
+    measuring = Measuring(
+        limits, metric, min_runs, min_seconds, max_seconds, nice, retry_when_cool=retry_when_cool, against=against
+    )
     measuring.refuse_unsound()
     policy = ReleasePolicy(measuring, unchecked=unchecked, hooks=own_settings(project, app, "hooks"))
     with (

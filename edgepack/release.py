@@ -5,9 +5,10 @@ This is what ``deploy`` does for one device and a rollout for many.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from edgepack.check.against import CURRENT
 from edgepack.check.measure import Measuring, check_release
 from edgepack.deploy.hooks import Hooks
 from edgepack.deploy.push import push_verified
@@ -75,7 +76,7 @@ def deploy_release(
     if pushed.already_present and policy.measuring == Measuring() and _is_settled(session, pushed):
         report(Event(STEP, f"{pushed.release} is active and has passed here; it is not checked again"))
     else:
-        checked = check_release(session, policy.measuring, **where)
+        checked = check_release(session, _comparable(session, pushed, policy.measuring, report), **where)
         if checked.verdict != "pass" and not policy.unchecked:
             report(Event(STEP, f"not activated: the verdict is {checked.verdict}"))
             return Outcome(pushed, checked, None)
@@ -100,6 +101,18 @@ def _settle_bad(session: Session, bundle: Bundle, policy: ReleasePolicy, report:
     if policy.hooks is None:
         raise marked_bad(f"{said}, and this deployment has no hooks that would notice it again.", release)
     report(Event(STEP, f"warning: {said}; they are run again and decide"))
+
+
+def _comparable(session: Session, pushed: PushDocument, measuring: Measuring, report: Reporter) -> Measuring:
+    """How to measure, without the comparison with the active release where there is no other that is active."""
+    if measuring.against != CURRENT:
+        return measuring
+    current = status(session, app=pushed.app).current
+    if current not in (None, pushed.release):
+        return measuring
+    what = "no release is active yet" if current is None else f"{current} is the active release itself"
+    report(Event(STEP, f"{what}: it is checked without --against current"))
+    return replace(measuring, against=None)
 
 
 def _is_settled(session: Session, pushed: PushDocument) -> bool:

@@ -42,6 +42,7 @@ STARTER = """\
 # p95_ms = 50.0                   # also p50_ms, p90_ms, p99_ms, load_ms
 # max_accuracy_drop = 0.02        # two points; also min_accuracy
 # model_bytes = 1000000           # also peak_rss_bytes
+# max_p95_ratio = 1.05            # at most 5 % slower than the active release; also max_p50_ratio
 # gate = "point"                  # "confident" asks that the 95 % bound of the drop keeps to max_accuracy_drop
 
 [hooks]                           # run on the device after the switch; one that fails switches back

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -22,25 +23,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle_models import write_wheel
 from cutting_proxy import CuttingProxy, Fault
-from deploying import tiny_bundle
+from deploying import PLATFORM, tiny_model, tiny_target
 from real_sshd import RealSshd
 
 import edgepack
+from edgepack.bundle.build import build_bundle
+from edgepack.bundle.wheels import folder_wheels
+from edgepack.deploy.delta import LEAST_BYTES
 from edgepack.deploy.hooks import Hooks
 from edgepack.device import ConnectOptions, connect
+from edgepack.documents import BundleDocument
 from edgepack.errors import EdgepackError
 from edgepack.ondevice.agent.failpoints import EVENT, POINTS
+from edgepack.target.lock import shipped_wheels
+from edgepack.target.solver import own_runtime
 
 APP = "tiny"
 PATIENCE_S = 120
-# What a whole deployment of the tiny bundle sends to the device, login and agent included, and what comes back.
-BYTES_THERE, BYTES_BACK = 66_000, 6_500
+# What a whole deployment sends to the device, login and agent included, and what comes back.
+BYTES_THERE, BYTES_BACK = 160_000, 7_000
+# Stands in for a wheel that the device lacks. Nobody imports it: the program that loads has a NumPy already.
+WHEEL = "numpy-1.26.99-py3-none-any.whl"
 
-# The device's Python: it strikes once, at the point that the file `order` beside it names.
+# The device's Python: it strikes once, at the point that the file `order` beside it names. It has none of `hidden`.
 _DYING_PYTHON = """#!{python} -Iu
 import json, os, signal, sys
+from importlib import metadata
 ORDER = {order!r}
+def find_version(name, version=metadata.version):
+    if name in {hidden!r}:
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = find_version
 def watch(event, arguments):
     if event != {event!r} or not os.path.exists(ORDER):
         return
@@ -83,9 +99,12 @@ for line in sys.stdin:
 """
 
 
-def write_dying_python(path: Path, order: Path) -> None:
-    """Make a Python for a device that strikes at the point which ``order`` names, a JSON file; without it, it works."""
-    path.write_text(_DYING_PYTHON.format(python=sys.executable, order=str(order), event=EVENT))
+def write_dying_python(path: Path, order: Path, hidden: tuple[str, ...] = ()) -> None:
+    """Make a Python for a device that strikes at the point which ``order`` names, a JSON file; without it, it works.
+
+    It says that it lacks the distributions that are ``hidden``.
+    """
+    path.write_text(_DYING_PYTHON.format(python=sys.executable, order=str(order), event=EVENT, hidden=hidden))
     path.chmod(0o755)
 
 
@@ -133,9 +152,12 @@ def deploy(way: Way, bundle: Path, order: Path, wanted: dict[str, Any] | None, h
 
     try:
         with connect(way.address, way.options, lock=True) as session:
-            edgepack.push(bundle, session)
+            release = edgepack.push(bundle, session).release
             note("pushed")
-            edgepack.activate(session, app=APP, unchecked=True, hooks=Hooks(after_activate=(hook,), hook_timeout_s=60))
+            verdict = {"verdict": "pass", "reasons": []}
+            session.request("record", op=secrets.token_hex(8), app=APP, release=release, verdict=verdict)
+            note("recorded")
+            edgepack.activate(session, app=APP, hooks=Hooks(after_activate=(hook,), hook_timeout_s=60))
             note("activated")
             edgepack.gc(session, app=APP, keep=0)
             note("tidied")
@@ -155,10 +177,10 @@ class Proving:
         self._known = folder / "known_hosts"
 
     def __enter__(self) -> Proving:
-        write_dying_python(self.python, self.order)
+        write_dying_python(self.python, self.order, hidden=("numpy",))
         if self._sshd is not None:
             self._known.write_text(f"* {self._sshd.host_key}\n")
-        bundles = [tiny_bundle(self.folder, version=f"{number}.0.0", wrong=number) for number in range(3)]
+        bundles = [large_bundle(self.folder, number) for number in range(3)]
         self.releases = [bundle.release for _, bundle in bundles]
         (_, self.old, self.new), self.bundle = self.releases, bundles[2][0]
         self.template = self.folder / "template"
@@ -213,7 +235,7 @@ class Proving:
         assert self._sshd is not None
         with self._device(self.template, None) as root, CuttingProxy(self._sshd.port, faults=[fault]) as proxy:
             said = self._strike(self.way(root, port=proxy.port), None, "true")
-            return self._rules(root, said), said != ["pushed", "activated", "tidied"]
+            return self._rules(root, said), said != ["pushed", "recorded", "activated", "tidied"]
 
     @contextlib.contextmanager
     def _device(self, template: Path, on: Path | None) -> Iterator[Path]:
@@ -251,7 +273,10 @@ class Proving:
             require_whole(root, self.new)
         way = self.way(root)
         with connect(way.address, way.options, lock=True) as session:
-            assert edgepack.status(session, app=APP).current in (active, self.old)
+            status = edgepack.status(session, app=APP)
+            assert status.current in (active, self.old)
+            verdicts = {found["release"]: found["verdict"] for found in status.releases}
+            assert verdicts.get(self.new) == "pass" or "recorded" not in said, "a verdict was told that is not kept"
             assert edgepack.push(self.bundle, session).release == self.new
             edgepack.activate(session, app=APP, release=self.new, unchecked=True)
             status = edgepack.status(session, app=APP)
@@ -264,6 +289,26 @@ class Proving:
         assert list((root / "incoming").iterdir()) == []
         assert not list((root / "apps" / APP).glob("**/*.new-*"))
         return "old" if active == self.old else "new"
+
+
+def large_bundle(folder: Path, number: int) -> tuple[Path, BundleDocument]:
+    """The tiny classifier in releases that differ, with as much behind it that it comes again in chunks.
+
+    Some of those are new in each release, and each brings a wheel where the device has no NumPy.
+    """
+    model = tiny_model(folder / str(number), wrong=number)
+    # S311: fills a model, guards nothing.
+    tails = [random.Random(seed).randbytes(LEAST_BYTES // 2) for seed in (-1, number)]  # noqa: S311
+    model.write_bytes(model.read_bytes() + b"".join(tails))
+    shelf = folder / "shelf"
+    write_wheel(shelf, WHEEL, {"numpy/__init__.py": b"", "numpy/core.py": b"# stands in\n" * 500})
+    target, path = tiny_target(), folder / f"{APP}-{number}.edgepack"
+    own = own_runtime(target, PLATFORM, shipped_wheels())
+    runtime = dataclasses.replace(own, wheels=folder_wheels(shelf, [PLATFORM]))
+    document = build_bundle(
+        model, target=target, name=APP, version=f"{number}.0.0", output=path, runtimes=[runtime], wheels=shelf
+    )
+    return path, document
 
 
 def require_whole(root: Path, release: str) -> None:
@@ -289,7 +334,7 @@ def small_disk(folder: Path, mib: int = 4) -> Iterator[Path]:
 
 
 def random_cuts(seed: int) -> Iterator[Fault]:
-    """Cuts and resets anywhere in a whole deployment of the tiny bundle, there or back, without an end."""
+    """Cuts and resets anywhere in a whole deployment, there or back, without an end."""
     # S311: spreads faults, guards nothing.
     chance = random.Random(seed)  # noqa: S311
     while True:

@@ -567,6 +567,7 @@ OF_VERB = {
     "commit": "op app release files runtime device",
     "activate": "op app release unchecked by hooks dry_run", "rollback": "op app release by hooks dry_run",
     "status": "app", "manifest": "app release", "measure": "app release options", "collect": "token",
+    "model": "app release", "answer": "app release options",
     "record": "op app release verdict", "gc": "op app keep forget dry_run",
 }  # fmt: skip
 

@@ -50,6 +50,8 @@ def test_a_check_set_is_measured_and_its_outputs_come_back(tmp_path: Path) -> No
         agent.hello_and_push(model_release(check=check))
         result = agent.request("measure", app=None, release=None, options=QUICK)
         header, payload = agent.request_with_payload("collect", token=result["outputs"])
+        random = agent.request("measure", app=None, release=None, options={**QUICK, "random_inputs": True})
+    assert (result["inputs"], random["inputs"], random["check"]) == ("check set", "random", {"samples": 20})
     assert result["runs"] == len(result["latency_ns"]) >= 64
     assert all(nanoseconds > 0 for nanoseconds in result["latency_ns"])
     assert result["stopped_by"] == "runs"

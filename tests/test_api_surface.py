@@ -35,6 +35,9 @@ RENAMED: dict[tuple[str, str], str | None] = {
     ("bundle", "platform"): "platforms",  # given once for each
     ("bundle", "extra_index"): "extra_indexes",
     ("check", "output"): None,  # writes the document that Python has in its hands
+    ("check", "report_file"): None,  # and that `report` takes
+    ("check", "junit"): None,
+    ("check", "markdown"): None,
     ("deploy", "app"): "name",  # either flag names the app of what is built
     ("deploy", "input_shape"): "input_shapes",
     ("deploy", "without_runtime"): "with_runtime",
@@ -50,6 +53,7 @@ RENAMED: dict[tuple[str, str], str | None] = {
 # What only Python takes, and why: values that a command line reads from edgepack.toml, or that no text can name.
 ONLY_IN_PYTHON = {
     "activate": {"hooks"},
+    "check": {"preprocessing"},
     "deploy": {"project"},
     "quantize": {"budget", "executor", "preprocessing"},
     "rollback": {"hooks"},

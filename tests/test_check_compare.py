@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from edgepack.check.compare import compare, read_outputs
-from edgepack.errors import InputError, IntegrityError
+from edgepack.documents import ClassEvidence
+from edgepack.errors import InputError, IntegrityError, MisfitError
 from edgepack.metric import TOP1, Metric
+from edgepack.statistics import proportion_interval
 
 RIGHT, WRONG = [0.9, 0.1], [0.2, 0.8]
 
@@ -48,6 +50,18 @@ def test_accuracy_and_parity_come_from_the_devices_outputs() -> None:
     assert found.parity.top1_agreement == 0.75
     assert found.parity.max_abs_error == pytest.approx(0.7)
     assert (found.samples, found.bad_outputs) == (4, 0)
+
+
+def test_what_came_back_is_kept_as_evidence() -> None:
+    """Labels, the device's classes and the float model's are there to be counted again; worst samples come first."""
+    found = compare(arrays([RIGHT, [0.6, 0.4], WRONG]), TOP1, scales={"scores": 0.1})
+    assert found is not None
+    assert found.classes == ClassEvidence((0, 0, 0), (0, 0, 1), (0, 0, 0))
+    assert found.worst == (2, 1, 0)
+    assert found.parity is not None
+    assert (found.parity.max_steps, found.parity.reference_agreement) == (7.0, pytest.approx(2 / 3))
+    assert found.accuracy is not None
+    assert found.accuracy.quantized_interval == proportion_interval(2, 3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -122,13 +136,19 @@ def test_a_metric_that_fails_is_told_with_its_own_words() -> None:
         {"quantized/scores": np.zeros((2, 3), np.float32)},
         {"device/more": np.zeros((2, 2), np.float32)},
     ],
-    ids=["labels", "reference", "classes", "outputs"],
+    ids=["labels", "reference", "classes", "more"],
 )
 def test_outputs_of_another_check_set_are_refused(change: dict[str, Any]) -> None:
-    """Arrays that do not belong together never give an accuracy."""
-    with pytest.raises(IntegrityError) as caught:
+    """A check set of another model, or of other samples, never gives an accuracy: exit 5."""
+    with pytest.raises(MisfitError) as caught:
         compare(arrays([RIGHT, WRONG], **change), TOP1)
-    assert caught.value.code == "bad-outputs"
+    assert caught.value.code == "other-outputs"
+
+
+def test_outputs_of_different_lengths_are_refused() -> None:
+    """A device that answers some samples with one output and others with another is not believed."""
+    with pytest.raises(IntegrityError, match="different lengths"):
+        compare({"device/a": np.zeros((2, 2)), "device/b": np.zeros((3, 2))}, TOP1)
 
 
 def test_no_outputs_are_no_comparison() -> None:

@@ -26,7 +26,7 @@ from edgepack.device import DeviceFacts
 from edgepack.documents import to_json, to_json_value
 from edgepack.errors import GateFailed, InputError, IntegrityError
 from edgepack.events import Event
-from edgepack.statistics import MIN_RUNS
+from edgepack.statistics import MIN_RUNS, latency_intervals
 from edgepack.target import load_target
 
 
@@ -57,6 +57,7 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     edgepack.push(path, **device.where)
     events: list[Event] = []
     found = edgepack.check(report=events.append, **device.where)
+    assert found.evidence is not None
     assert (found.verdict, len(found.reasons)) == ("pass", 4)
     assert found.reasons[-1].startswith(f"Warning: {SAMPLES} samples do not settle the drop")
     assert (found.app, found.release) == ("tiny", bundle.release)
@@ -65,6 +66,8 @@ def test_a_good_release_passes_over_a_real_sshd(sshd: RealSshd, tmp_path: Path) 
     assert latency.p50 is not None
     assert latency.p95 is not None
     assert 0 < latency.p50 <= latency.p95 < 50
+    assert found.intervals == latency_intervals([ns / 1e6 for ns in found.evidence.latency_ns])
+    assert found.outliers is not None
     assert found.load_ms is not None
     assert found.peak_rss_bytes is not None
     assert found.peak_rss_bytes > 1_000_000
@@ -272,7 +275,8 @@ def test_a_delegate_is_loaded_with_the_options_of_its_profile(
     edgepack.push(path, **device.where)
     found = edgepack.check(**device.where)
     assert f"{toy_delegate} took 3 operators." in found.reasons
-    assert found.runtime["delegate"] == {"library": str(toy_delegate), "operators": 3}
+    whole = {"library": str(toy_delegate), "operators": 3, "share": 0.75, "file": str(toy_delegate)}
+    assert found.runtime["delegate"] == whole
 
 
 def test_a_required_delegate_that_took_nothing_fails(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_version_where_a_release_is_wanted_finds_it(here: Path, capsys: pytest
     capsys.readouterr()
     for line in (["activate"], ["activate", "--dry-run"], ["check"]):
         assert run([line[0], *where, "--release", "1.1.0", *line[1:]]) == 2
-        assert f"Did you mean --release {release}?" in said(capsys)
+        assert f"Did you mean {release}?" in said(capsys)
     assert run(["activate", *where]) == 1
     assert f"edgepack check local:{here}/device" in said(capsys)
 

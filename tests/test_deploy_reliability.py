@@ -13,7 +13,7 @@ from real_sshd import RealSshd
 
 from edgepack.ondevice.agent.failpoints import POINTS
 
-SOON = ("put:writing", "commit:placed", "switch:swapped", "back:intended", "gc:trashed")
+SOON = ("put:writing", "delta:writing", "runtime:unpacking", "record:noted", "switch:swapped", "back:intended")
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def test_an_agent_that_is_killed_leaves_a_whole_release(proving: Proving, point:
 
 
 @pytest.mark.sshd
-@pytest.mark.parametrize("point", some(("put:arrived", "commit:counted", "switch:intended", "settle:begun")))
+@pytest.mark.parametrize("point", some(("delta:staged", "runtime:unpacked", "switch:intended", "settle:begun")))
 def test_a_host_that_is_killed_leaves_a_whole_release(proving: Proving, point: str) -> None:
     """SIGKILL to the host at a named point of the agent: as above, and the next command from anywhere completes."""
     proving.blow(point, "host")
 
 
 @pytest.mark.sshd
-@pytest.mark.parametrize("point", some(("put:writing", "commit:assembled", "switch:swapped")))
+@pytest.mark.parametrize("point", some(("delta:gathered", "runtime:unpacking", "switch:swapped")))
 def test_a_disk_that_fills_leaves_a_whole_release(proving: Proving, point: str, tmp_path: Path) -> None:
     """A disk that is full from a named point on: the active release loads, and a push completes once there is room."""
     if os.geteuid() != 0:

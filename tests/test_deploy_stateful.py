@@ -23,7 +23,13 @@ from edgepack.errors import EdgepackError
 from edgepack.ondevice.agent.failpoints import POINTS
 
 NUMBERS = st.integers(0, 2)
-COMES_BY = {"push": ("put", "commit"), "activate": ("switch", "back"), "rollback": ("switch", "back"), "gc": ("gc",)}
+COMES_BY = {
+    "push": ("put", "commit"),
+    "check": ("record",),
+    "activate": ("switch", "back"),
+    "rollback": ("switch", "back"),
+    "gc": ("gc",),
+}
 DEATHS = [
     (verb, point) for verb, places in COMES_BY.items() for point in POINTS if point.startswith((*places, "settle"))
 ]
@@ -146,6 +152,8 @@ class Life(RuleBasedStateMachine):
         with self.allowed("no-app"):
             status = edgepack.status(app=APP, **self.where)
             goal = status.previous if verb == "rollback" else goal or status.candidate
+            # Whether the verdict was kept when it died is unknown: it may be activated.
+            self.passed |= {status.candidate} if verb == "check" and status.candidate else set()
         self.active |= {goal} if verb in ("activate", "rollback") else set()
         self.ever_active |= {goal} - {None} if verb == "activate" else set()  # type: ignore[arg-type]
         self.order.write_text(json.dumps({"point": point, "victim": "agent"}))
@@ -153,6 +161,8 @@ class Life(RuleBasedStateMachine):
         with contextlib.suppress(EdgepackError):
             if verb == "push":
                 edgepack.push(self.bundles[number], **self.where)
+            elif verb == "check":
+                edgepack.check(app=APP, **self.where)
             elif verb == "activate":
                 edgepack.activate(app=APP, release=goal, unchecked=True, hooks=hooks, **self.where)
             elif verb == "rollback":

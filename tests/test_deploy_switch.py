@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import Device, tiny_bundle
+from deploying import Device, sshd_device, tiny_bundle
+from real_sshd import RealSshd
 
 import edgepack
+from edgepack.cli.render_device import history
 from edgepack.deploy.hooks import Hooks
 from edgepack.documents import ActivateDocument
 from edgepack.errors import EdgepackError, GateFailed, InputError, IntegrityError
@@ -82,6 +84,43 @@ def test_rollback_goes_back_and_forth(device: Device, tmp_path: Path) -> None:
     assert (forth.current, loaded(device)) == (second, second)
     verbs = [entry["verb"] for entry in edgepack.history(**device.where).history]
     assert verbs == ["activate", "activate", "rollback", "rollback"]
+
+
+@pytest.mark.sshd
+def test_history_tells_a_release_s_whole_life(sshd: RealSshd, tmp_path: Path) -> None:
+    """Pushes, checks with their verdict and gcs are in it with who and from where, between the activations."""
+    device = sshd_device(sshd, tmp_path / "device")
+    first, second = (pushed(device, tmp_path, version) for version in ("1.0.0", "2.0.0"))
+    verdict = edgepack.check(**device.where).verdict
+    edgepack.check(dry_run=True, **device.where)
+    for release in (first, second):
+        edgepack.activate(release=release, unchecked=True, **device.where)
+    pushed(device, tmp_path, "3.0.0")
+    edgepack.activate(unchecked=True, **device.where)
+    edgepack.gc(keep=0, dry_run=True, **device.where)
+    assert edgepack.gc(keep=0, **device.where).removed == (first,)
+    edgepack.gc(keep=0, **device.where)  # nothing is left to tell of
+    told = edgepack.history(**device.where)
+    assert [event["verb"] for event in told.events] == ["push", "push", "check", "push", "gc"]
+    assert [event.get("release") for event in told.events][:3] == [first, second, second]
+    assert (told.events[2]["verdict"], told.events[4]["removed"]) == (verdict, [first])
+    assert {entry["origin"] for entry in (*told.events, *told.history)} == {"127.0.0.1"}
+    assert len({entry["by"] for entry in (*told.events, *told.history)}) == 1
+    lines = history(told).splitlines()[-8:]
+    verbs = ["push", "push", "check", "activate", "activate", "push", "activate", "gc"]
+    assert [line.split()[1] for line in lines] == verbs
+    assert all("from 127.0.0.1" in line for line in lines)
+
+
+def test_history_does_not_grow_without_end(here: Device, tmp_path: Path) -> None:
+    """The device keeps the last 200 pushes, checks and gcs of an app; older ones go."""
+    pushed(here, tmp_path, "1.0.0")
+    path = here.root / "apps" / "tiny" / "state.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "events": [{**value["events"][0], "op": number} for number in range(500)]}))
+    release = pushed(here, tmp_path, "2.0.0")
+    events = edgepack.history(**here.where).events
+    assert (len(events), events[0]["op"], events[-1]["release"]) == (200, 301, release)
 
 
 def test_what_was_rolled_back_from_is_the_candidate_no_more(device: Device, tmp_path: Path) -> None:

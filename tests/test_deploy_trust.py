@@ -173,8 +173,10 @@ def test_the_whole_job_works_with_signed_and_newer_bundles(pinned: Pinned) -> No
     hooks = Hooks(after_activate=pinned.hook)
     edgepack.activate(app="tiny", hooks=hooks, **pinned.where)
     assert (pinned.folder / "hooked").exists()
-    deployed = edgepack.deploy(pinned.sshd.address, second, options=pinned.options)
+    deployed = edgepack.deploy(pinned.sshd.address, second, against="current", options=pinned.options)
     assert deployed.activate is not None
+    assert deployed.check is not None
+    assert deployed.check.ratio is not None
     status = edgepack.status(pinned.sshd.address, options=replace(pinned.options, transport="openssh"))
     assert (status.current, status.counter) == (open_bundle(second).release, 2)
     edgepack.rollback(app="tiny", **pinned.where)
@@ -490,12 +492,18 @@ def test_tune_tries_nothing_unsigned_there(pinned: Pinned) -> None:
     assert not pinned.root.exists()
 
 
-def test_looking_and_clearing_up_work_through_the_key(pinned: Pinned) -> None:
-    """A probe, a dry run, a niced check with limits of one's own, the history and gc need nothing but the key."""
+def test_looking_and_clearing_up_work_through_the_key(pinned: Pinned, tmp_path: Path) -> None:
+    """A probe, a dry run, a niced check with limits and samples of one's own, history and gc need but the key."""
     assert edgepack.probe(pinned.sshd.address, options=pinned.options).facts["executable"] == sys.executable
     edgepack.push(pinned.bundle(1), **pinned.where)
     checked = edgepack.check(budget={"p95_ms": 1000.0}, min_runs=12, min_seconds=0.0, nice=5, **pinned.where)
     assert checked.verdict == "pass", checked.reasons
+    samples = tiny_model(tmp_path / "samples").with_suffix(".check.npz")
+    looked = edgepack.check(layers=True, check_set=samples, dry_run=True, **pinned.where)
+    assert looked.evidence is not None
+    assert len(looked.evidence.layers) > 1
+    assert looked.check_set is not None
+    assert looked.check_set["samples"] == 40
     assert edgepack.activate(dry_run=True, **pinned.where).changed
     edgepack.activate(**pinned.where)
     assert [entry["verb"] for entry in edgepack.history(**pinned.where).history] == ["activate"]
@@ -539,9 +547,12 @@ def test_what_was_installed_before_is_not_run(pinned: Pinned) -> None:
     before = pinned.bundle(1, key=None)
     edgepack.push(before, pinned.sshd.address, options=owner)
     refused("unsigned", lambda: edgepack.check(**pinned.where))
+    with connect(pinned.sshd.address, pinned.options) as session:
+        refused("unsigned", lambda: session.request("answer", [b"PK"], 2, app="tiny", release=None, options={}))
     refused("unsigned", lambda: edgepack.activate(unchecked=True, **pinned.where))
     edgepack.activate(pinned.sshd.address, unchecked=True, options=owner)
     edgepack.push(pinned.bundle(2), **pinned.where)
+    refused("unsigned", lambda: edgepack.check(against="current", **pinned.where))
     edgepack.activate(unchecked=True, **pinned.where)
     refused("unsigned", lambda: edgepack.rollback(**pinned.where))
 

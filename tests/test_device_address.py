@@ -20,6 +20,8 @@ NAMES = st.from_regex(r"[a-z0-9_][a-z0-9_.-]{0,20}", fullmatch=True)
         ("ssh://board/", DeviceAddress("ssh", "board")),
         ("root@[fe80::1]:2200", DeviceAddress("ssh", "fe80::1", "root", 2200)),
         ("fe80::1%eth0", DeviceAddress("ssh", "fe80::1%eth0")),
+        ("ssh://pi@[fe80::1%25eth0]:22", DeviceAddress("ssh", "fe80::1%eth0", "pi", 22)),
+        ("ssh://pi@[fe80::1%eth0]", DeviceAddress("ssh", "fe80::1%eth0", "pi")),
         ("me@work@board", DeviceAddress("ssh", "board", "me@work")),
         ("local:", DeviceAddress("local")),
         ("local:/srv/edge pack", DeviceAddress("local", root="/srv/edge pack")),

@@ -48,6 +48,17 @@ def test_include_and_match_count(sshd: RealSshd, client: str, tmp_path: Path) ->
     assert log_in("board", ConnectOptions(ssh_config=config, transport=client)) == b"in\n"  # type: ignore[arg-type]
 
 
+def test_a_program_in_the_configuration_runs_once(sshd: RealSshd, client: str, tmp_path: Path) -> None:
+    """A `Match exec` that rings a bell rings it once for each connection, with either client."""
+    config, bell = tmp_path / "config", tmp_path / "bell"
+    config.write_text(
+        f'Match originalhost board exec "echo rang >>{bell}"\n HostName 127.0.0.1\n Port {sshd.port}\n'
+        f" User {sshd.user}\n IdentityFile {sshd.key}\n UserKnownHostsFile {sshd.known_hosts}\n"
+    )
+    assert log_in("board", ConnectOptions(ssh_config=config, transport=client)) == b"in\n"  # type: ignore[arg-type]
+    assert bell.read_text().split() == ["rang"]
+
+
 def test_a_host_certificate_is_openssh_s(sshd: RealSshd, tmp_path: Path) -> None:
     """Where a certificate authority vouches for a host, openssh believes it; the own client refuses, and says so."""
     keygen = ["ssh-keygen", "-q"]
@@ -176,6 +187,8 @@ def test_a_line_that_stalls_behind_a_jump_host_is_given_up(
     [
         ("pi@[fe80::1%eth0]:2222", "fe80::1%eth0", "[fe80::1%eth0]:2222"),
         ("pi@[::1]", "::1", "::1"),
+        ("pi@[::1]:2222", "::1", "[::1]:2222"),
+        ("ssh://pi@[fe80::1%25eth0]:22", "fe80::1%eth0", "fe80::1%eth0"),
         ("ssh://pi@[2001:db8::7]:22", "2001:db8::7", "2001:db8::7"),
     ],
 )

@@ -76,7 +76,7 @@ def carried(release: FakeRelease, pair: Pair, wheels: dict[str, Path]) -> FakeRe
 @pytest.mark.network
 @pytest.mark.parametrize("pair", marked(list(find_pairs())))
 def test_the_loader_runs_on_every_python_with_every_runtime(pair: Pair, toy_delegate: Path, tmp_path: Path) -> None:
-    """From Python 3.8 to 3.13 a release with its wheels is pushed, measured, verified and asked, delegate and all."""
+    """From Python 3.8 to 3.13 a release with its wheels is pushed, measured (in turns with another one), and asked."""
     python = device_pythons().get(pair.runtime.python)
     if python is None:
         pytest.skip(f"this machine has no Python {pair.runtime.python}")
@@ -91,8 +91,11 @@ def test_the_loader_runs_on_every_python_with_every_runtime(pair: Pair, toy_dele
         for pushed in (release, helped):
             agent.push(pushed)
             agent.activate(pushed)
-        measured = agent.request("measure", app="tiny", release=None, options=QUICK)
+        agent.push(carried(model_release("tiny_float"), pair, wheels))
+        options = {**QUICK, "max_seconds": 1}
+        measured = agent.request("measure", app="tiny", release=None, against="current", options=options)
     assert measured["runs"] >= 20
+    assert len(measured["against"]["latency_ns"]) == measured["runs"]
     runtime = measured["runtime"]
     assert (runtime["package"], runtime["numpy"]) == (pair.runtime.package, pair.numpy.version)
     assert runtime["python"].startswith(pair.runtime.python + ".")

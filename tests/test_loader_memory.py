@@ -104,6 +104,20 @@ def test_a_check_set_for_which_there_is_no_memory_is_not_read(tmp_path: Path, mo
     assert loader.read_check_set(str(path), np)["input/x"].shape == (8388608,)
 
 
+def test_timed_runs_take_no_more_memory_for_their_inputs_than_that(tmp_path: Path) -> None:
+    """However large the samples of a check set are, those that wait for their run are bounded; one there always is."""
+    images = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 1)).astype(np.float32)
+    lay_out(tmp_path, model_release(check={"input/image": images}))
+    body = """
+known = type(model).__init__.__globals__  # the loader's
+check = known["CheckSet"](model, model.release.check_path)
+result = []
+for known["INPUT_BYTES"] in (1 << 20, 10 * 64, 1):
+    result.append(len(check.tensors()))
+"""
+    assert run_program(tmp_path, LOAD + body) == [40, 10, 1]
+
+
 def test_a_measurement_with_a_huge_check_set_ends_in_a_named_error(tmp_path: Path) -> None:
     """The agent passes on what the loader found before it read an array; host and device have the same bound."""
     assert loader.CHECK_SET_LIMIT == checkset.MAX_BYTES == 512 << 20

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.statistics import MIN_RUNS, latency_summary, percentile
+from edgepack.statistics import MIN_RUNS, latency_summary, least_runs, percentile
 
 latencies = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=300)
 
@@ -24,15 +25,33 @@ def test_percentile_follows_loadgen() -> None:
     assert percentile([float(n) for n in range(100, 0, -1)], 90) == 91.0
 
 
-@pytest.mark.parametrize(("p", "runs"), MIN_RUNS.items())
-def test_minimum_runs_are_those_of_early_stopping(p: int, runs: int) -> None:
-    """The table of minimum runs is what LoadGen's binomial rule gives: one run above the percentile, 1 % risk."""
+def test_minimum_runs_are_those_that_loadgen_publishes() -> None:
+    """64 runs for p90 and 662 for p99 are LoadGen's own floors; with no run above a p99, 459 (its server scenario).
 
-    def risk(n: int) -> float:
-        share = p / 100
-        return math.fsum(math.comb(n, k) * (1 - share) ** k * share ** (n - k) for k in (0, 1))
+    Published in mlcommons/endpoints, pull request 417, from loadgen/early_stopping.cc of mlcommons/inference.
+    """
+    assert MIN_RUNS == {50: 11, 90: 64, 95: 130, 99: 662}
+    assert least_runs(99, over=0) == 459
 
-    assert risk(runs) <= 0.01 < risk(runs - 1)
+
+@pytest.mark.parametrize("over", [0, 1, 2, 10])
+@pytest.mark.parametrize("p", MIN_RUNS)
+def test_least_runs_are_the_fewest_that_prove_a_percentile(p: int, over: int) -> None:
+    """By exact binomial sums: so many runs leave less than 1 % of risk, one run fewer leaves more."""
+
+    def risk(n: int) -> Fraction:
+        share = Fraction(p, 100)
+        return sum((math.comb(n, k) * (1 - share) ** k * share ** (n - k) for k in range(over + 1)), Fraction(0))
+
+    runs = least_runs(p, over)
+    assert risk(runs) < Fraction(1, 100) <= risk(runs - 1)
+
+
+@pytest.mark.parametrize(("p", "over"), [(0, 1), (100, 1), (50, -1)])
+def test_no_runs_prove_what_is_no_percentile(p: int, over: int) -> None:
+    """A percentile outside of 1 to 99, or fewer than no runs above it, is an error."""
+    with pytest.raises(ValueError, match="no percentile"):
+        least_runs(p, over)
 
 
 @pytest.mark.parametrize(("p", "runs"), MIN_RUNS.items())

@@ -2,26 +2,32 @@
 
 The rules, in this order:
 
-1. Each limit of the budget is one gate, and each gate says pass, fail or inconclusive with its numbers.
+1. Each limit of the budget is one gate, named like its key; it says pass, fail or inconclusive with its numbers.
 2. A number that a gate needs and that was not measured, or not often enough, makes the gate inconclusive, never pass.
 3. What needs no limit fails by itself: outputs that are no numbers, and a required delegate that took no operator.
-4. Time on a throttled device, and time and memory on an emulated one, say nothing about the device: inconclusive.
+4. A clock that jumped and runs that took no time void all of it: inconclusive, whatever the limits. Time on a
+   throttled or unsteady device, and time and memory on an emulated one, say nothing about the device: inconclusive.
 5. A latency whose first half of runs keeps to the limit and whose second half does not (or the other way round) is
    unstable: inconclusive.
 6. Fewer runs than were asked for are inconclusive; fewer than the release's profile wants are said.
 7. A drop that keeps to the limit by its point estimate alone, while its 95 % upper bound does not, passes with a
    warning.
-8. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
+8. A ratio to the active release is held as :mod:`edgepack.check.ratiogates` says, times as
+   :mod:`edgepack.check.timegates` does.
+9. A limit on parity is held as :mod:`edgepack.check.paritygates` says; more than a rounding is a warning without one.
+10. One gate that fails makes the verdict "fail"; otherwise one that is inconclusive makes it "inconclusive".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgepack.documents import Accuracy
-from edgepack.statistics import DROP_ROUNDING, MIN_RUNS, percentile
+from edgepack.check.paritygates import parity_gates
+from edgepack.check.ratiogates import ratio_gates
+from edgepack.check.timegates import ONCE, latency_gates, once_gates
+from edgepack.documents import Accuracy, Gate, Parity, Ratio
+from edgepack.statistics import DROP_ROUNDING
 from edgepack.target import Budget
 from edgepack.words import settled_by, shown_number
 
@@ -50,7 +56,11 @@ class Measured:
     """What the device measured: latencies in milliseconds in the order of the runs, sizes in bytes.
 
     ``bad_outputs`` counts the samples of the check set (of ``samples``) with an output that is NaN, or infinite where
-    the reference is not. ``throttled`` is None where the device cannot tell.
+    the reference is not. ``throttled`` is None where the device cannot tell, ``throttled_by`` what did it.
+    ``instability`` says in whole sentences why times of these minutes are not the device's own, ``unsound`` what voids
+    the measurement, whatever the budget asks for: a clock that jumped, runs that took no time. ``ratios`` are the
+    latencies over those of a release that ran in turns, one for each statistic. ``delegated_share`` is the share of the
+    model's operators that the delegate took.
     """
 
     latency_ms: tuple[float, ...]
@@ -63,15 +73,14 @@ class Measured:
     samples: int = 0
     bad_outputs: int = 0
     runs_wanted: RunsWanted | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One gate's outcome ("pass", "fail", "inconclusive") and the sentence that says why, with the numbers."""
-
-    name: str
-    outcome: str
-    reason: str
+    instability: tuple[str, ...] = ()
+    unsound: tuple[str, ...] = ()
+    throttled_by: tuple[str, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    parity: Parity | None = None
+    first_ms: float | None = None
+    cold_load_ms: float | None = None
+    delegated_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +102,19 @@ def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | Non
     ``accuracy`` is None without a labelled check set; ``drop_bound`` is the one-sided 95 % upper bound of the paired
     accuracy drop, None where the drop has no interval.
     """
+
+    def untold(shown: str, key: str) -> Gate | None:
+        return _says_nothing(measured, shown, key)
+
     gates = [
         *_sanity_gates(measured),
-        *_latency_gates(measured, budget),
+        *_delegate_gates(measured, budget),
+        *latency_gates(measured.latency_ms, budget, untold),
+        *ratio_gates(measured.ratios, budget, untold),
+        *once_gates({key: getattr(measured, key) for key in ONCE}, budget, untold),
         *_resource_gates(measured, budget),
-        *_accuracy_gates(accuracy, drop_bound, budget),
+        *_accuracy_gates(accuracy, drop_bound, budget, _none(measured, "labels")),
+        *parity_gates(measured.parity, _none(measured, "outputs of the host's"), budget),
     ]
     if not gates:
         runs = len(measured.latency_ms)
@@ -108,7 +125,7 @@ def judge(measured: Measured, accuracy: Accuracy | None, drop_bound: float | Non
 
 
 def _sanity_gates(measured: Measured) -> list[Gate]:
-    gates = []
+    gates = [Gate("measurement", INCONCLUSIVE, reason) for reason in measured.unsound]
     if measured.bad_outputs:
         gates.append(
             Gate(
@@ -122,9 +139,6 @@ def _sanity_gates(measured: Measured) -> list[Gate]:
         gates.append(Gate("runs", INCONCLUSIVE, "Not a single run was measured."))
     elif measured.runs_wanted is not None and len(measured.latency_ms) < measured.runs_wanted.count:
         gates.append(_runs_gate(len(measured.latency_ms), measured.runs_wanted))
-    delegate = measured.delegate
-    if delegate is not None and delegate.required:
-        gates.append(_delegate_gate(delegate))
     return gates
 
 
@@ -133,6 +147,28 @@ def _runs_gate(runs: int, wanted: RunsWanted) -> Gate:
         reason = f"Only {runs:,} of the {wanted.count:,} runs that were asked for fitted (raise --max-seconds)."
         return Gate("runs", INCONCLUSIVE, reason)
     return Gate("runs", PASS, f"Only {runs:,} of the {wanted.count:,} runs that the profile wants fitted.")
+
+
+def _delegate_gates(measured: Measured, budget: Budget) -> list[Gate]:
+    """A required accelerator has to take something, and as much as the budget asks for."""
+    gates = []
+    if measured.delegate is not None and measured.delegate.required:
+        gates.append(_delegate_gate(measured.delegate))
+    if budget.min_delegated_share is not None:
+        gates.append(_share_gate(measured, budget.min_delegated_share))
+    return gates
+
+
+def _share_gate(measured: Measured, least: float) -> Gate:
+    key, share = "min_delegated_share", measured.delegated_share
+    if measured.delegate is None or share is None or not math.isfinite(share):
+        why = "the runtime does not tell it" if measured.delegate else "the target names no delegate"
+        reason = f"The share of operators that a delegate took is not known (at least {least:g} is asked): {why}."
+        return Gate(key, INCONCLUSIVE, reason)
+    shown = f"{measured.delegate.library} took {shown_number(share, 3, least)} of the model's operators"
+    if share >= least:
+        return Gate(key, PASS, f"{shown}, at least {least:g}.")
+    return Gate(key, FAIL, f"{shown}, less than {least:g}.")
 
 
 def _delegate_gate(delegate: DelegateUse) -> Gate:
@@ -144,52 +180,14 @@ def _delegate_gate(delegate: DelegateUse) -> Gate:
     return Gate("delegate", PASS, f"{delegate.library} took {delegate.operators} operators.")
 
 
-def _latency_gates(measured: Measured, budget: Budget) -> list[Gate]:
-    limits = {p: getattr(budget, f"p{p}_ms") for p in MIN_RUNS}
-    return [_latency_gate(measured, p, limit) for p, limit in limits.items() if limit is not None]
-
-
-def _latency_gate(measured: Measured, p: int, limit_ms: float) -> Gate:
-    name, runs, needed = f"p{p} latency", len(measured.latency_ms), MIN_RUNS[p]
-    key = f"p{p}_ms"
-    if runs < needed:
-        reason = f"{name} is not known: {runs} runs were made, {needed} are needed (raise --max-seconds)."
-        return Gate(key, INCONCLUSIVE, reason)
-    if not all(math.isfinite(sample) and sample >= 0 for sample in measured.latency_ms):
-        return Gate(key, INCONCLUSIVE, f"{name} is not known: the device reported latencies that are no times.")
-    value = percentile(measured.latency_ms, p)
-    shown = f"{shown_number(value, 3, limit_ms)} ms"
-    if (untold := _says_nothing(measured, f"{name} was {shown} (limit {limit_ms:g} ms)", key)) is not None:
-        return untold
-    first, second = (percentile(half, p) for half in _halves(measured.latency_ms))
-    if (first <= limit_ms) != (second <= limit_ms):
-        reason = (
-            f"{name} is unstable: {shown_number(first, 3, limit_ms)} ms in the first half of {runs} runs, "
-            f"{shown_number(second, 3, limit_ms)} ms in the second, on both sides of the limit of {limit_ms:g} ms."
-        )
-        return Gate(key, INCONCLUSIVE, reason)
-    return _at_most(key, f"{name} is {shown} over {runs} runs", value, limit_ms, f"{limit_ms:g} ms")
-
-
 def _resource_gates(measured: Measured, budget: Budget) -> list[Gate]:
     gates = []
-    if budget.load_ms is not None:
-        gates.append(_load_gate(measured, budget.load_ms))
     if budget.peak_rss_bytes is not None:
         gates.append(_memory_gate(measured, budget.peak_rss_bytes))
     if budget.model_bytes is not None:
         size, limit = measured.model_bytes, budget.model_bytes
         gates.append(_at_most("model_bytes", f"The model has {size:,} bytes", size, limit, f"{limit:,} bytes"))
     return gates
-
-
-def _load_gate(measured: Measured, limit_ms: float) -> Gate:
-    value = measured.load_ms
-    if value is None or not math.isfinite(value):
-        return Gate("load_ms", INCONCLUSIVE, f"The time to load was not measured (limit {limit_ms:g} ms).")
-    shown = f"{shown_number(value, 1, limit_ms)} ms"
-    untold = _says_nothing(measured, f"Loading took {shown} (limit {limit_ms:g} ms)", "load_ms")
-    return untold or _at_most("load_ms", f"Loading takes {shown}", value, limit_ms, f"{limit_ms:g} ms")
 
 
 def _memory_gate(measured: Measured, limit: int) -> Gate:
@@ -202,23 +200,30 @@ def _memory_gate(measured: Measured, limit: int) -> Gate:
     return _at_most("peak_rss_bytes", f"Peak memory is {value:,} bytes", value, limit, f"{limit:,} bytes")
 
 
-def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget) -> list[Gate]:
+def _accuracy_gates(accuracy: Accuracy | None, bound: float | None, budget: Budget, why_none: str) -> list[Gate]:
     gates = []
     limit = budget.max_accuracy_drop
     if limit is not None:
-        gate = _drop_gate(accuracy, bound, limit, confident=budget.gate == "confident")
+        gate = _drop_gate(accuracy, bound, limit, why_none, confident=budget.gate == "confident")
         gates.append(gate)
         if gate.outcome == PASS and accuracy is not None and bound is not None and bound > limit + DROP_ROUNDING:
             gates.append(Gate("accuracy_samples", PASS, _unsettled(accuracy, bound, limit)))
     if budget.min_accuracy is not None:
-        gates.append(_floor_gate(accuracy, budget.min_accuracy))
+        gates.append(_floor_gate(accuracy, budget.min_accuracy, why_none))
     return gates
 
 
-def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, *, confident: bool) -> Gate:
+def _none(measured: Measured, what: str) -> str:
+    """Why there is nothing to hold the device's outputs against, where there is nothing."""
+    if measured.bad_outputs:
+        return "some of the device's outputs are no numbers"
+    return f"the {measured.samples} samples asked have no {what}" if measured.samples else "there is no check set"
+
+
+def _drop_gate(accuracy: Accuracy | None, bound: float | None, limit: float, why_none: str, *, confident: bool) -> Gate:
     key = "max_accuracy_drop"
     if accuracy is None or accuracy.samples < 1:
-        reason = f"The accuracy drop is not known (limit {limit:g}): the release carries no labelled check set."
+        reason = f"The accuracy drop is not known (limit {limit:g}): {why_none}."
         return Gate(key, INCONCLUSIVE, reason)
     if accuracy.drop is None or not math.isfinite(accuracy.drop):
         reason = f"The accuracy drop is not known (limit {limit:g}): the check set holds no outputs of the float model."
@@ -254,9 +259,9 @@ def _unsettled(accuracy: Accuracy, bound: float, limit: float) -> str:
     )
 
 
-def _floor_gate(accuracy: Accuracy | None, floor: float) -> Gate:
+def _floor_gate(accuracy: Accuracy | None, floor: float, why_none: str) -> Gate:
     if accuracy is None or accuracy.samples < 1 or not math.isfinite(accuracy.quantized):
-        reason = f"Accuracy is not known (at least {floor:g} is asked): the release carries no labelled check set."
+        reason = f"Accuracy is not known (at least {floor:g} is asked): {why_none}."
         return Gate("min_accuracy", INCONCLUSIVE, reason)
     value = shown_number(round(accuracy.quantized, 9), 4, floor)
     shown = f"{accuracy.metric} is {value} over {accuracy.samples} samples"
@@ -274,7 +279,11 @@ def _says_nothing(measured: Measured, shown: str, key: str) -> Gate | None:
         reason = f"{shown} on an emulated device, which says nothing about a real one."
         return Gate(key, INCONCLUSIVE, reason)
     if measured.throttled:
-        return Gate(key, INCONCLUSIVE, f"{shown} while the device was throttled: cool it or feed it, then check again.")
+        by = f" ({', '.join(measured.throttled_by)})" if measured.throttled_by else ""
+        reason = f"{shown} while the device was throttled{by}: cool it or feed it, then check again."
+        return Gate(key, INCONCLUSIVE, reason)
+    if measured.instability:
+        return Gate(key, INCONCLUSIVE, f"{shown} on an unsteady device. {' '.join(measured.instability)}")
     return None
 
 
@@ -283,8 +292,3 @@ def _at_most(key: str, shown: str, value: float, limit: float, limit_text: str) 
     if value <= limit:
         return Gate(key, PASS, f"{shown}, within {limit_text}.")
     return Gate(key, FAIL, f"{shown}, more than {limit_text}.")
-
-
-def _halves(samples: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-    middle = len(samples) // 2
-    return samples[:middle], samples[middle:]

@@ -19,6 +19,11 @@ def system_names(incomplete: str) -> list[str]:
     return [name for name in SYSTEMS if name.startswith(incomplete)]
 
 
+def against_names(incomplete: str) -> list[str]:
+    """The one word that ``--against`` knows; release ids lie on the device."""
+    return [name for name in ("current",) if name.startswith(incomplete)]
+
+
 def device_names(incomplete: str) -> list[str]:
     """The hosts of ~/.ssh/config (patterns left out) and ``local:``, where they start with what was typed."""
     config = Path.home() / ".ssh" / "config"

@@ -18,12 +18,14 @@ from edgepack.cli.bundles import (
     WithoutRuntimeOption,
 )
 from edgepack.cli.devices import (
+    AgainstOption,
     BudgetOption,
     DeviceArgument,
     MaxSecondsOption,
     MinRunsOption,
     MinSecondsOption,
     NiceOption,
+    RetryWhenCoolOption,
 )
 from edgepack.cli.lazy import Table
 from edgepack.cli.model import (
@@ -67,6 +69,8 @@ def add_commands(table: Table) -> None:
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
         nice: NiceOption = 0,
+        retry_when_cool: RetryWhenCoolOption = False,
+        against: AgainstOption = None,
         unchecked: Annotated[
             bool, typer.Option("--unchecked", help="Activate whatever the check says; the history says so.")
         ] = False,
@@ -101,6 +105,8 @@ def add_commands(table: Table) -> None:
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             nice=nice,
+            retry_when_cool=retry_when_cool,
+            against=against,
             unchecked=unchecked,
             sign=sign,
             counter=counter,

@@ -9,9 +9,9 @@ import typer
 
 from edgepack.cli import render_device
 from edgepack.cli.bundles import AllowedSignersOption
-from edgepack.cli.complete import device_names
+from edgepack.cli.complete import against_names, device_names
 from edgepack.cli.lazy import Table
-from edgepack.cli.model import MetricOption
+from edgepack.cli.model import JunitOption, MarkdownOption, MetricOption, ReportOption
 from edgepack.cli.output import write_document
 from edgepack.cli.verb import Run, verb
 from edgepack.errors import InputError
@@ -41,8 +41,37 @@ MinSecondsOption = Annotated[float | None, typer.Option("--min-seconds", min=0.0
 MaxSecondsOption = Annotated[
     float | None, typer.Option("--max-seconds", min=0.1, help="Stop measuring after this time.")
 ]
+LayersOption = Annotated[
+    bool, typer.Option("--layers", help="Compare device and host layer by layer, also where their outputs agree.")
+]
+LayersOfOption = Annotated[
+    Path | None,
+    typer.Option("--layers-of", metavar="MODEL.tflite", help="Hold the device's layers against this model's."),
+]
+StreamedSetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--check-set", metavar="SAMPLES", help="Samples of this machine, sent in pieces [those of the release]."
+    ),
+]
 NiceOption = Annotated[
     int, typer.Option("--nice", min=0, max=19, help="Measure at this niceness, after what else the device does.")
+]
+RetryWhenCoolOption = Annotated[
+    bool,
+    typer.Option("--retry-when-cool", help="Where the device was throttled, wait until it is cool and measure again."),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="current|ID",
+        help="Run another release in turns, and tell the ratio.",
+        autocompletion=against_names,
+    ),
+]
+RandomInputsOption = Annotated[
+    bool, typer.Option("--random-inputs", help="Time the model on random inputs, not on the check set's.")
 ]
 
 
@@ -116,18 +145,26 @@ def _add_push_and_check(table: Table) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Also write the document here.")
         ] = None,
+        report_file: ReportOption = None,
+        junit: JunitOption = None,
+        markdown: MarkdownOption = None,
         metric: MetricOption = "top1",
         budget: BudgetOption = None,
         min_runs: MinRunsOption = None,
         min_seconds: MinSecondsOption = None,
         max_seconds: MaxSecondsOption = None,
         nice: NiceOption = 0,
+        layers: LayersOption = False,
+        layers_of: LayersOfOption = None,
+        retry_when_cool: RetryWhenCoolOption = False,
+        random_inputs: RandomInputsOption = False,
+        against: AgainstOption = None,
+        check_set: StreamedSetOption = None,
     ) -> int:
         """Measure latency, memory and accuracy on the device, and give a verdict: exit 0, 1 or 3."""
         from edgepack import check as check_release
 
-        if output is not None:
-            check_output(output, "what `check -o` writes", lambda path: is_document(path, "verdict", "reasons"))
+        _check_places(output, report_file, junit, markdown)
         document = check_release(
             device,
             app=run.app_name,
@@ -139,16 +176,39 @@ def _add_push_and_check(table: Table) -> None:
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             nice=nice,
+            layers=layers,
+            layers_of=layers_of,
+            retry_when_cool=retry_when_cool,
+            random_inputs=random_inputs,
+            against=against,
+            check_set=check_set,
+            preprocessing=run.project.samples if run.project and check_set else None,
             dry_run=run.dry_run,
             report=run.report,
         )
         if output is not None:
             write_document(output, document)
+        if report_file is not None or junit is not None or markdown is not None:
+            from edgepack.report import write_reports
+
+            write_reports(document, report_file, junit, markdown)
         return run.answer(
             document,
             render_device.checked(document, dry_run=run.dry_run),
             render_device.EXIT_CODE_OF_VERDICT[document.verdict],
         )
+
+
+def _check_places(output: Path | None, page: Path | None, junit: Path | None, markdown: Path | None) -> None:
+    """Refuse places that cannot be written to before the device is called. Raises InputError "bad-output"."""
+    if output is not None:
+        check_output(output, "what `check -o` writes", lambda path: is_document(path, "verdict", "reasons"))
+    if page is not None or junit is not None or markdown is not None:
+        from edgepack.report import check_report_places, refuse_shared
+
+        check_report_places(page, junit, markdown)
+        named = (("--output", output), ("--report", page), ("--junit", junit), ("--markdown", markdown))
+        refuse_shared((option, place) for option, place in named if place is not None)
 
 
 def _add_switching_commands(table: Table) -> None:

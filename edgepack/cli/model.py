@@ -60,6 +60,12 @@ ResamplesOption = Annotated[
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="OUT.html", help="Also write one offline page that shows it all.")
 ]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="OUT.xml", help="Also write the gates of a check as JUnit's XML.")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="OUT.md", help="Also write a check's summary for a job's page.")
+]
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="MODEL", help="SavedModel folder, .keras, .h5 or float .tflite.")
 ]
@@ -150,19 +156,25 @@ def _add_report(table: Table) -> None:
         document: Annotated[
             str,
             typer.Argument(
-                metavar="FILE.json", help="What `quantize --json` or `tune --json` printed; - is standard input."
+                metavar="FILE.json", help="What `--json` of quantize, tune or check printed; - is standard input."
             ),
         ],
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="OUT.html", help="Where to write the page.")
         ] = None,
+        junit: JunitOption = None,
+        markdown: MarkdownOption = None,
     ) -> int:
-        """Make one offline HTML page from what quantize or tune found."""
+        """Make one offline HTML page from what quantize, tune or check found, and summaries of a check for CI."""
         from edgepack import report as write_report
 
-        made = write_report(document, output=required(output, "-o/--output"), dry_run=run.dry_run)
+        if junit is None and markdown is None:
+            required(output, "-o/--output")
+        made = write_report(document, output=output, junit=junit, markdown=markdown, dry_run=run.dry_run)
         done = "would write" if run.dry_run else "wrote"
-        return run.answer(made, f"{done} {made.path} ({size(made.bytes)})")
+        told = [f"{done} {made.path} ({size(made.bytes)})"] if made.path else []
+        told += [f"{done} {path}" for path in (made.junit, made.markdown) if path]
+        return run.answer(made, "\n".join(told))
 
 
 def _refuse_unmeasured(given: dict[str, object]) -> None:

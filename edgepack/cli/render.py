@@ -108,7 +108,9 @@ def _nothing_written(dry_run: bool) -> list[list[str]]:
 def accuracy(value: documents.Accuracy) -> str:
     """``top1 0.9000 → 0.9025, drop -0.0025 [-0.0100, +0.0050] over 400 samples``."""
     if value.reference is None or value.drop is None:
-        return f"{value.metric} {value.quantized:.4f} over {value.samples} samples (no reference)"
+        own = value.quantized_interval
+        sure = f" [{own.low:.4f}, {own.high:.4f}]" if own else ""
+        return f"{value.metric} {value.quantized:.4f}{sure} over {value.samples} samples (no reference)"
     interval = f" [{value.interval.low:+.4f}, {value.interval.high:+.4f}]" if value.interval else ""
     moves = "grows by" if value.smaller_is_better else "drop"
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,14 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
         *(["", reason] for reason in document.reasons),
         ["release", f"{document.app} {document.release}"],
         ["latency", _percentiles(document.latency_ms)],
-        ["load", milliseconds(document.load_ms)],
+        *([["against", against(document.ratio)]] if document.ratio else []),
+        ["load", _loading(document)],
         ["peak memory", size(document.peak_rss_bytes)],
         [
             "accuracy",
             "not measured: no labelled check set" if document.accuracy is None else accuracy(document.accuracy),
         ],
+        *([["check set", _streamed(document.check_set)]] if document.check_set else []),
         ["parity", "not measured: no check set" if document.parity is None else parity(document.parity)],
         ["device", _device(document.device)],
         [
@@ -58,6 +61,13 @@ def checked(document: documents.CheckDocument, *, dry_run: bool = False) -> str:
         ["conditions", _conditions(document.conditions)],
     ]
     return table(rows)
+
+
+def _loading(document: documents.CheckDocument) -> str:
+    """With warm file caches, and what more is known of the start."""
+    more = (("from the disk", document.cold_load_ms), ("the first run", document.first_ms))
+    told = (f"{name} {milliseconds(value)}" for name, value in more if value is not None)
+    return ", ".join([milliseconds(document.load_ms), *told])
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
@@ -81,10 +91,28 @@ def _percentiles(latency: documents.LatencyMs) -> str:
     return f"{', '.join(shown)} over {latency.n} runs"
 
 
+def against(ratio: documents.Ratio) -> str:
+    """How the release compares with the one that ran in turns with it."""
+    between = f"{ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f}, {ratio.pairs} pairs of blocks"
+    return f"{ratio.statistic} is {ratio.estimate:.3f} times that of {ratio.release} ({between})"
+
+
 def parity(value: documents.Parity) -> str:
     """The device's outputs against the host's."""
     agreement = "" if value.top1_agreement is None else f"top-1 agrees on {value.top1_agreement:.2%}, "
-    return f"{agreement}largest difference {value.max_abs_error:.3g} over {value.samples} samples"
+    steps = "" if value.max_steps is None else f" ({value.max_steps:g} quantization steps)"
+    layer = f"; the first layer that differs is {value.diverging}" if value.diverging else ""
+    cause = f"; {value.cause}" if value.cause else ""
+    apart = f"largest difference {value.max_abs_error:.3g}{steps} over {value.samples} samples"
+    return f"{agreement}{apart}{layer}{cause}"
+
+
+def _streamed(told: Mapping[str, Any]) -> str:
+    """What went over the line of a set that is not the release's own."""
+    return (
+        f"{told.get('samples', 0):,} samples of {told.get('name')} in {told.get('pieces')} pieces:"
+        f" {size(told.get('sent_bytes'))} sent, {size(told.get('received_bytes'))} came back"
+    )
 
 
 def _device(device: Mapping[str, Any]) -> str:
@@ -151,19 +179,36 @@ def trusted(document: documents.TrustDocument, *, dry_run: bool) -> str:
 
 
 def history(document: documents.HistoryDocument) -> str:
-    """What was activated and rolled back."""
+    """What was pushed, checked, activated, rolled back and collected, oldest first."""
+    # Merged, not sorted: a device's clock jumps, and what happened one after the other stays so.
+    entries = heapq.merge(document.history, map(_as_entry, document.events), key=lambda entry: str(entry.get("at")))
     rows = [
-        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")]
-        + [", ".join(filter(None, ["unchecked" if entry.get("unchecked") else "", _evidence(entry)]))]
-        for entry in document.history
+        [str(entry.get(key) or "—") for key in ("at", "verb", "from", "to", "outcome", "by")] + [_remarks(entry)]
+        for entry in entries
     ]
     if document.state_broken:
         return _STATE_BROKEN
     return (
         table(rows, ["at", "what", "from", "to", "outcome", "by", ""])
         if rows
-        else printable(f"{document.app}: no activation yet.")
+        else printable(f"{document.app}: nothing happened yet.")
     )
+
+
+def _as_entry(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A push, a check or a gc in the columns of an activation."""
+    outcome = event.get("verdict") or ("there already" if event.get("already") else "done")
+    if event.get("verb") == "gc":
+        freed = event.get("bytes")
+        outcome = (
+            f"removed {event.get('releases')}, freed {size(freed) if isinstance(freed, int) else 'an unknown size'}"
+        )
+    return {**event, "to": event.get("release"), "outcome": outcome}
+
+
+def _remarks(entry: Mapping[str, Any]) -> str:
+    origin = f"from {entry['origin']}" if entry.get("origin") else ""
+    return ", ".join(filter(None, [origin, "unchecked" if entry.get("unchecked") else "", _evidence(entry)]))
 
 
 def _evidence(entry: Mapping[str, Any]) -> str:

@@ -194,7 +194,7 @@ def verb(
             given = {key: values.pop(key) for key in shared}
             if device:
                 given["root_gives_way"] = _from_environment(context, "root")
-            _refuse_shared_output(given.get("events"), values.get("output"), values.get("report_file"))
+            _refuse_shared_output(given.get("events"), values)
             with _run(given, device=device) as run:
                 try:
                     return command(run, **values)
@@ -260,9 +260,11 @@ def _run(given: dict[str, Any], *, device: bool) -> Iterator[Run]:
         )
 
 
-def _refuse_shared_output(events: Path | None, output: Path | None, page: Path | None) -> None:
+def _refuse_shared_output(events: Path | None, values: Mapping[str, Any]) -> None:
     """One file cannot hold what happens and what comes of it; the later would be written over the earlier."""
-    for option, place in (("--output", output), ("--report", page)):
+    named = {"output": "--output", "report_file": "--report", "junit": "--junit", "markdown": "--markdown"}
+    for key, option in named.items():
+        place: Path | None = values.get(key)
         if events is not None and place is not None and events.resolve() == place.resolve():
             raise InputError(
                 "bad-output", f"{place} is named by --events and by {option}.", hint="Name a file for each of them."

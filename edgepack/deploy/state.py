@@ -34,10 +34,17 @@ def status(
 def history(
     device: str | DeviceAddress | Session, *, app: str | None = None, options: ConnectOptions | None = None
 ) -> HistoryDocument:
-    """Every activation and rollback that the device remembers (200 of them), oldest first. Raises as :func:`status`."""
+    """Every activation and rollback that the device remembers (200 of them), oldest first, and as many other events.
+
+    Those are pushes, checks and gcs; a device that was pinned by an older edgepack tells none. Raises as
+    :func:`status`.
+    """
     found = _status(device, app, options)
     return HistoryDocument(
-        app=found["app"], history=tuple(found.get("history") or ()), state_broken=found.get("state_broken") is True
+        app=found["app"],
+        history=tuple(found.get("history") or ()),
+        state_broken=found.get("state_broken") is True,
+        events=tuple(event for event in found.get("events") or () if isinstance(event, Mapping)),
     )
 
 

@@ -47,6 +47,8 @@ class DeviceAddress:
             rest = rest.removesuffix("/")
         user, at, place = rest.rpartition("@")
         host, port = _split_port(place, text)
+        if scheme == "ssh" and marked and ":" in host:
+            host = host.replace("%25", "%", 1)  # how a URL writes the zone of an IPv6 address (RFC 6874)
         if at and not user:
             raise _bad(text, "nothing stands before the @")
         for part, value in (("user", user), ("host", host)):

@@ -27,14 +27,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import gc
+import glob
 import hashlib
 import importlib
 import importlib.util
 import io
 import json
+import math
+import operator
 import os
+import queue
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -42,7 +48,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHUNK = 1024 * 1024
@@ -54,17 +60,47 @@ PUSH_HINT = "Push the bundle again."
 MEMORY_HINT = "Stop other programs on the device, or take a smaller model."
 CHECK_SET_LIMIT = 512 * 1024 * 1024
 CHECK_SET_DIRECTORY_LIMIT = 256 * 1024
+# Timed runs take their inputs from so many batches, in memory before the first of them.
+INPUT_BATCHES = 256
+INPUT_BYTES = 32 * 1024 * 1024
+RANDOM_BATCHES = 8
 CHECK_SET_HINT = "Build the bundle again, with a check set made for this model."
+KEEP_HINT = "Take a newer tflite-runtime or ai-edge-litert for this target, to look at its layers."
 RELOAD_HINT = "Load the model again: edgepack_device.load(app)."
 
-# Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until the medians of three
-# windows in a row agree, and ends at the latest after this share of the time for measuring.
-WARMUP_WINDOW_S = 0.05
-WARMUP_WINDOW_RUNS = 5
-WARMUP_AGREEMENT = 0.03
+# Warm-up: a fixed number of runs is unsafe (Barrett et al., arXiv 1602.00602), so it goes on until its own times show
+# where it ended (settled_at), and ends at the latest after this share of the time for measuring. A governor takes tens
+# of milliseconds to raise the clock, however many runs that are.
+WARMUP_BATCH = 5
+WARMUP_BATCHES = 8
+WARMUP_AGREEMENT = math.log(1.03)
+WARMUP_LEAST_S = 0.15
 WARMUP_SHARE = 0.25
+WARMUP_LIMIT = 4_000
+# With the warm-up's, 54,000 times of nine digits at most: less than 1 MB on the wire.
+KEPT_RUNS = 50_000
 MAX_RUNS = 200_000
 PROGRESS_INTERVAL_S = 0.25
+SAMPLE_INTERVAL_S = 0.5
+SAMPLE_COST = 100
+SERIES_LIMIT = 1000
+# What adjtimex(2) slews in a minute is a tenth of it.
+CLOCK_JUMP_S = 0.3
+MAPS_LIMIT = 4 * CHUNK
+# A Raspberry Pi slows down from 80 °C on, and at 60 °C already (bit 3) where its case is small:
+# https://www.raspberrypi.com/documentation/computers/raspberry-pi.html#frequency-management-and-thermal-control
+COOL_C = 55.0
+COOL_LOOK_S = 2.0
+COOL_LOOKS = 15
+COOL_FALL_C = 0.5
+# The bits 0 to 3 of get_throttled: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+THROTTLED_BITS = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
+HEX = r"(?:0x)?[0-9a-fA-F]{1,8}"
+# What is kept of a model's tensors, for a look at its layers.
+KEPT_BYTES = 32 * 1024 * 1024
+KEPT_ROWS = 8
+USUAL_RUNS = 3  # what a run takes, so that the agent can say how many make a turn
+SETTLING_S = 0.005  # at the beginning of each turn: caches and clock are those of the other process
 
 
 class LoaderError(Exception):
@@ -340,18 +376,25 @@ def load_delegate(runtime: Any, target: Mapping[str, Any]) -> Tuple[List[Any], O
 
 
 def open_interpreter(
-    release: Release, runtime: Any, threads: Optional[int], delegates: List[Any]
+    release: Release, runtime: Any, threads: Optional[int], delegates: List[Any], keep: bool = False
 ) -> Tuple[Any, Optional[int]]:
     """An interpreter, and how many operators the delegates took.
 
     What the runtime refuses is LoaderError "runtime-refused". The operators are counted before the tensors are
-    allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left.
+    allocated, because that is when the runtime's own XNNPACK takes what the target's delegate left. With ``keep`` every
+    tensor can be read after a run: the runtime's plain kernels compute them, one by one.
     """
     try:
-        interpreter = runtime.Interpreter(
-            model_path=release.model_path, num_threads=threads, experimental_delegates=delegates or None
-        )
+        options: Dict[str, Any] = {"experimental_delegates": delegates or None}
+        if keep:
+            plain = runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options = {"experimental_op_resolver_type": plain, "experimental_preserve_all_tensors": True}
+        interpreter = runtime.Interpreter(model_path=release.model_path, num_threads=threads, **options)
         return interpreter, count_delegated(interpreter)
+    except (AttributeError, TypeError) as error:
+        if not keep:
+            raise
+        raise LoaderError("runtime-refused", f"This runtime keeps no tensors: {error}.", KEEP_HINT) from None
     except (ValueError, RuntimeError, ImportError, MemoryError) as error:
         raise refused(runtime, error) from None
 
@@ -423,7 +466,13 @@ def refused(runtime: Any, error: Exception) -> LoaderError:
 
 
 def count_delegated(interpreter: Any) -> Optional[int]:
-    """How many of the model's operators delegates took; None where the runtime does not tell.
+    """How many of the model's operators delegates took; None where the runtime does not tell."""
+    counted = count_operators(interpreter)
+    return counted[0] if counted else None
+
+
+def count_operators(interpreter: Any) -> Optional[Tuple[int, int]]:
+    """(operators that delegates took, operators of the model); None where the runtime does not tell.
 
     A delegate adds nodes that make tensors which nodes before them (the replaced ones) make as well.
     """
@@ -433,14 +482,16 @@ def count_delegated(interpreter: Any) -> Optional[int]:
         return None
     makers: Dict[int, Tuple[int, List[int]]] = {}
     taken = set()
+    total = 0
     for node in nodes:
         outputs = [int(i) for i in node["outputs"]]
         inputs = [int(i) for i in node["inputs"]]
         if outputs and all(i in makers for i in outputs):
             taken |= upstream(makers, outputs, set(inputs))
         else:
+            total += 1
             makers.update({i: (int(node["index"]), inputs) for i in outputs})
-    return len(taken)
+    return len(taken), total
 
 
 def upstream(makers: Mapping[int, Tuple[int, List[int]]], outputs: List[int], inputs: Any) -> Any:
@@ -600,10 +651,13 @@ class Model:
 
     ``inputs`` and ``outputs`` describe its tensors (:class:`TensorInfo`). ``threads`` is how many the runtime may use
     (None: as the target profile says), ``cautious`` refuses a model for which memory is short instead of trying (swap
-    may help, slowly). Raises :class:`LoaderError` where the release is damaged or cannot run here.
+    may help, slowly), ``keep`` lets all tensors be read (:meth:`kept`), without delegates and several times slower.
+    Raises :class:`LoaderError` where the release is damaged or cannot run here.
     """
 
-    def __init__(self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False) -> None:
+    def __init__(
+        self, folder: str = HERE, threads: Optional[int] = None, cautious: bool = False, keep: bool = False
+    ) -> None:
         self.release = Release(folder)
         self._let_go = hold(self, self.release.folder)
         started = time.perf_counter()
@@ -612,8 +666,8 @@ class Model:
         self.import_ms = (imported - started) * 1e3
         self.release.verify_model()
         self.threads = threads or self.release.threads
-        delegates, self.delegate = load_delegate(runtime, self.release.target)
-        self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates)
+        delegates, self.delegate = ([], None) if keep else load_delegate(runtime, self.release.target)
+        self._interpreter, self._delegated = open_interpreter(self.release, runtime, self.threads, delegates, keep)
         looking = time.perf_counter()
         if cautious:
             require_memory(needed_bytes(self._interpreter), memory_available())
@@ -708,6 +762,21 @@ class Model:
             "library": wanted["library"],
             "operators": self._delegated if self.delegate else 0,
         }
+
+    def operators(self) -> Optional[Dict[str, int]]:
+        """How many operators the model has, and how many of them XNNPACK, which the runtime brings, took."""
+        counted = count_operators(self._opened())
+        return counted and {"total": counted[1], "xnnpack": counted[0] - (self._delegated or 0)}
+
+    def delegate_use(self) -> Optional[Dict[str, Any]]:
+        """:meth:`delegate_info`, the share of the operators that it took, and the library's file (it has a version)."""
+        info, counted = self.delegate_info(), self.operators()
+        if info is None:
+            return None
+        share = info["operators"] / counted["total"] if counted and info["operators"] is not None else None
+        name = re.escape(os.path.basename(str(info["library"])))
+        mapped = re.findall(rf"(/.*/{name}.*)$", read_text("/proc/self/maps", MAPS_LIMIT), re.MULTILINE)
+        return {**info, "share": share, "file": mapped[0] if mapped else None}
 
     def zeros(self) -> List[Any]:
         """One zero tensor per input, in the model's own dtypes and current shapes."""
@@ -849,6 +918,21 @@ class Model:
         """Sets the inputs without running; only the measurement uses it, which is alone with the model."""
         for info, tensor in zip(self.inputs, tensors):
             self._interpreter.set_tensor(info.index, tensor)
+
+    def kept(self) -> Iterator[Tuple[int, Any]]:
+        """After a run with ``keep``: index and content of what each operator made, in order.
+
+        Without what holds nothing: an output that nobody reads. Where a kernel works in place, as ADD does in some
+        runtimes, its input holds what it made.
+        """
+        indices = [int(i) for node in self._interpreter._get_ops_details() for i in node["outputs"]]
+        for index in dict.fromkeys(i for i in indices if i >= 0):
+            with contextlib.suppress(ValueError):
+                yield index, self._interpreter.get_tensor(index)
+
+    def kept_bytes(self) -> int:
+        """What all tensors together take, in bytes; sizes that the model leaves open count as they are now."""
+        return sum(tensor_bytes(tensor) for tensor in self._interpreter.get_tensor_details())
 
     def bare_invoke(self) -> Callable[[], None]:
         """The interpreter's own ``invoke``, so that nothing of edgepack is inside the time that is measured."""
@@ -1050,13 +1134,51 @@ def serve_worker(threads: Optional[int]) -> int:
 # ------------------------------------------------------------------------------------------ the device's conditions
 
 
-def read_text(path: str) -> str:
-    """A small text file of the system; empty where it cannot be read."""
+def read_text(path: str, limit: int = 65536) -> str:
+    """A text file of the system, so many bytes of it at most; empty where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(65536).decode("utf-8", "replace").replace("\0", "").strip()
+            return file.read(limit).decode("utf-8", "replace").replace("\0", "").strip()
     except OSError:
         return ""
+
+
+def system_roots() -> List[str]:
+    """Where the kernel's ``sys`` and ``proc`` lie; under qemu-user those of ``/`` would be the host's.
+
+    ``EDGEPACK_EXTRA_SYSTEM`` names one more place, for tests and for boards that tell elsewhere. What lies there is
+    added to what the kernel tells: it can make a device hotter and throttled, never cooler.
+    """
+    extra = os.environ.get("EDGEPACK_EXTRA_SYSTEM")
+    return ([] if is_emulated() else ["/"]) + ([extra] if extra else [])
+
+
+def system_texts(pattern: str) -> Dict[str, str]:
+    """What the kernel tells in the files of a pattern such as ``sys/class/thermal/thermal_zone*/temp``, by path."""
+    paths = [path for root in system_roots() for path in sorted(glob.glob(os.path.join(root, pattern)))]
+    return {path: text for path, text in ((path, read_text(path)) for path in paths) if text}
+
+
+def system_numbers(pattern: str) -> List[int]:
+    """The whole numbers among :func:`system_texts`."""
+    return [int(text) for text in system_texts(pattern).values() if re.fullmatch(r"-?\d{1,18}", text)]
+
+
+@functools.lru_cache(maxsize=1)
+def find_vcgencmd() -> Optional[str]:
+    """A Raspberry Pi's program that asks the firmware; none where there is none."""
+    folders = os.environ.get("PATH", "") + ":/usr/bin:/opt/vc/bin"
+    return None if is_emulated() else shutil.which("vcgencmd", path=folders)
+
+
+def ask_vcgencmd(*words: str) -> str:
+    """What a Raspberry Pi's firmware answers after the ``=``; empty where there is none to ask."""
+    program = find_vcgencmd()
+    if program:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            answer = subprocess.run([program, *words], stdout=subprocess.PIPE, timeout=5, check=False)
+            return answer.stdout.decode("ascii", "replace").strip().rpartition("=")[2]
+    return ""
 
 
 def throttled_bits() -> Optional[int]:
@@ -1064,42 +1186,94 @@ def throttled_bits() -> Optional[int]:
 
     https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
     """
-    text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
-    if not text and shutil.which("vcgencmd"):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            answer = subprocess.run(["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, timeout=5, check=False)
-            text = answer.stdout.decode("ascii", "replace").strip().rpartition("=")[2]
-    try:
-        return int(text, 16)
-    except ValueError:
-        return None
+    texts = list(system_texts("sys/devices/platform/soc/soc:firmware/get_throttled").values())
+    found = [int(text, 16) for text in texts or [ask_vcgencmd("get_throttled")] if re.fullmatch(HEX, text)]
+    return functools.reduce(operator.or_, found) if found else None
 
 
 def throttle_count() -> Optional[int]:
     """How often an x86 CPU has throttled since boot, over its cores; None on other devices."""
-    base, counts = "/sys/devices/system/cpu", []
-    for name in os.listdir(base) if os.path.isdir(base) else []:
-        text = read_text(f"{base}/{name}/thermal_throttle/core_throttle_count")
-        if text.isdigit():
-            counts.append(int(text))
+    counts = system_numbers("sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
     return sum(counts) if counts else None
+
+
+def cooling_state() -> Optional[int]:
+    """How far the kernel holds the CPU's clock down against heat (0: not at all); None where it does not tell.
+
+    https://docs.kernel.org/driver-api/thermal/cpu-cooling-api.html: ``cpufreq-…`` and ``thermal-cpufreq-…`` lower the
+    clock of a CPU, ``Processor`` is ACPI's; a fan is no throttle.
+    """
+    types = system_texts("sys/class/thermal/cooling_device*/type")
+    slowing = [os.path.dirname(path) for path, kind in types.items() if "cpufreq" in kind or kind == "Processor"]
+    states = [int(text) for text in (read_text(f"{folder}/cur_state") for folder in slowing) if text.isdigit()]
+    return max(states) if states else None
+
+
+def under_voltage() -> Optional[bool]:
+    """Whether a Raspberry Pi's supply was too weak (driver rpi_volt); None where no driver tells."""
+    names = system_texts("sys/class/hwmon/hwmon*/name")
+    folders = [os.path.dirname(path) for path, name in names.items() if name == "rpi_volt"]
+    alarms = [read_text(f"{folder}/in0_lcrit_alarm") for folder in folders]
+    return "1" in alarms if any(alarms) else None
 
 
 def temperature_c() -> Optional[float]:
     """The hottest thermal zone, in degrees Celsius."""
-    base = "/sys/class/thermal"
-    names = [name for name in (os.listdir(base) if os.path.isdir(base) else []) if name.startswith("thermal_zone")]
-    texts = [read_text(f"{base}/{name}/temp") for name in names]
-    found = [int(text) / 1000 for text in texts if re.fullmatch(r"-?\d+", text)]
-    return max(found) if found else None
+    found = system_numbers("sys/class/thermal/thermal_zone*/temp")
+    return max(found) / 1000 if found else None
+
+
+def clock_khz() -> Optional[int]:
+    """The rate of the fastest clock among this process's cores: the true one, else (it is root's) the wished one."""
+    found = [
+        cpu_numbers(cpu, "cpufreq/cpuinfo_cur_freq", "cpufreq/scaling_cur_freq") for cpu in os.sched_getaffinity(0)
+    ]
+    return max((rate for rates in found for rate in rates), default=None)
+
+
+def cpu_numbers(cpu: int, *names: str) -> List[int]:
+    """What the kernel tells of a core in the first of these files that it lets be read."""
+    found = (system_numbers(f"sys/devices/system/cpu/cpu{cpu}/{name}") for name in names)
+    return next((numbers for numbers in found if numbers), [])
+
+
+def frequencies() -> Dict[str, Optional[int]]:
+    """The clock of this process's first core in kHz: wished, true (None where it is not told), and its bounds."""
+    first = min(os.sched_getaffinity(0))
+
+    def told(name: str) -> Optional[int]:
+        return next(iter(cpu_numbers(first, f"cpufreq/{name}")), None)
+
+    true_hz = ask_vcgencmd("measure_clock", "arm")
+    true_khz = told("cpuinfo_cur_freq") or (int(true_hz) // 1000 if true_hz.isdigit() else None)
+    bounds = {"min_khz": told("scaling_min_freq"), "max_khz": told("scaling_max_freq")}
+    return {"wished_khz": told("scaling_cur_freq"), "true_khz": true_khz, **bounds}
+
+
+def pin_to_fastest(threads: int) -> Optional[List[int]]:
+    """Keeps this process on the device's fastest cores; the cores, None where all are alike or there are too few.
+
+    As fast counts what has nine tenths of the best: the kernel's ``cpu_capacity``, else the highest clock.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    found = [cpu_numbers(cpu, "cpu_capacity", "cpufreq/cpuinfo_max_freq") for cpu in allowed]
+    speeds = [min(numbers) if numbers else 0 for numbers in found]
+    fastest = [cpu for cpu, speed in zip(allowed, speeds) if speed >= 0.9 * max(speeds)]
+    if min(speeds) <= 0 or len(fastest) == len(allowed) or len(fastest) < threads:
+        return None
+    try:
+        os.sched_setaffinity(0, fastest)
+    except OSError:
+        return None
+    return fastest
 
 
 def memory_available() -> Optional[int]:
     """MemAvailable in bytes."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", read_text("/proc/meminfo"), re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    return memory_field("MemAvailable")
 
 
+@functools.lru_cache(maxsize=1)
 def is_emulated() -> bool:
     """True under qemu-user: it hides behind /proc/self, but not behind the same link of this thread."""
     with contextlib.suppress(OSError):
@@ -1108,32 +1282,205 @@ def is_emulated() -> bool:
     return os.uname().machine.startswith(("aarch64", "arm")) and "vendor_id" in read_text("/proc/cpuinfo")
 
 
-class Conditions:
-    """What the device was like before and after a measurement."""
+def is_held_down() -> bool:
+    """Whether something throttles this device now, as far as it tells."""
+    return bool((throttled_bits() or 0) & 0xF or cooling_state() or under_voltage())
+
+
+def is_cool(degrees: List[Optional[float]], held_down: bool) -> bool:
+    """Whether a device that was looked at so often (the last look last) is as cool as it gets; pure.
+
+    It is where nothing throttles it and it is below COOL_C, or has not got cooler by COOL_FALL_C in COOL_LOOKS looks.
+    """
+    last = [each for each in degrees[-COOL_LOOKS:] if each is not None]
+    if held_down or not last or last[-1] <= COOL_C:
+        return not held_down
+    return len(last) == COOL_LOOKS and last[0] - last[-1] < COOL_FALL_C
+
+
+def wait_until_cool(limit_s: float, progress: Progress) -> float:
+    """Waits until the device is as cool as it gets, ``limit_s`` at most; the seconds that it took."""
+    started = time.monotonic()
+    degrees: List[Optional[float]] = [temperature_c()]
+    while not is_cool(degrees, is_held_down()) and time.monotonic() - started < limit_s:
+        progress.tell("cooling", int(time.monotonic() - started), int(limit_s), "s")
+        time.sleep(min(COOL_LOOK_S, limit_s))
+        degrees.append(temperature_c())
+    return time.monotonic() - started
+
+
+def memory_field(name: str) -> Optional[int]:
+    """A field of /proc/meminfo in bytes."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", read_text("/proc/meminfo"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+def swap_used() -> Optional[int]:
+    """The bytes that are swapped out."""
+    total, free = memory_field("SwapTotal"), memory_field("SwapFree")
+    return total - free if total is not None and free is not None else None
+
+
+def busy_s() -> Optional[float]:
+    """Seconds that all cores together have been busy since boot (proc(5): user to steal, without idle and iowait)."""
+    fields = read_text("/proc/stat").partition("\n")[0].split()
+    if fields[:1] != ["cpu"] or not all(text.isdigit() for text in fields[1:]):
+        return None
+    numbers = [int(text) for text in fields[1:9]]
+    return (sum(numbers) - sum(numbers[3:5])) / os.sysconf("SC_CLK_TCK")
+
+
+class Clocks:
+    """Whether this device's clock was set, or the device slept, since the last look (in seconds, both added up)."""
 
     def __init__(self) -> None:
-        self._bits, self._count = throttled_bits(), throttle_count()
-        self._load1, self._memory = os.getloadavg()[0], memory_available()
+        self.jumped_s = 0.0
+        self.slept_s = 0.0
+        self._wall, self._asleep = self._read()
 
-    def finish(self) -> Dict[str, Any]:
-        """The conditions as plain values; ``throttled`` is None where the device does not tell."""
-        bits, count = throttled_bits(), throttle_count()
-        throttled: Optional[bool] = None
-        if bits is not None and self._bits is not None:
-            new = (bits >> 16) & ~(self._bits >> 16) & 0xF
-            throttled = bool(bits & 0xF or self._bits & 0xF or new)
-        elif count is not None and self._count is not None:
-            throttled = count > self._count
-        return {
-            "throttled": throttled,
-            "throttled_before": self._bits if self._bits is not None else self._count,
-            "throttled_after": bits if bits is not None else count,
+    @staticmethod
+    def _read() -> Tuple[float, float]:
+        """The wall clock against one that counts sleep, and that one against one that does not."""
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.time() - boot, boot - time.monotonic()
+
+    def look(self) -> None:
+        """What a time server slews (at most 500 ppm, adjtimex(2)) is no jump."""
+        wall, asleep = self._read()
+        if abs(wall - self._wall) >= CLOCK_JUMP_S:
+            self.jumped_s += wall - self._wall
+        if asleep - self._asleep >= CLOCK_JUMP_S:
+            self.slept_s += asleep - self._asleep
+        self._wall, self._asleep = wall, asleep
+
+
+class Conditions:
+    """What the device was like before, during and after the timed runs; it is looked at between two runs only.
+
+    Looks are at least SAMPLE_INTERVAL_S apart, and further where one is dear (a program to ask): they take a hundredth
+    of the time at most. Of many, every second one is kept; a throttling that was seen once stays seen.
+    """
+
+    def __init__(self, pinned: Optional[List[int]] = None) -> None:
+        self.series: List[Dict[str, Any]] = []
+        self._pinned = pinned
+        self._started = self._next = time.monotonic()
+        self._interval_s = SAMPLE_INTERVAL_S
+        self._cost_s = 0.0
+        self._clocks = Clocks()
+        self._seen: List[str] = []
+        self._told: Optional[bool] = None
+        self._first_bits: Optional[int] = None
+        self._first_count: Optional[int] = None
+        self.watch(0)
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._busy = busy_s()
+        self._left_out_s = 0.0
+        self._before = {
+            "load1": os.getloadavg()[0],
+            "memory_available_bytes": memory_available(),
+            "swap_used_before_bytes": swap_used(),
+            "frequencies_before": frequencies(),
+        }
+
+    def watch(self, run: int) -> None:
+        """Looks, where it is time for it, before the timed run of this number."""
+        started = time.monotonic()
+        if started < self._next:
+            return
+        self._clocks.look()
+        sample = {
+            "at_s": round(started - self._started, 3),
+            "run": run,
             "temperature_c": temperature_c(),
-            "governor": read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
-            "load1": self._load1,
-            "memory_available_bytes": self._memory,
+            "clock_khz": clock_khz(),
+            "throttled_bits": throttled_bits(),
+            "throttle_count": throttle_count(),
+            "cooling_state": cooling_state(),
+            "under_voltage": under_voltage(),
+        }
+        self._judge(sample)
+        self.series.append({key: value for key, value in sample.items() if value is not None})
+        if len(self.series) >= SERIES_LIMIT:
+            del self.series[1::2]
+            self._interval_s *= 2
+        cost = time.monotonic() - started
+        self._cost_s += cost
+        self._next = started + max(self._interval_s, SAMPLE_COST * cost)
+
+    def _judge(self, sample: Mapping[str, Any]) -> None:
+        """Which kinds of throttling a look tells of that were not seen before."""
+        bits, count = sample["throttled_bits"], sample["throttle_count"]
+        if not self.series:
+            self._first_bits, self._first_count = bits, count
+        told = {}
+        if bits is not None:
+            new = bits & 0xF | (bits & ~(self._first_bits or 0)) >> 16 & 0xF
+            told.update({name: bool(new >> bit & 1) for bit, name in enumerate(THROTTLED_BITS)})
+        if count is not None:
+            told["throttled"] = told.get("throttled", False) or count > (self._first_count or 0)
+        if sample["cooling_state"] is not None:
+            told["held down against heat"] = sample["cooling_state"] > 0
+        if sample["under_voltage"] is not None:
+            told["under-voltage"] = told.get("under-voltage", False) or sample["under_voltage"]
+        if told:
+            self._told = True
+        self._seen += [name for name, is_so in told.items() if is_so and name not in self._seen]
+
+    def finish(self, runs: int) -> Dict[str, Any]:
+        """The conditions as plain values; ``throttled`` is None where the device does not tell."""
+        self._next = 0.0
+        self.watch(runs)
+        last = self.series[-1]
+        degrees = [sample["temperature_c"] for sample in self.series if "temperature_c" in sample]
+        voltage = [sample["under_voltage"] for sample in self.series if "under_voltage" in sample]
+        known = self._first_bits is not None or bool(voltage)
+        governors = system_texts("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        return {
+            "throttled": bool(self._seen) if self._told else None,
+            "throttled_by": self._seen,
+            "throttled_before": self._first_bits if self._first_bits is not None else self._first_count,
+            "throttled_after": last.get("throttled_bits", last.get("throttle_count")),
+            "under_voltage": THROTTLED_BITS[0] in self._seen if known else None,
+            "temperature_c": degrees[-1] if degrees else None,
+            "temperature_before_c": degrees[0] if degrees else None,
+            "temperature_max_c": max(degrees) if degrees else None,
+            "governor": next(iter(governors.values()), None),
+            "frequencies_after": frequencies(),
+            **self._before,
+            **self._shared(),
+            "clock_jump_s": round(self._clocks.jumped_s, 3),
+            "slept_s": round(self._clocks.slept_s, 3),
+            "swap_used_bytes": swap_used(),
+            "kernel": " ".join((os.uname().sysname, os.uname().release, os.uname().version)),
+            "cpus": self._pinned,
             "nice": os.getpriority(os.PRIO_PROCESS, 0),
             "emulated": is_emulated(),
+            "looks_s": round(self._cost_s, 6),
+        }
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """While another release has its turn, what it takes of the cores is not taken from this one."""
+        started, before = time.monotonic(), busy_s()
+        yield
+        after = busy_s()
+        if self._busy is not None and before is not None and after is not None:
+            self._busy += after - before
+        self._left_out_s += time.monotonic() - started
+
+    def _shared(self) -> Dict[str, Any]:
+        """What other programs took since the start: of all cores' time, and how often they broke into this process."""
+        usage, busy = resource.getrusage(resource.RUSAGE_SELF), busy_s()
+        own = sum(getattr(usage, key) - getattr(self._usage, key) for key in ("ru_utime", "ru_stime"))
+        share = None
+        if busy is not None and self._busy is not None and not is_emulated():
+            elapsed = (time.monotonic() - self._started - self._left_out_s) * (os.cpu_count() or 1)
+            share = round(min(max((busy - self._busy - own) / elapsed, 0.0), 1.0), 4)
+        return {
+            "others_cpu_share": share,
+            "involuntary_switches": usage.ru_nivcsw - self._usage.ru_nivcsw,
+            "major_faults": usage.ru_majflt - self._usage.ru_majflt,
         }
 
 
@@ -1153,9 +1500,13 @@ class Progress:
         if self._descriptor is None or (now - self._told_at < PROGRESS_INTERVAL_S and not last):
             return
         self._told_at = now
-        line = json.dumps({"step": step, "done": done, "total": total, "unit": unit}).encode("ascii") + b"\n"
-        with contextlib.suppress(OSError):
-            os.write(self._descriptor, line)
+        self.say({"step": step, "done": done, "total": total, "unit": unit})
+
+    def say(self, report: Mapping[str, Any]) -> None:
+        """Sends the agent one report, now."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, json.dumps(report).encode("ascii") + b"\n")
 
 
 def read_check_set(path: str, numpy: Any) -> Dict[str, Any]:
@@ -1252,27 +1603,40 @@ class CheckSet:
             blocks.append(block)
         return blocks
 
-    def tensors(self, limit: int) -> List[List[Any]]:
-        """Up to ``limit`` batches of real samples in the model's dtypes; random ones where there is no check set."""
+    def tensors(self, random: bool = False) -> List[List[Any]]:
+        """Batches of real samples in the model's dtypes, INPUT_BATCHES or INPUT_BYTES of them at most.
+
+        Random ones where there is no check set, or where ``random`` ones are asked for, in the samples' sizes then.
+        """
         model = self._model
         size = model.batch_size
         if self.samples < size:
-            return self._random([tensor.shape for tensor in model.zeros()], limit)
+            return self._random([tensor.shape for tensor in model.zeros()])
         try:
             model.fit([(size, *array.shape[1:]) for array in self.inputs])
         except InputMismatch as error:
             raise LoaderError("bad-check-set", f"check.npz does not fit: {error.message}", CHECK_SET_HINT) from None
-        batches = []
+        if random:
+            return self._random(model.shapes)
+        batches: List[List[Any]] = []
+        limit = max(1, min(INPUT_BATCHES, INPUT_BYTES // max(1, sum(tensor.nbytes for tensor in model.zeros()))))
         for start in range(0, min(self.samples - size + 1, limit * size), size):
             blocks = [info.accept(a) for info, a in zip(model.inputs, self._rows(start, start + size))]
             batches.append([model._to_tensor(i, b).copy() for i, b in zip(model.inputs, blocks)])
         return batches
 
-    def _random(self, shapes: List[Tuple[int, ...]], limit: int) -> List[List[Any]]:
+    def batch_of(self, row: int) -> List[Any]:
+        """One sample in the model's dtypes, repeated where the model takes several at once."""
+        numpy, model = self._numpy, self._model
+        blocks = [numpy.repeat(block, model.batch_size, axis=0) for block in self._rows(row, row + 1)]
+        model.fit([block.shape for block in blocks])
+        return [model._to_tensor(i, i.accept(block)).copy() for i, block in zip(model.inputs, blocks)]
+
+    def _random(self, shapes: List[Tuple[int, ...]]) -> List[List[Any]]:
         numpy = self._numpy
         random = numpy.random.RandomState(0)
         batches = []
-        for _ in range(min(limit, 8)):
+        for _ in range(RANDOM_BATCHES):
             batch = []
             for info, shape in zip(self._model.inputs, shapes):
                 if info.dtype.kind == "f":
@@ -1302,7 +1666,7 @@ class CheckSet:
         return {**outputs, **kept}
 
 
-def median(values: List[int]) -> float:
+def median(values: Sequence[float]) -> float:
     """The middle value."""
     ordered = sorted(values)
     half = len(ordered) // 2
@@ -1320,46 +1684,126 @@ def timed_runs(model: Model, batches: List[List[Any]]) -> Iterator[int]:
             yield clock() - start
 
 
-def warm_up(runs: Iterator[int], limit_s: float, progress: Progress) -> int:
-    """Runs until the medians of three windows in a row agree, at most ``limit_s``; returns how many runs that took."""
-    deadline = time.monotonic() + limit_s
-    medians: List[float] = []
-    count = 0
-    while True:
-        window: List[int] = []
-        window_end = time.monotonic() + WARMUP_WINDOW_S
-        while len(window) < WARMUP_WINDOW_RUNS or time.monotonic() < window_end:
-            window.append(next(runs))
-            if time.monotonic() > deadline:
-                return count + len(window)
-        count += len(window)
-        medians.append(median(window))
-        last = medians[-3:]
-        progress.tell("warm-up", count, None, "runs")
-        if len(last) == 3 and max(last) <= min(last) * (1 + WARMUP_AGREEMENT):
-            return count
+def settled_at(times: List[int]) -> Optional[int]:
+    """How many runs at the start are warm-up; None where the times never settle, or are too few to tell (40).
+
+    The rule is that of edgepack.statistics.warmup_runs, which holds it against synthetic traces: the level is the
+    median of the last half of the logarithms of the medians of five runs each, the spread its normal-consistent MAD.
+    It is steady where the medians of its two halves differ by at most 3 %, or the spread; the warm-up ends before the
+    first batch within 3 %, or three spreads, of the level that one of the next two confirms, in the first half.
+    """
+    starts = range(0, len(times) - WARMUP_BATCH + 1, WARMUP_BATCH)
+    if len(starts) < WARMUP_BATCHES or min(times) <= 0:
+        return None
+    batches = [math.log(sorted(times[start : start + WARMUP_BATCH])[WARMUP_BATCH // 2]) for start in starts]
+    half = len(batches) // 2
+    last = batches[half:]
+    level = median(last)
+    spread = 1.4826 * median([abs(batch - level) for batch in last])
+    quarter = len(last) // 2
+    if abs(median(last[:quarter]) - median(last[quarter:])) > max(WARMUP_AGREEMENT, spread):
+        return None
+    near = [abs(batch - level) <= max(WARMUP_AGREEMENT, 3 * spread) for batch in batches]
+    settled = next((i for i in range(half) if near[i] and (near[i + 1] or near[i + 2])), None)
+    return None if settled is None else settled * WARMUP_BATCH
 
 
-def measure_latency(runs: Iterator[int], options: Mapping[str, Any], progress: Progress) -> Tuple[List[int], str]:
-    """(nanoseconds of each run, what ended it: "runs", or "seconds" where the time was up before enough were made)."""
-    min_runs = min(int(options.get("min_runs", 50)), MAX_RUNS)
-    min_s, max_s = float(options.get("min_seconds", 2.0)), float(options.get("max_seconds", 60.0))
-    latency: List[int] = []
-    started = time.monotonic()
+def warm_up(runs: Iterator[int], limit_s: float, progress: Progress, conditions: Conditions) -> Tuple[List[int], int]:
+    """Runs until the times have settled, at most ``limit_s``: (the nanoseconds, the first run's first; how many runs).
+
+    Of more than WARMUP_LIMIT every second one goes.
+    """
+    started = now = time.monotonic()
+    taken: List[int] = []
+    made, every, look_again = 0, 1, WARMUP_BATCH * WARMUP_BATCHES
+    while not taken or now - started <= limit_s:
+        conditions.watch(0)
+        nanoseconds = next(runs)
+        if made % every == 0:
+            taken.append(nanoseconds)
+        made += 1
+        progress.tell("warm-up", made, None, "runs")
+        now = time.monotonic()
+        if made >= look_again and now - started >= WARMUP_LEAST_S:
+            if settled_at(taken) is not None:
+                break
+            look_again = made + made // 2
+        if len(taken) >= WARMUP_LIMIT:
+            del taken[1::2]
+            every *= 2
+    return taken, made
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Python's garbage collector held off, what it would collect collected before."""
     collecting = gc.isenabled()
+    gc.collect()
     gc.disable()
     try:
-        while True:
-            latency.append(next(runs))
-            elapsed = time.monotonic() - started
-            if (len(latency) >= min_runs and elapsed >= min(min_s, max_s)) or len(latency) >= MAX_RUNS:
-                return latency, "runs"
-            if elapsed >= max_s:
-                return latency, "seconds"
-            progress.tell("latency", len(latency), min_runs, "runs")
+        yield
     finally:
         if collecting:
             gc.enable()
+
+
+def measure_latency(
+    runs: Iterator[int], options: Mapping[str, Any], progress: Progress, conditions: Conditions
+) -> Tuple[List[int], int, str]:
+    """(nanoseconds of the runs, of which every n-th is kept, n, what ended it).
+
+    It ends with "runs", or "seconds" where the time was up before enough were made. Of more than KEPT_RUNS every second
+    one goes, over all of the time alike, and no percentile with it.
+    """
+    min_runs = min(int(options.get("min_runs", 50)), MAX_RUNS)
+    kept_runs = max(KEPT_RUNS, 2 * min_runs)
+    min_s, max_s = float(options.get("min_seconds", 2.0)), float(options.get("max_seconds", 60.0))
+    latency: List[int] = []
+    made, every = 0, 1
+    started = now = due = time.monotonic()
+    while True:
+        if now >= due:
+            conditions.watch(made)
+            progress.tell("latency", made, min_runs, "runs")
+            due = now + PROGRESS_INTERVAL_S
+        nanoseconds = next(runs)
+        if made % every == 0:
+            latency.append(nanoseconds)
+        made += 1
+        now = time.monotonic()
+        if len(latency) >= min_runs and now - started >= min(min_s, max_s):
+            return latency, every, "runs"
+        if now - started >= max_s:
+            return latency, every, "seconds"
+        if len(latency) >= kept_runs:
+            del latency[1::2]
+            every *= 2
+
+
+def measure_in_turns(
+    runs: Iterator[int], turns: queue.SimpleQueue[int], progress: Progress, conditions: Conditions
+) -> Tuple[List[int], int, str]:
+    """As :func:`measure_latency`, but so many runs at a time as the agent asks for, until it asks for none.
+
+    Another release's process has the device in between, and its data the caches: each turn begins with runs that do not
+    count. ``ready`` tells the agent what a run takes, ``turn`` that one is over.
+    """
+    latency: List[int] = []
+    progress.say({"ready": median([next(runs) for _ in range(USUAL_RUNS)])})
+    while True:
+        with conditions.left_out():
+            count = turns.get()
+        if not count:
+            return latency, 1, "turns"
+        warm_from = time.monotonic() + SETTLING_S
+        next(runs)
+        while time.monotonic() < warm_from:
+            next(runs)
+        for _ in range(min(count, MAX_RUNS - len(latency))):
+            conditions.watch(len(latency))
+            latency.append(next(runs))
+            progress.tell("latency", len(latency), None, "runs")
+        progress.say({"turn": len(latency)})
 
 
 def peak_rss_bytes() -> Optional[int]:
@@ -1368,18 +1812,21 @@ def peak_rss_bytes() -> Optional[int]:
     return int(found.group(1)) * 1024 if found else None
 
 
-def measure_peak(model: Model, output: str) -> Optional[int]:
-    """The peak memory of a process that does nothing but load the model and run it; no timed run shares it."""
-    path = os.path.join(output, "peak.json")
-    release = model.release
-    argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), "peak", path]
-    argv += ["--shapes", json.dumps(model.shapes)]
-    if model.threads:
-        argv += ["--threads", str(model.threads)]
+def ask_child(release: Release, threads: Optional[int], path: str, *words: str) -> Dict[str, Any]:
+    """What another process of this loader wrote to ``path``; empty where it did not come to that."""
+    argv = [release.interpreter, "-I", os.path.join(release.folder, "loader.py"), words[0], path, *words[1:]]
+    if threads:
+        argv += ["--threads", str(threads)]
     with contextlib.suppress(OSError):
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
-    value = read_json(path).get("peak_rss_bytes")
-    return int(value) if value else None
+    return read_json(path)
+
+
+def measure_peak(model: Model, output: str) -> Optional[int]:
+    """The peak memory of a process that does nothing but load the model and run it; no timed run shares it."""
+    shapes = json.dumps(model.shapes)
+    told = ask_child(model.release, model.threads, os.path.join(output, "peak.json"), "peak", "--shapes", shapes)
+    return int(told["peak_rss_bytes"]) if told.get("peak_rss_bytes") else None
 
 
 def write_peak(path: str, threads: Optional[int], shapes: List[Tuple[int, ...]]) -> int:
@@ -1393,14 +1840,75 @@ def write_peak(path: str, threads: Optional[int], shapes: List[Tuple[int, ...]])
     return 0
 
 
+def measure_cold(release: Release, threads: Optional[int], output: str) -> Optional[float]:
+    """Milliseconds to load (as ``load_ms``) in a process that finds nothing of model and runtime in the file cache.
+
+    None where the model stays there: on tmpfs, where another process has it mapped, or where the kernel does not tell.
+    """
+    if is_emulated():
+        return None
+    paths = [release.model_path]
+    for folder in release.runtime_folders().values():
+        paths += [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    for path in paths:
+        drop_cache(path)
+    if cached_bytes(release.model_path) != 0:
+        return None
+    told = ask_child(release, threads, os.path.join(output, "cold.json"), "cold")
+    return float(told["load_ms"]) if told.get("load_ms") else None
+
+
+def write_cold(path: str, threads: Optional[int]) -> int:
+    """The child of :func:`measure_cold`."""
+    write_json(path, {"load_ms": Model(HERE, threads, cautious=True).load_ms})
+    return 0
+
+
+def drop_cache(path: str) -> None:
+    """Asks the kernel to forget a file's cached pages, as far as nobody uses them; nothing on the disk changes."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # what is not written yet is not forgotten
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def cached_bytes(path: str) -> Optional[int]:
+    """How much of a file is in the kernel's cache (mincore(2)); None where that cannot be told.
+
+    Since Linux 5.2 all of a file that is not this user's counts as cached.
+    """
+    try:
+        import ctypes
+        import mmap
+
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE) as mapped:
+            pages = (ctypes.c_ubyte * (-(-len(mapped) // mmap.PAGESIZE)))()
+            first = ctypes.c_char.from_buffer(mapped)
+            address, length = ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapped))
+            done = ctypes.CDLL(None).mincore(address, length, pages)
+            del first  # else the map cannot be closed
+    except (ImportError, OSError, ValueError, AttributeError):
+        return None
+    return None if done else sum(page & 1 for page in pages) * mmap.PAGESIZE
+
+
 def measure(output: str, options: Mapping[str, Any]) -> int:
     """Writes ``measurement.json`` and, with a check set, ``outputs.npz`` into ``output``; or ``error.json``."""
+    turns: queue.SimpleQueue[int] = queue.SimpleQueue()
     if options.get("watch_stdin"):
-        threading.Thread(target=end_with_stdin, daemon=True).start()
+        threading.Thread(target=follow_stdin, args=(turns,), daemon=True).start()
     if options.get("nice"):
         os.nice(int(options["nice"]))
     try:
-        measurement = take_measurement(output, options)
+        if options.get("layers"):
+            measurement = keep_tensors(output, options)
+        elif options.get("samples"):
+            measurement = answer_samples(output, options)
+        else:
+            measurement = take_measurement(output, options, turns)
     except LoaderError as error:
         write_json(
             os.path.join(output, "error.json"), {"code": error.code, "message": error.message, "hint": error.hint}
@@ -1415,52 +1923,141 @@ def measure(output: str, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def take_measurement(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+def take_measurement(output: str, options: Mapping[str, Any], turns: queue.SimpleQueue[int]) -> Dict[str, Any]:
     """What :func:`measure` writes down."""
     progress = Progress(options.get("progress_fd"))
+    release = Release(HERE)
     threads = int(options["threads"]) if options.get("threads") else None
-    conditions = Conditions()
+    cooled_s = wait_until_cool(float(options["cool_s"]), progress) if options.get("cool_s") else None
+    pinned = pin_to_fastest(threads or release.threads or 1) if options.get("pin", True) else None
     progress.tell("load", 0, None, "")
+    latency_only = bool(options.get("latency_only"))
+    cold_load_ms = None if latency_only else measure_cold(release, threads, output)
+    release.verify_model()  # which leaves the model in the file cache
+    conditions = Conditions(pinned)
     model = Model(HERE, threads, cautious=True)
-    check = CheckSet(model, model.release.check_path if options.get("check", True) else "")
-    batches = check.tensors(limit=256)
+    check = CheckSet(model, release.check_path if options.get("check", True) else "")
+    real = check.samples >= model.batch_size and not options.get("random_inputs")
+    batches = check.tensors(random=not real)
     runs = timed_runs(model, batches)
-    first_ms = next(runs) / 1e6
     max_s = float(options.get("max_seconds", 60.0))
-    warmup_runs = 1 + warm_up(runs, max_s * WARMUP_SHARE, progress)
-    latency, stopped_by = measure_latency(runs, options, progress)
-    runtime, delegate, threads = model.runtime_info(), model.delegate_info(), model.threads
-    if check.samples:
+    with without_collector():
+        warmup, warmup_runs = warm_up(runs, max_s * WARMUP_SHARE, progress, conditions)
+        if options.get("turns"):
+            latency, every, stopped_by = measure_in_turns(runs, turns, progress, conditions)
+        else:
+            latency, every, stopped_by = measure_latency(runs, options, progress, conditions)
+    finished = conditions.finish(len(latency) * every)
+    ran = {
+        "runtime": model.runtime_info(),
+        "delegate": model.delegate_use(),
+        "operators": model.operators(),
+        "threads": model.threads,
+        "tensors": {
+            "inputs": [one.to_json() for one in model.inputs],
+            "outputs": [one.to_json() for one in model.outputs],
+        },
+    }
+    if check.samples and not latency_only:
         numpy = importlib.import_module("numpy")
         path = os.path.join(output, "outputs.npz")
         with open(path + ".new", "wb") as file:
             numpy.savez(file, **check.run(progress))
         os.replace(path + ".new", path)
-    finished = conditions.finish()
     model.close()
     return {
         "schema": 1,
         "latency_ns": latency,
+        "every": every,
+        "warmup_ns": warmup,
         "warmup_runs": warmup_runs,
         "import_ms": model.import_ms,
         "load_ms": model.load_ms,
-        "first_ms": first_ms,
-        "peak_rss_bytes": measure_peak(model, output),
-        "threads": threads,
+        "cold_load_ms": cold_load_ms,
+        "first_ms": warmup[0] / 1e6,
+        "peak_rss_bytes": None if latency_only else measure_peak(model, output),
         "runs": len(latency),
         "stopped_by": stopped_by,
-        "runtime": runtime,
-        "delegate": delegate,
-        "conditions": finished,
+        "inputs": "check set" if real else "random",
+        **ran,
+        "conditions": {**finished, "cooled_s": cooled_s},
+        "series": conditions.series,
         "check": {"samples": check.samples} if check.samples else None,
     }
 
 
-def end_with_stdin() -> None:
-    """Ends this process when its standard input does: the agent that started it is gone."""
+def write_arrays(path: str, arrays: Mapping[str, Any]) -> None:
+    """Writes an .npz whole or not at all."""
+    numpy = importlib.import_module("numpy")
+    with open(path + ".new", "wb") as file:
+        numpy.savez(file, **arrays)
+    os.replace(path + ".new", path)
+
+
+def answer_samples(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Writes the model's outputs for ``samples.npz`` (inputs as in a check set) into ``outputs.npz``; times nothing."""
+    model = Model(HERE, int(options["threads"]) if options.get("threads") else None, cautious=True)
+    check = CheckSet(model, os.path.join(output, "samples.npz"))
+    write_arrays(os.path.join(output, "outputs.npz"), check.run(Progress(options.get("progress_fd"))))
+    model.close()
+    return {"schema": 1, "check": {"samples": check.samples}}
+
+
+def keep_tensors(output: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Writes what every operator made of some samples of the check set: ``outputs.npz`` with ``tensor/<index>``.
+
+    The samples are the options ``row0``, ``row1``, ... (``layers`` of them). Arrays are [samples, *shape] in the
+    tensors' own dtypes, inputs first, then in the order of execution, together at most ``keep_bytes``: fewer samples
+    first, then fewer tensors (``left_out``).
+    """
+    numpy = importlib.import_module("numpy")
+    progress = Progress(options.get("progress_fd"))
+    model = Model(HERE, int(options["threads"]) if options.get("threads") else None, cautious=True, keep=True)
+    check = CheckSet(model, model.release.check_path)
+    rows = [int(options[f"row{number}"]) for number in range(min(int(options["layers"]), KEPT_ROWS))]
+    if not rows or not all(0 <= row < check.samples for row in rows):
+        raise LoaderError("bad-check-set", f"check.npz has no samples {rows}.", CHECK_SET_HINT)
+    check.batch_of(rows[0])  # gives open sizes those of the samples
+    require_memory(2 * model.kept_bytes(), memory_available(), "the model with all its tensors kept")
+    columns: Dict[int, List[Any]] = {}
+    left, left_out, done = int(options.get("keep_bytes", KEPT_BYTES)), 0, 0
+    for row in rows:
+        batch = check.batch_of(row)
+        model.set_raw(batch)
+        model.bare_invoke()()
+        kept = [*((info.index, block) for info, block in zip(model.inputs, batch)), *model.kept()]
+        size = sum(array.nbytes for _, array in kept)
+        if columns and size > left:
+            break
+        for index, array in kept:
+            if array.nbytes > left:
+                left_out += 1
+            else:
+                left -= array.nbytes
+                columns.setdefault(index, []).append(array)
+        done += 1
+        progress.tell("layers", done, len(rows), "samples")
+    alike = {
+        i: parts for i, parts in columns.items() if len({part.shape for part in parts}) == 1 and len(parts) == done
+    }
+    arrays = {f"tensor/{i}": numpy.stack(parts) for i, parts in alike.items()}
+    path = os.path.join(output, "outputs.npz")
+    with open(path + ".new", "wb") as file:
+        numpy.savez_compressed(file, **arrays)
+    os.replace(path + ".new", path)
+    runtime = model.runtime_info()
+    model.close()
+    return {"schema": 1, "rows": rows[:done], "left_out": left_out + len(columns) - len(alike), "runtime": runtime}
+
+
+def follow_stdin(turns: queue.SimpleQueue[int]) -> None:
+    """Ends this process when its standard input does: the agent that started it is gone. Its lines say what to run."""
+    pending = b""
     with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            continue
+        for data in iter(lambda: os.read(0, 4096), b""):
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                turns.put(int(line) if line.isdigit() else 0)
     os._exit(9)
 
 
@@ -1524,8 +2121,10 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     peak = commands.add_parser("peak")
     peak.add_argument("path")
     peak.add_argument("--shapes", type=json.loads, required=True)
+    cold = commands.add_parser("cold")
+    cold.add_argument("path")
     worker = commands.add_parser("worker")
-    for command in (peak, worker):
+    for command in (peak, cold, worker):
         command.add_argument("--threads", type=int)
     return parser.parse_args(arguments)
 
@@ -1540,6 +2139,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             return serve_worker(args.threads)
         if args.command == "peak":
             return write_peak(args.path, args.threads, args.shapes)
+        if args.command == "cold":
+            return write_cold(args.path, args.threads)
         if args.command == "predict":
             return predict_file(args.input, args.output)
         if args.command == "verify":

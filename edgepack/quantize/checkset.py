@@ -75,17 +75,22 @@ def as_stored(arrays: Mapping[str, Array], model: TfliteModel) -> dict[str, Arra
     and host quantize an input as their first step, so nothing that they compute is lost. An input stays as it is where
     those integers, made numbers, would become others.
     """
-    import numpy as np
-
     stored = dict(arrays)
     for name, tensor in model.named_inputs:
-        values = arrays.get(f"input/{name}")
-        if values is None or values.dtype != np.float32 or len(tensor.scales) != 1 or tensor.dtype not in _INTEGERS:
-            continue
-        detail = {"dtype": tensor.dtype, "quantization": (tensor.scales[0], tensor.zero_points[0])}
-        raw = quantize(values, detail) if np.isfinite(values).all() else None
-        if raw is not None and np.array_equal(quantize(dequantize(raw, detail), detail), raw):
-            del stored[f"input/{name}"]
-            stored[f"raw/{name}"] = raw
-            stored[f"quantization/{name}"] = np.array(detail["quantization"], np.float32)
+        values = stored.pop(f"input/{name}", None)
+        if values is not None:
+            scale, zero_point = (tensor.scales[0], tensor.zero_points[0]) if len(tensor.scales) == 1 else (None, 0)
+            stored |= stored_input(name, values, tensor.dtype, scale, zero_point)
     return stored
+
+
+def stored_input(name: str, values: Array, dtype: str, scale: float | None, zero_point: int) -> dict[str, Array]:
+    """One input as :func:`as_stored` has it, for a tensor of that type; ``scale`` is None where it is not quantized."""
+    import numpy as np
+
+    if values.dtype == np.float32 and scale and dtype in _INTEGERS and np.isfinite(values).all():
+        detail = {"dtype": dtype, "quantization": (scale, zero_point)}
+        raw = quantize(values, detail)
+        if np.array_equal(quantize(dequantize(raw, detail), detail), raw):
+            return {f"raw/{name}": raw, f"quantization/{name}": np.array(detail["quantization"], np.float32)}
+    return {f"input/{name}": values}

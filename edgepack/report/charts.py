@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from edgepack.documents import Accuracy, TunedCandidate
-from edgepack.report.markup import Markup, joined, shortened, tag
+from edgepack.report.markup import joined, shortened, tag
 from edgepack.words import size
 
 WIDTH = 720.0
@@ -35,10 +37,11 @@ def around(values: Sequence[float], start: float, end: float) -> Scale:
     return Scale(low - room, high + room, start, end)
 
 
-def drawing(height: float, label: str, *parts: str, width: float = WIDTH) -> Markup:
-    """A drawing that is as wide as the page lets it be; ``label`` is what a screen reader says."""
+def drawing(height: float, label: str, *parts: str, width: float = WIDTH, described: str | None = None) -> Markup:
+    """A drawing that is as wide as the page lets it be; a screen reader says ``label``, then what is ``described``."""
     box = f"0 0 {width:g} {height:g}"
-    return tag("svg", *parts, viewBox=box, role="img", aria_label=label, style=f"max-width:{width:g}px")
+    told = "" if described is None else tag("desc", described)
+    return tag("svg", told, *parts, viewBox=box, role="img", aria_label=label, style=f"max-width:{width:g}px")
 
 
 def words(x: float, y: float, text: str, anchor: str | None = None, class_: str | None = None) -> Markup:

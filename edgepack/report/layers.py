@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from edgepack.documents import Histogram, LayerError
 from edgepack.report.charts import WIDTH, Scale, drawing, line, words
-from edgepack.report.markup import Markup, joined, shortened, tag
+from edgepack.report.markup import joined, shortened, tag
 
 _TOP_DB = 60.0  # ten bits; more is no worse to look at
 _BAD_DB, _POOR_DB = 10.0, 20.0  # where edgepack.quantize.layers draws its lines too
 _LEFT, _BOTTOM = 44.0, 150.0
 _MOST_BINS = 256
+_FIRST_BAD = "first bad layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def layers_part(layers: Sequence[LayerError], bad: str | None, left_out: int, de
     drawn = drawn[: detail.histograms]
     return joined(
         (
-            _strip(layers, bad, detail),
+            strip([Bar(_name(one, detail), one.sqnr_db, one.tensor == bad) for one in layers], detail.bars, _FIRST_BAD),
             tag("p", _caption(len(layers), left_out, detail), class_="note"),
             _table(worst[: detail.rows], len(layers), detail),
             *([tag("h3", "Values in the worst layers")] if drawn else []),
@@ -43,7 +46,7 @@ def layers_part(layers: Sequence[LayerError], bad: str | None, left_out: int, de
 
 
 def _caption(count: int, left_out: int, detail: Detail) -> str:
-    lot = _lot(count, detail)
+    lot = _lot(count, detail.bars)
     told = [_STRIP]
     if lot > 1:
         told.append(f"Each bar is the worst of {lot} layers that follow each other.")
@@ -58,37 +61,55 @@ _STRIP = (
 )
 
 
-def _lot(count: int, detail: Detail) -> int:
-    return max(1, math.ceil(count / detail.bars))
+def _lot(count: int, most_bars: int) -> int:
+    return max(1, math.ceil(count / most_bars))
 
 
-def _strip(layers: Sequence[LayerError], bad: str | None, detail: Detail) -> Markup:
-    lot = _lot(len(layers), detail)
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One layer in a strip: its name, how good it is (None is as good as can be), and whether it is the one meant."""
+
+    name: str
+    sqnr_db: float | None
+    marked: bool
+
+
+def strip(layers: Sequence[Bar], most_bars: int, meant: str) -> Markup:
+    """The layers in the order of execution, each bar the worst of several where there are many; ``meant`` is marked."""
+    lot = _lot(len(layers), most_bars)
     lots = [layers[first : first + lot] for first in range(0, len(layers), lot)]
     scale = Scale(0, _TOP_DB, _BOTTOM, 12)
     step = (WIDTH - _LEFT) / len(lots)
     parts = []
     for place, together in enumerate(lots):
-        layer = min(together, key=lambda one: one.sqnr_db)
-        top = min(scale(min(max(layer.sqnr_db, 0.0), _TOP_DB)), _BOTTOM - 2)
+        layer = min(together, key=_decibels)
+        top = min(scale(min(max(_decibels(layer), 0.0), _TOP_DB)), _BOTTOM - 2)
         left = _LEFT + place * step
-        title = tag("title", f"{_name(layer, detail)}: {layer.sqnr_db:.1f} dB")
+        title = tag("title", f"{layer.name}: {_shown(layer)}")
         bar = {"x": left, "y": top, "width": max(step * 0.8, 0.5), "height": _BOTTOM - top}
-        parts.append(tag("rect", title, class_=_grade(layer.sqnr_db), **bar))
-        if any(one.tensor == bad for one in together):
-            parts.append(_marked(left + step * 0.4))
+        parts.append(tag("rect", title, class_=_grade(_decibels(layer)), **bar))
+        if any(one.marked for one in together):
+            parts.append(_marked(left + step * 0.4, meant))
     for level in (_BAD_DB, _POOR_DB, 40.0, _TOP_DB):
         parts += [line(_LEFT, scale(level), WIDTH, scale(level), "grid-line")]
         parts += [words(_LEFT - 4, scale(level) + 4, f"{level:g} dB", "end", "small")]
-    worst = min(layers, key=lambda one: one.sqnr_db)
-    return drawing(_BOTTOM + 18, f"{len(layers)} layers; the worst has {worst.sqnr_db:.1f} dB", *parts)
+    worst = min(layers, key=_decibels)
+    return drawing(_BOTTOM + 18, f"{len(layers)} layers; the worst has {_shown(worst)}", *parts)
 
 
-def _marked(middle: float) -> Markup:
+def _decibels(layer: Bar) -> float:
+    return math.inf if layer.sqnr_db is None else layer.sqnr_db
+
+
+def _shown(layer: Bar) -> str:
+    return "no noise" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f} dB"
+
+
+def _marked(middle: float, meant: str) -> Markup:
     """An arrow below the bar there, its words on the side where there is room."""
     if middle < WIDTH * 0.8:
-        return words(middle - 5, _BOTTOM + 14, "▲ first bad layer", "start", "small")
-    return words(middle + 5, _BOTTOM + 14, "first bad layer ▲", "end", "small")
+        return words(middle - 5, _BOTTOM + 14, f"▲ {meant}", "start", "small")
+    return words(middle + 5, _BOTTOM + 14, f"{meant} ▲", "end", "small")
 
 
 def _grade(sqnr_db: float) -> str:

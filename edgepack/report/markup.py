@@ -1,11 +1,17 @@
-"""HTML from values: what is no :class:`Markup` is text and gets escaped, so no name can break out of a page."""
+"""HTML from values: what is no ``Markup`` is text and gets escaped, so no name can break out of a page.
+
+Drawings are values, made with :func:`tag`; pages are templates of Jinja, which are filled with them and with text.
+"""
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
 
 # Control characters that HTML forbids, halves of surrogate pairs, noncharacters, and those that turn the direction of
 # writing around and so make a name look like another one (Unicode, UAX #9).
@@ -15,32 +21,50 @@ _UNSHOWABLE = re.compile(
 _VOID = frozenset({"meta", "br"})
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
 def escaped(text: str) -> Markup:
     """The text as HTML that shows it, also inside of an attribute; what no page can show becomes U+FFFD."""
-    return text if isinstance(text, Markup) else Markup(html.escape(_UNSHOWABLE.sub("\ufffd", text)))
+    return text if isinstance(text, Markup) else escape(showable(text))
+
+
+def showable(text: str) -> str:
+    """The text, with U+FFFD for what no page can show."""
+    return _UNSHOWABLE.sub("\ufffd", text)
+
+
+def filled(template: str, **values: Any) -> str:
+    """A template of ``templates/`` with its values; a value that is not given is an error, not a gap."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    def shown(value: Any) -> Any:
+        return value if isinstance(value, Markup) else showable(str(value))
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(values)
 
 
 def joined(parts: Iterable[str]) -> Markup:
     """Parts one after the other, text among them escaped."""
-    return Markup("".join(map(escaped, parts)))
+    return Markup("").join(map(escaped, parts))
 
 
 def tag(name: str, /, *children: str, **attributes: str | float | None) -> Markup:
     """An element: ``class_`` is the attribute class, ``text_anchor`` is text-anchor, None leaves an attribute out."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+    written = joined(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _attribute(value))
         for key, value in attributes.items()
         if value is not None
     )
     if name in _VOID:
-        return Markup(f"<{name}{written}>")
-    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
+        return Markup("<{}{}>").format(name, written)
+    return Markup("<{0}{1}>{2}</{0}>").format(name, written, joined(children))
 
 
 def shortened(text: str, most: int) -> str:

@@ -1,4 +1,6 @@
-"""One offline HTML page from a document of ``quantize`` or ``tune``. Pure: the same document gives the same page.
+"""One offline HTML page from a document. Pure: the same document gives the same page.
+
+That of ``check`` is made in :mod:`edgepack.report.checkpage`, those of ``quantize`` and ``tune`` here.
 
 The page needs no network and no JavaScript, follows the reader's dark or light colours, and forbids the browser to
 load or run anything. It stays below :data:`MOST_BYTES` whatever the document holds: where it would not, it is made
@@ -10,10 +12,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from edgepack import __version__
+from markupsafe import Markup
+
 from edgepack.documents import (
     Accuracy,
     BrokenBudget,
+    CheckDocument,
     Conformance,
     Finding,
     ModelInfo,
@@ -24,23 +28,23 @@ from edgepack.documents import (
     TuneDocument,
 )
 from edgepack.report.charts import drop_line, pareto_chart, size_bars
+from edgepack.report.checkpage import check_page
+from edgepack.report.frame import frame
 from edgepack.report.layers import Detail, layers_part
-from edgepack.report.markup import Markup, joined, shortened, tag
-from edgepack.report.style import STYLE
+from edgepack.report.markup import filled, joined, shortened, tag
 from edgepack.words import size, small_weights
 
-Reportable = QuantizeDocument | QuantizeSetDocument | TuneDocument | BrokenBudget
+Reportable = QuantizeDocument | QuantizeSetDocument | TuneDocument | BrokenBudget | CheckDocument
 
 MOST_BYTES = 500_000
-GENERATOR = "edgepack"
-# No source of anything but this page's own <style>: https://www.w3.org/TR/CSP3/
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _DETAILS = (Detail(360, 200, 12, 1000), Detail(180, 50, 6, 400), Detail(60, 20, 3, 160), Detail(20, 5, 1, 80))
 _MOST_SECTIONS = 40
 
 
 def page(document: Reportable) -> str:
     """The page, in as much detail as fits."""
+    if isinstance(document, CheckDocument):
+        return check_page(document)
     for detail in _DETAILS:
         made = _page(document, detail)
         if len(made.encode()) < MOST_BYTES:
@@ -48,7 +52,11 @@ def page(document: Reportable) -> str:
     return _page(document, _DETAILS[-1], most_sections=4)
 
 
-def _page(document: Reportable, detail: Detail, most_sections: int = _MOST_SECTIONS) -> str:
+def _page(
+    document: QuantizeDocument | QuantizeSetDocument | TuneDocument | BrokenBudget,
+    detail: Detail,
+    most_sections: int = _MOST_SECTIONS,
+) -> str:
     if isinstance(document, TuneDocument):
         title = f"{_file_name(document.model.path, detail)} tuned for {shortened(document.target, detail.text)}"
         sections = [_tune_section(document, detail)]
@@ -63,20 +71,7 @@ def _page(document: Reportable, detail: Detail, most_sections: int = _MOST_SECTI
         sections = [_quantize_section(one, detail) for one in models[:most_sections]]
         if len(models) > most_sections:
             sections.append(tag("p", f"{len(models) - most_sections} more targets do not fit on this page."))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="generator", content=f"{GENERATOR} {__version__}"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(STYLE)),
-    )
-    foot = tag(
-        "footer", f"Made by edgepack {__version__} from what it measured; nothing here is loaded from a network."
-    )
-    return f"<!doctype html>\n{tag('html', head, tag('body', tag('h1', title), *sections, foot), lang='en')}\n"
+    return filled("sections.html", title=title, sections=sections, **frame())
 
 
 def _quantize_section(document: QuantizeDocument, detail: Detail) -> Markup:

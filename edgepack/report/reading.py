@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn
 
-from edgepack.documents import SCHEMA, BrokenBudget, QuantizeDocument, QuantizeSetDocument, TuneDocument
+from edgepack.documents import SCHEMA, BrokenBudget, CheckDocument, QuantizeDocument, QuantizeSetDocument, TuneDocument
 from edgepack.errors import InputError
 from edgepack.files import MOST_JSON_BYTES, require_regular
+from edgepack.jsonvalues import nests_deeper
+from edgepack.report.packing import UnpackingError, block_of, unpacked_document
 from edgepack.report.page import Reportable
+from edgepack.shaped import MisshapenError, shaped
 
 NONE_KEEPS = "no-candidate-keeps-budget"
 """The code of tune's error that has a report, as a document has."""
-_HINT = "Name what `edgepack quantize --json` or `edgepack tune --json` printed."
+_HINT = "Name what `--json` of edgepack quantize, tune or check printed, or what `check -o` wrote."
+_PAGE_HINT = (
+    "Name a page that `edgepack check --report` or `edgepack report` wrote of a check, or the check's document."
+)
+# A page of a check is smaller than MOST_CHECK_BYTES; whoever mailed it may have put a little around it.
+_MOST_PAGE_BYTES = 1 << 20
+_DEEPEST = 32
 _LARGEST = 1 << 63
-T = TypeVar("T")
 
 
 def read_document(path: Path) -> Reportable:
@@ -49,40 +54,77 @@ def read_stdin() -> Reportable:
         _refuse(name, f"{error.strerror or error}")
 
 
+def read_page(text: str, name: str) -> CheckDocument:
+    """The document in a page of a check.
+
+    Raises InputError: "bad-page" (none of ours, cut short, damaged), "no-evidence" (its samples did not fit into it).
+    """
+    try:
+        value = _parsed(block_of(text))
+        if "left_out" in value:
+            raise InputError(
+                "no-evidence",
+                f"The samples of this check did not fit into the page {name}: nothing can be computed again from it.",
+                hint="Name the check's document instead: what `edgepack check -o FILE.json` wrote.",
+            )
+        document = shaped(CheckDocument, _plain(unpacked_document(value)))
+    except (UnpackingError, MisshapenError) as fault:
+        _refuse_page(name, str(fault))
+    return document
+
+
+def read_page_or_document(path: Path) -> tuple[CheckDocument, str | None]:
+    """The document of a check from its page, with the page's text, or from the JSON file of ``check -o``.
+
+    Raises as :func:`read_page` and :func:`read_document`, and InputError "no-report": it is of another command.
+    """
+    require_regular(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_MOST_PAGE_BYTES + 1)
+    except OSError as error:
+        _refuse_page(str(path), f"{error.strerror or error}")
+    if head.lstrip()[:1] in (b"{", b"["):
+        document = read_document(path)
+        if not isinstance(document, CheckDocument):
+            raise InputError("no-report", f"{path} is no document of check: it has no verdict.", hint=_PAGE_HINT)
+        return document, None
+    if len(head) > _MOST_PAGE_BYTES:
+        _refuse_page(str(path), f"it is larger than {_MOST_PAGE_BYTES >> 20} MiB")
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse_page(str(path), "it is no text")
+    return read_page(text, str(path)), text
+
+
 def _read(stream: BinaryIO, name: str) -> Reportable:
     content = stream.read(MOST_JSON_BYTES + 1)
     if len(content) > MOST_JSON_BYTES:
         _refuse(name, f"it is larger than {MOST_JSON_BYTES >> 20} MiB")
     try:
-        value = json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        _refuse(name, "it is no JSON")
-    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
-        _refuse(name, "it is no document of edgepack")
-    if value["schema"] > SCHEMA:
-        _refuse(name, f"its schema is {value['schema']}, and this edgepack knows {SCHEMA}")
-    try:
+        value = _parsed(content)
         failure = value.get("error")
         if isinstance(failure, dict) and failure.get("code") == NONE_KEEPS:
             return broken_budget(failure.get("message"), failure.get("hint"), failure.get("details"))
         kind = _kind(value)
         if kind is None:
             raise no_report(name)
-        return _value(kind, value, "")
-    except _MisshapenError as fault:
+        return shaped(kind, _plain(value) if kind is CheckDocument else value)
+    except MisshapenError as fault:
         _refuse(name, str(fault))
 
 
 def broken_budget(message: Any, hint: Any, details: Any) -> BrokenBudget:
-    """What stands in tune's error that no candidate keeps the budget. Raises _MisshapenError."""
-    return _value(
+    """What stands in tune's error that no candidate keeps the budget. Raises MisshapenError."""
+    return shaped(
         BrokenBudget, {**(details if isinstance(details, dict) else {}), "message": message, "hint": hint}, ""
     )
 
 
 def no_report(what: str) -> InputError:
     """The error that says that there are no reports of such a document."""
-    return InputError("no-report", f"{what} is no document of quantize or tune: it has no report.", hint=_HINT)
+    return InputError("no-report", f"{what} is no document of quantize, tune or check: it has no report.", hint=_HINT)
 
 
 def _kind(value: Mapping[str, Any]) -> type[Reportable] | None:
@@ -90,7 +132,45 @@ def _kind(value: Mapping[str, Any]) -> type[Reportable] | None:
         return TuneDocument
     if {"model", "source", "conformance"} <= value.keys():
         return QuantizeDocument
+    if {"verdict", "reasons", "latency_ms"} <= value.keys():
+        return CheckDocument
     return QuantizeSetDocument if "models" in value else None
+
+
+def _parsed(content: str | bytes) -> dict[str, Any]:
+    """A document's JSON object. Raises MisshapenError."""
+    try:
+        value = json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise MisshapenError("it is no JSON") from None
+    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
+        raise MisshapenError("it is no document of edgepack")
+    if value["schema"] > SCHEMA:
+        raise MisshapenError(f"its schema is {value['schema']}, and this edgepack knows {SCHEMA}")
+    return value
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """The value itself, if all of it can be shown: fields that may hold anything are looked into nowhere else.
+
+    Raises MisshapenError: it nests deeply, or a number is not finite or beyond 64 bits.
+    """
+    if nests_deeper(value, _DEEPEST):
+        raise MisshapenError("it nests too deeply")
+    rest: list[Any] = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, (dict, list)):
+            rest += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, float) and not math.isfinite(one):
+            raise MisshapenError("a number in it is infinite")
+        elif isinstance(one, int) and abs(one) >= _LARGEST:
+            raise MisshapenError("a number in it has more than 64 bits")
+    return value
+
+
+def _refuse_page(name: str, why: str) -> NoReturn:
+    raise InputError("bad-page", f"{name} cannot be read as a page of a check: {why}.", hint=_PAGE_HINT)
 
 
 def _refuse(name: str, why: str) -> NoReturn:
@@ -99,49 +179,3 @@ def _refuse(name: str, why: str) -> NoReturn:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-class _MisshapenError(Exception):
-    """What is wrong, and at which field."""
-
-
-def _value(kind: type[T], told: Any, where: str) -> T:
-    """The dataclass of that kind from an object. Raises _MisshapenError."""
-    if not isinstance(told, dict):
-        raise _MisshapenError(f"{where or 'it'} is no object")
-    hints = typing.get_type_hints(kind)
-    fields = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        name = f"{where}.{field.name}" if where else field.name
-        if field.name in told:
-            fields[field.name] = _shaped(hints[field.name], told[field.name], name)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise _MisshapenError(f"{name} is missing")
-    return kind(**fields)
-
-
-def _shaped(hint: Any, told: Any, where: str) -> Any:
-    """A field's value as its type says: a dataclass, a tuple of one type, an optional, or plain."""
-    if dataclasses.is_dataclass(hint):
-        return _value(typing.cast("type[Any]", hint), told, where)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(told, (list, tuple)):
-            raise _MisshapenError(f"{where} is no list")
-        inner = typing.get_args(hint)[0]
-        return tuple(_shaped(inner, one, f"{where}[{place}]") for place, one in enumerate(told))
-    if typing.get_origin(hint) is types.UnionType:
-        (inner,) = (one for one in typing.get_args(hint) if one is not type(None))
-        return None if told is None else _shaped(inner, told, where)
-    return _plain(hint, told, where)
-
-
-def _plain(hint: type, told: Any, where: str) -> Any:
-    number = isinstance(told, (int, float)) and not isinstance(told, bool)
-    fits = abs(told) < _LARGEST if isinstance(told, int) else number and math.isfinite(told)
-    if hint is float and number and fits:
-        return float(told)
-    if hint is int and isinstance(told, int) and number and fits:
-        return told
-    if hint in (str, bool) and isinstance(told, hint):
-        return told
-    raise _MisshapenError(f"{where} is no {hint.__name__}")

@@ -12,6 +12,7 @@ from edgepack.strict_toml import Number, Table, Text, find_faults, refuse_faults
 from edgepack.target.platform import Platform, version_tuple
 
 _LIMIT_MS = Number(0.001, 3_600_000)
+_LIMIT_RATIO = Number(0.001, 1000)
 BUDGET = Table(
     {
         "p50_ms": _LIMIT_MS,
@@ -24,6 +25,13 @@ BUDGET = Table(
         "load_ms": _LIMIT_MS,
         "peak_rss_bytes": Number(1, integer=True),
         "gate": Text(("point", "confident")),
+        "max_parity_steps": Number(0, 65_535),
+        "min_top1_agreement": Number(0, 1),
+        "max_p50_ratio": _LIMIT_RATIO,
+        "max_p95_ratio": _LIMIT_RATIO,
+        "first_ms": _LIMIT_MS,
+        "cold_load_ms": _LIMIT_MS,
+        "min_delegated_share": Number(0, 1),
     }
 )
 """The schema of a ``[budget]`` table, in a profile and in edgepack.toml."""
@@ -98,8 +106,11 @@ class Quantization:
 class Budget:
     """What a release must keep to on the device; None gates nothing.
 
-    Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points). ``gate`` "point"
-    holds the measured drop against the budget, "confident" its one-sided 95 % bound.
+    Latencies and load in milliseconds, sizes in bytes, accuracies as fractions (0.02 = 2 points), ratios to the active
+    release (1.05 = 5 % slower). ``gate`` "point" holds the measured drop against the budget, "confident" its one-sided
+    95 % bound; of a ratio the estimate, and its interval; of a latency the percentile, and its interval's upper end.
+    ``max_parity_steps`` are quantization steps of the output between device and host, ``min_top1_agreement`` is the
+    share of samples in which both name the same class.
     """
 
     p50_ms: float | None = None
@@ -112,11 +123,29 @@ class Budget:
     load_ms: float | None = None
     peak_rss_bytes: int | None = None
     gate: str = "point"
+    max_p50_ratio: float | None = None
+    max_p95_ratio: float | None = None
+    max_parity_steps: float | None = None
+    min_top1_agreement: float | None = None
+    first_ms: float | None = None
+    cold_load_ms: float | None = None
+    min_delegated_share: float | None = None
 
     @property
     def gated_percentile(self) -> int | None:
         """The highest latency percentile that has a limit; it decides how many runs a check needs."""
-        return max((p for p in (50, 90, 95, 99) if getattr(self, f"p{p}_ms") is not None), default=None)
+        limits = {
+            50: (self.p50_ms, self.max_p50_ratio),
+            90: (self.p90_ms,),
+            95: (self.p95_ms, self.max_p95_ratio),
+            99: (self.p99_ms,),
+        }
+        return max((p for p, found in limits.items() if any(one is not None for one in found)), default=None)
+
+    @property
+    def wants_current(self) -> bool:
+        """Whether a limit is one to the active release, which has to run beside the one that is checked."""
+        return self.max_p50_ratio is not None or self.max_p95_ratio is not None
 
     def override(self, values: Mapping[str, Any]) -> Budget:
         """A budget with ``values`` (of edgepack.toml or of flags) on top of these; None lifts a limit.

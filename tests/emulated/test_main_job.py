@@ -80,6 +80,12 @@ def test_the_main_job_on_an_emulated_raspberry_pi(
     timed = edgepack.check(min_seconds=0.0, **device.where)
     assert timed.verdict == "inconclusive", "nobody is told that a time under QEMU is that of a Raspberry Pi"
     assert any("emulated device, which says nothing" in reason for reason in timed.reasons)
+    told = [timed.conditions[key] for key in ("emulated", "throttled", "temperature_c", "governor", "others_cpu_share")]
+    assert told == [True, None, None, None, None], "the rest would be this machine's"
+    assert timed.cold_load_ms is None
+    assert timed.evidence is not None
+    assert len(timed.evidence.latency_ns) == timed.latency_ms.n
+    assert timed.evidence.warmup_ns
     assert edgepack.activate(unchecked=True, **device.where).previous == first.release
     assert edgepack.rollback(**device.where).current == first.release
     assert np.array_equal(predict(device, samples["x"][ROWS][:5]), scores[:5])

@@ -29,8 +29,8 @@ When the agent has waited 60 s for the host (``hello`` may say another ``silence
 SIGTERM, SIGHUP or SIGINT, it kills its children and ends. What it was doing is settled by the next locked session.
 With ``"heartbeat": true`` in ``hello`` it sends a sign of life four times in that time, whatever it is doing.
 
-Verbs: hello, ping, probe, missing, put, delta, chunks, commit, activate, rollback, status, manifest, measure, collect,
-record, gc, trust.
+Verbs: hello, ping, probe, missing, put, delta, chunks, commit, activate, rollback, status, manifest, model, measure,
+answer, collect, record, gc, trust.
 Those that change something (put, delta, chunks, commit, activate, rollback, record, gc) need ``hello`` with ``"lock":
 true``; those with ``op``, an operation id, answer a known id with its stored result and do nothing. With ``"dry_run":
 true`` delta, activate, rollback and gc only tell what they would do, by the same rules; that needs neither lock nor op.

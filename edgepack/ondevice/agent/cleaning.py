@@ -13,8 +13,10 @@ from .failpoints import reach
 from .limits import NAME_PATTERN
 from .releases import commit_time, freed_bytes, list_apps, list_releases, read_current, release_folder, runtime_of
 from .session import Session
-from .state import find_previous, load_state, save_state
+from .state import find_previous, load_state, note_event, save_state
 from .wire import Request
+
+REMOVED_TOLD = 20  # names in a note of the history
 
 
 def gc(session: Session, request: Request) -> Dict[str, Any]:
@@ -48,6 +50,9 @@ def gc(session: Session, request: Request) -> Dict[str, Any]:
     for name in removed:
         state["verdicts"].pop(name, None)
     state["bad"] = [name for name in state["bad"] if name not in removed]
+    if folders:
+        told = {"removed": removed[:REMOVED_TOLD], "releases": len(removed), "bytes": result["bytes"]}
+        note_event(state, "gc", session.holder, **told)
     state["operations"][request.args["op"]] = {"result": result}
     save_state(root, app, state)
     reach("gc:noted")

@@ -45,7 +45,7 @@ from .releases import (
 )
 from .session import Session
 from .staging import find_content
-from .state import load_state, save_state
+from .state import load_state, note_event, save_state
 from .wheels import is_runtime_whole, remove_bytecode, unpack_wheel
 from .wire import Request
 
@@ -91,6 +91,7 @@ def commit(session: Session, request: Request) -> Dict[str, Any]:
     install_door(root, folder)
     result = {"release": release, "already": already}
     state["candidate"] = release
+    note_event(state, "push", session.holder, release=release, already=already)
     state["operations"][args["op"]] = {"result": result}
     save_state(root, app, state)
     reach("commit:noted")
@@ -203,6 +204,7 @@ def install_runtime(session: Session, runtime: Dict[str, Any], records: Optional
             unpack_wheel(archive, name, confined(staged, dist), (records or {}).get(dist))
         # One sync for the thousand small files of a runtime: an fsync for each takes minutes on an SD card.
         os.sync()
+        reach("runtime:unpacked")
         if records is not None:
             remove_tree(folder)  # mending would leave what nobody vouches for
         if os.path.isdir(folder):
@@ -210,6 +212,7 @@ def install_runtime(session: Session, runtime: Dict[str, Any], records: Optional
         else:
             os.rename(staged, folder)
             sync_folder(os.path.dirname(folder))
+        reach("runtime:placed")
     finally:
         remove_tree(staged)
 

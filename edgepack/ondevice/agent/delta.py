@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Iterator, Tuple
 from .arguments import take, take_name, take_size
 from .disk import confined, digest_file, make_folder, remove_tree, require_space, sync_folder, write_atomically
 from .errors import AgentError, bad_request
+from .failpoints import reach
 from .limits import CHUNK, DIGEST_PATTERN
 from .releases import index_contents
 from .session import Session
@@ -42,6 +43,7 @@ def delta(session: Session, request: Request) -> Tuple[Dict[str, Any], int, Iter
                 weave.keep(file)
             os.ftruncate(file.fileno(), size)
             gather_all(weave, root)
+            reach("delta:gathered")
         session.weave = weave
     bits = weave.expect()
     finish(session, request)
@@ -84,6 +86,7 @@ def finish(session: Session, request: Request) -> None:
     path, whole = woven_path(session.home(), weave.sha256), confined(session.home(), "incoming", weave.sha256)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+    reach("delta:woven")
     if digest_file(path) != weave.sha256:
         remove_tree(path)
         raise AgentError(
@@ -91,6 +94,7 @@ def finish(session: Session, request: Request) -> None:
         )
     os.replace(path, whole)
     sync_folder(os.path.dirname(whole))
+    reach("delta:staged")
     info = os.lstat(whole)
     session.verified.add((weave.sha256, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns))
 
@@ -115,6 +119,7 @@ def take_recipe(session: Session, request: Request) -> bytes:
         make_folder(os.path.dirname(path))
         require_space(path, size)
         write_atomically(path, content)
+        reach("delta:recipe")
     return content
 
 

@@ -10,13 +10,22 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Optional
 
 from .arguments import parse_json
-from .children import CHILDREN, Tail
-from .disk import free_bytes, read_json, read_text
+from .children import CHILDREN, MEASURE_FOLDERS, Tail
+from .disk import confined, free_bytes, make_folder, read_json, read_text
 from .errors import MEMORY_HINT, AgentError
 from .limits import DISK_MARGIN
+
+
+def new_output(root: str) -> str:
+    """A folder for what one run of a loader writes; it goes with the session."""
+    output = confined(root, "incoming", f"measure-{os.urandom(8).hex()}")
+    make_folder(os.path.dirname(output))
+    MEASURE_FOLDERS.append(output)  # first: the agent may be ended while it makes the folder
+    make_folder(output)
+    return output
 
 
 class MeasureRun:
@@ -44,27 +53,52 @@ class MeasureRun:
         finally:
             os.close(write_end)
         self.tail = Tail(self.child.stdout)
+        self.ended = False
+        self._pending = b""
+        self._deadline = time.monotonic() + limit_s
 
     def wait(self, report: Callable[[Dict[str, Any]], None]) -> None:
         """Waits for the child's end and passes its progress on; one that shows no life for ``limit_s`` is ended."""
-        deadline = time.monotonic() + self.limit_s
-        pending = b""
-        ended = False
-        while not ended and not self.timed_out:
-            ended = self.child.poll() is not None
-            self.timed_out = not ended and time.monotonic() > deadline
-            # Looked at once more after the end: a pipe holds no more than one reading takes.
-            if select.select([self._progress], [], [], 0 if ended else 0.1)[0]:
-                data = os.read(self._progress, 65536)
-                if not data and not ended:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self.child.wait(0.1)
-                *lines, pending = (pending + data)[-65536:].split(b"\n")
-                for line in lines:
-                    deadline = time.monotonic() + self.limit_s
-                    report_line(line, report)
+        self.expect_life()
+        while not self.ended and not self.timed_out:
+            for progress in self.listen():
+                report(progress)
+        self.close()
+
+    def expect_life(self) -> None:
+        """From now on the child has ``limit_s`` to show some."""
+        self._deadline = time.monotonic() + self.limit_s
+
+    def listen(self) -> List[Dict[str, Any]]:
+        """What the child reported, waited for for a moment; sets ``ended`` or ``timed_out`` where nothing will come."""
+        self.ended = self.child.poll() is not None
+        self.timed_out = not self.ended and time.monotonic() > self._deadline
+        # Looked at once more after the end: a pipe holds no more than one reading takes.
+        if not select.select([self._progress], [], [], 0 if self.ended else 0.1)[0]:
+            return []
+        data = os.read(self._progress, 65536)
+        if not data and not self.ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(0.1)
+        *lines, self._pending = (self._pending + data)[-65536:].split(b"\n")
+        if lines:
+            self.expect_life()
+        return [progress for progress in map(parse_line, lines) if progress is not None]
+
+    def say(self, line: str) -> None:
+        """A line on the child's standard input; that the child is gone is for :meth:`listen` to find."""
+        stream: Any = self.child.stdin
+        with contextlib.suppress(OSError):
+            stream.write(f"{line}\n".encode("ascii"))
+            stream.flush()
+
+    def close(self) -> None:
+        """Ends the child where it still runs, and lets go of it; once more does nothing."""
+        if self._progress < 0:
+            return
         os.close(self._progress)
-        if self.timed_out:
+        self._progress = -1
+        if self.child.poll() is None:
             CHILDREN.kill(self.child)
         else:
             CHILDREN.done(self.child)
@@ -106,14 +140,13 @@ class MeasureRun:
         return AgentError("measure-failed", f"The loader ended with {code}: {last[0][:300]}", hint, **details)
 
 
-def report_line(line: bytes, report: Callable[[Dict[str, Any]], None]) -> None:
-    """Passes on one line of progress, if it is one."""
+def parse_line(line: bytes) -> Optional[Dict[str, Any]]:
+    """One line of progress; None where it is none."""
     try:
         progress = parse_json(line)
     except (ValueError, RecursionError):
-        return
-    if isinstance(progress, dict) and len(line) < 4096:
-        report(progress)
+        return None
+    return progress if isinstance(progress, dict) and len(line) < 4096 else None
 
 
 def signal_name(number: int) -> str:

@@ -78,4 +78,4 @@ def probe(session: Session, request: Request) -> Dict[str, Any]:
 
 def status(session: Session, request: Request) -> Dict[str, Any]:
     """A release's life on this device."""
-    return summarize(session.home(), session.known_app(request), HISTORY_KEPT, session.floor())
+    return summarize(session.home(), session.known_app(request), HISTORY_KEPT, session.floor(), HISTORY_KEPT)

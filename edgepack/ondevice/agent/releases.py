@@ -129,7 +129,7 @@ def no_release(root: str, app: str, release: str) -> AgentError:
     return AgentError(
         "no-release",
         f"{app} has no release {release} on this device (there: {', '.join(there) or 'none'}).",
-        f"Did you mean --release {meant[0]}?" if len(meant) == 1 else hint,
+        f"Did you mean {meant[0]}?" if len(meant) == 1 else hint,
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Optional
 
+from .answering import answer as answer_samples
 from .children import end_agent, end_on_signal
 from .cleaning import gc
 from .committing import commit
@@ -20,7 +21,7 @@ from .disk import free_bytes
 from .errors import MEMORY_HINT, AgentError, bad_request, internal_error, pinned_error, translate_os_error
 from .limits import CHUNK, PROTOCOL, SILENCE_S
 from .lock import note_verb, take_lock
-from .measuring import collect, manifest, measure
+from .measuring import collect, manifest, measure, model
 from .opening import hello, probe, status
 from .pin import Pin
 from .pinning import trust
@@ -44,7 +45,9 @@ VERBS: Dict[str, Callable[[Session, Request], Any]] = {
     "rollback": rollback,
     "status": status,
     "manifest": manifest,
+    "model": model,
     "measure": measure,
+    "answer": answer_samples,
     "collect": collect,
     "record": record,
     "gc": gc,

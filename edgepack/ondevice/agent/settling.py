@@ -33,7 +33,7 @@ def settle(root: str, app: str) -> Optional[str]:
     if not isinstance(intent, dict):
         return kept
     reach("settle:begun")
-    entry = {key: intent.get(key) for key in ("op", "verb", "from", "to", "at", "by", "unchecked")}
+    entry = {key: intent.get(key) for key in ("op", "verb", "from", "to", "at", "by", "unchecked", "origin")}
     if intent.get("back"):
         if read_current(root, app) == intent.get("to"):
             point_current(root, app, intent.get("from"))

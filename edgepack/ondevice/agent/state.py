@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from .counters import read_counter
 from .disk import confined, read_json, write_json
 from .errors import AgentError
+from .facts import now
 from .limits import HISTORY_KEPT, SCHEMA
 from .releases import list_releases, manifest_files, read_current, read_manifest, release_folder, setup_digest
 
@@ -33,6 +34,7 @@ def read_state(root: str, app: str) -> Tuple[Dict[str, Any], bool]:
         "verdicts": {},
         "bad": [],
         "history": [],
+        "events": [],
         "operations": {},
     }
     for key, value in empty.items():
@@ -47,7 +49,14 @@ def save_state(root: str, app: str, state: Dict[str, Any]) -> None:
     operations = state["operations"]
     state["operations"] = {op: operations[op] for op in list(operations)[-OPERATIONS_KEPT:]}
     state["history"] = state["history"][-HISTORY_KEPT:]
+    state["events"] = state["events"][-HISTORY_KEPT:]
     write_json(confined(root, "apps", app, "state.json"), state)
+
+
+def note_event(state: Dict[str, Any], verb: str, holder: Mapping[str, Any], **what: Any) -> None:
+    """Notes a push, a check or a gc, with who did it and from where: what ``history`` tells beside the activations."""
+    by, origin = holder.get("who", ""), holder.get("from", "")
+    state["events"].append({"verb": verb, "at": now(), "by": by, "origin": origin, **what})
 
 
 def read_verdict(state: Dict[str, Any], release: str, folder: str) -> Optional[str]:
@@ -121,8 +130,11 @@ def conclude_failure(state: Dict[str, Any], entry: Dict[str, Any], error: Dict[s
         state["operations"][str(entry["op"])] = {"error": error}
 
 
-def summarize(root: str, app: str, history: int, floor: Mapping[str, Any]) -> Dict[str, Any]:
-    """A release's life on this device: the result of ``status``. ``floor``: that of a pinned device's counters."""
+def summarize(root: str, app: str, history: int, floor: Mapping[str, Any], events: int = 0) -> Dict[str, Any]:
+    """A release's life on this device: the result of ``status``. ``floor``: that of a pinned device's counters.
+
+    ``history`` and ``events`` are how many of the last ones it tells.
+    """
     state, broken = read_state(root, app)
     current = read_current(root, app)
     return {
@@ -133,6 +145,7 @@ def summarize(root: str, app: str, history: int, floor: Mapping[str, Any]) -> Di
         "releases": [summarize_release(root, app, release, state) for release in list_releases(root, app)],
         "counter": read_counter(root, app, floor)[0],
         "history": state["history"][-history:],
+        "events": state["events"][-events:] if events else [],
         "state_broken": broken,
     }
 

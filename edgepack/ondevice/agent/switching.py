@@ -23,7 +23,16 @@ from .releases import (
     setup_digest,
 )
 from .session import Session
-from .state import conclude, conclude_failure, find_previous, is_interrupted, load_state, read_verdict, save_state
+from .state import (
+    conclude,
+    conclude_failure,
+    find_previous,
+    is_interrupted,
+    load_state,
+    note_event,
+    read_verdict,
+    save_state,
+)
 from .wire import Request
 
 CANDIDATE_HINT = "Push a bundle, or name a release that is there with --release."
@@ -123,7 +132,7 @@ def switch(
     }
     if result["changed"]:
         entry = {"op": op, "verb": request.verb, "from": result["previous"], "to": release, "at": now()}
-        entry.update(by=take_who(request.args, "by"), unchecked=unchecked)
+        entry.update(by=take_who(request.args, "by"), unchecked=unchecked, origin=session.holder.get("from", ""))
         if not request.dry_run:
             state["intent"] = entry
             save_state(root, app, state)
@@ -193,6 +202,8 @@ def record(session: Session, request: Request) -> Dict[str, Any]:
         # Not to know takes no PASS away from what is active; what was found stands beside it.
         found = dict(state["verdicts"][release], rechecked=found)
     state["verdicts"][release] = found
+    note_event(state, "check", session.holder, release=release, verdict=word)
     state["operations"][request.args["op"]] = {"result": {}}
     save_state(root, app, state)
+    reach("record:noted")
     return {}

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tupl
 from .arguments import parse_object
 from .disk import confined
 from .errors import AgentError, bad_request
+from .failpoints import reach
 from .releases import list_apps, list_releases, release_folder
 
 DIGEST_BYTES = 8
@@ -126,6 +127,7 @@ class Weave:
                 if name_chunk(data) != name:
                     raise AgentError("digest-mismatch", "A chunk that arrived is not what it should be.", "Push again.")
                 self.put(data, name)
+                reach("delta:writing")
             if not self.expected and waiting:
                 raise bad_request("More chunks came than are wanted.")
         if waiting:

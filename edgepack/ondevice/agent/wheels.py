@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 from .arguments import take_path
 from .disk import confined, digest_file, list_names, read_foreign, remove_tree, require_space
 from .errors import AgentError
+from .failpoints import reach
 from .limits import CHUNK, NAME_PATTERN
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def unpack_member(wheel: ZipFile, info: ZipInfo, path: str, expected: Optional[s
         for chunk in iter(lambda: source.read(CHUNK), b""):
             sha256.update(chunk)
             file.write(chunk)
+            reach("runtime:unpacking")
     if expected is not None and record_digest(sha256) != expected:
         shown = f"{info.filename[:200]!r} does not have the digest that its RECORD names"
         raise wheel_error(os.path.basename(str(wheel.filename)), shown)
