@@ -47,6 +47,27 @@ def test_a_disk_that_fills_up_on_the_way_leaves_the_old_release_working(small_di
         assert agent.put(big) == {"bytes": len(big)}
 
 
+def test_a_failed_health_check_on_a_full_disk_restarts_the_old_release(small_disk: Path, tmp_path: Path) -> None:
+    """Where not even a note can be written, the old release is active again and its program runs again."""
+    old, new = FakeRelease(), FakeRelease(version="2.0.0")
+    log = tmp_path / "log"
+    hooks = {
+        "after_activate": ["sh", "-c", f"echo $EDGEPACK_RELEASE >>'{log}'"],
+        "health": ["sh", "-c", f"cat /dev/zero >'{small_disk}/hog' 2>&1; echo sick; exit 1"],
+        "health_retries": 1,
+    }
+    with AgentClient(small_disk / "root") as agent:
+        agent.hello_and_push(old)
+        agent.activate(old)
+        agent.hello_and_push(new)
+        with pytest.raises(AgentFailure, match="health-failed") as failed:
+            agent.activate(new, hooks=hooks)
+        assert f"{old.release} is active again" in failed.value.error["message"]
+        assert failed.value.error["details"]["restart"]["code"] == 0
+        assert log.read_text().split() == [new.release, old.release]
+        assert agent.request("status", app=None)["current"] == old.release
+
+
 def test_a_disk_that_fills_up_amid_a_delta_is_freed_of_it(small_disk: Path) -> None:
     """The model that grows is a file with holes: where the disk has no room for them, it goes, and all else stays."""
     model = os.urandom(1_000_000)

@@ -285,15 +285,17 @@ def test_an_old_release_whose_hook_fails_too_is_told(agent: AgentClient) -> None
             agent.activate(NEW, op=op, hooks={"after_activate": ["sh", "-c", "echo no; exit 4"]})
         assert failed.value.error["details"]["restart"]["code"] == 4
     assert current(agent) == OLD.release
-    assert agent.request("status", app=None)["history"][-1]["failure"]["output"] == "no\n"
+    kept = agent.request("status", app=None)["history"][-1]["failure"]
+    assert (kept["output"], kept["restart"]["code"]) == ("no\n", 4)
 
 
 def test_a_first_release_that_fails_leaves_nothing_active(tmp_path: Path) -> None:
     """Where there was no release before, a failed activation ends with none."""
     with AgentClient(tmp_path / "root") as client:
         client.hello_and_push(NEW)
-        with pytest.raises(AgentFailure, match="hook-failed"):
+        with pytest.raises(AgentFailure, match="hook-failed") as failed:
             client.activate(NEW, hooks={"after_activate": ["false"]})
+        assert "Nothing is active" in failed.value.error["message"]
         assert current(client) is None
 
 

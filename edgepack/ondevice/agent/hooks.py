@@ -91,7 +91,7 @@ def hook_error(code: str, hook: Dict[str, Any], timeout_s: float) -> AgentError:
     said = f" Its last line: {lines[-1][:300]}" if lines else ""
     return AgentError(
         code,
-        f"The hook {hook['hook']} ({' '.join(hook['argv'])[:200]}) {how}; the release before it is active again.{said}",
+        f"The hook {hook['hook']} ({' '.join(hook['argv'])[:200]}) {how}.{said}",
         "Mend the hook or the release; with --json, the error's details hold all that it printed.",
         hook=hook["hook"],
         argv=hook["argv"],

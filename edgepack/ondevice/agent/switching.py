@@ -161,27 +161,30 @@ def switch(
 def swap_back(
     session: Session, app: str, state: Dict[str, Any], entry: Dict[str, Any], hooks: Hooks, failure: AgentError
 ) -> None:
-    """Undoes an activation whose hooks failed, and runs the hook again for the release that is back."""
+    """Undoes an activation whose hooks failed, and runs the hook again for the release that is back.
+
+    Whatever the disk takes of the notes, the old release returns and its program is started again. The intent says what
+    is going on until both are done.
+    """
     root, before = session.home(), entry["from"]
     if before not in list_releases(root, app):
         before = None
     state["intent"] = dict(entry, back=True, error=failure.to_json(), **{"from": before})
-    with contextlib.suppress(OSError):  # a note that cannot be written must not keep the old release from returning
+    with contextlib.suppress(OSError):
         save_state(root, app, state)
     reach("back:intended")
     point_current(root, app, before)
     reach("back:swapped")
-    conclude_failure(state, entry, failure.to_json())
-    save_state(root, app, state)
-    reach("back:noted")
+    failure.message += f" {before} is active again." if before else " Nothing is active: it was the first release."
     if before is not None and hooks.after:
         again = run_hook("after_activate", hooks.after, hooks.timeout_s, hook_environment(root, app, before))
         failure.details["restart"] = again
         if again["code"] != 0:
             failure.message += f" That hook failed for {before} too: look whether your program runs."
-        state["operations"][str(entry["op"])] = {"error": failure.to_json()}
-        with contextlib.suppress(OSError):
-            save_state(root, app, state)
+    conclude_failure(state, entry, failure.to_json())
+    with contextlib.suppress(OSError):
+        save_state(root, app, state)
+    reach("back:noted")
 
 
 def record(session: Session, request: Request) -> Dict[str, Any]:
